@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ModMath, Workspace} from "../libraries/ModMath.sol";
+import {Paillier} from "../libraries/Paillier.sol";
+
+/// @title Opens the big-integer arithmetic to tests
+/// @notice Many products in one call, each in the steps that a contribution takes. Not for any ledger that matters.
+contract ModMathHarness {
+    using ModMath for Workspace;
+    using Paillier for Workspace;
+
+    /// @param modulus any odd number
+    /// @param pairs a and b in turn, each of the modulus's width and below it
+    /// @return products a * b mod modulus, one after the other
+    function products(bytes calldata modulus, bytes calldata pairs) external view returns (bytes memory) {
+        uint256 width = modulus.length;
+        Workspace space = ModMath.workspace(width);
+        _copy(modulus, space.modulusOf());
+        bytes memory answer = new bytes(pairs.length / 2);
+        uint256 target = _start(answer);
+
+        for (uint256 at = 0; at < pairs.length; at += 2 * width) {
+            _copy(pairs[at + width:at + 2 * width], space.factorOf());
+            space.squareFactor();
+            _copy(pairs[at:at + width], space.baseOf());
+            _move(space.multiply(), target + at / 2, width);
+        }
+        return answer;
+    }
+
+    /// @return square n^2, as a contribution finds it
+    function square(bytes calldata n) external view returns (bytes memory) {
+        Workspace space = Paillier.workspaceFor(n);
+        bytes memory answer = new bytes(2 * n.length);
+        _move(space.modulusOf(), _start(answer), answer.length);
+        return answer;
+    }
+
+    /// @notice Reverts as a contribution does if these bytes are not a ciphertext under n.
+    function takeCiphertext(bytes calldata n, bytes calldata ciphertext) external view {
+        Paillier.workspaceFor(n).takeCiphertext(ciphertext, 7);
+    }
+
+    function _start(bytes memory text) private pure returns (uint256 pointer) {
+        // Memory-safe: the address of the bytes behind the length.
+        assembly ("memory-safe") {
+            pointer := add(text, 0x20)
+        }
+    }
+
+    function _copy(bytes calldata from, uint256 to) private pure {
+        // Memory-safe: the caller owns what is at `to`.
+        assembly ("memory-safe") {
+            calldatacopy(to, from.offset, from.length)
+        }
+    }
+
+    function _move(uint256 from, uint256 to, uint256 length) private pure {
+        // Memory-safe: the caller owns what is at `to`; lengths are whole words.
+        assembly ("memory-safe") {
+            for { let i := 0 } lt(i, length) { i := add(i, 0x20) } { mstore(add(to, i), mload(add(from, i))) }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+"""Joint credit inquiries: institutions compute a customer's total exposure together, and none gives a figure away.
+
+    with mpcredit.local_consortium(institutions=8) as consortium:
+        bank = consortium["Bank A"]
+        subject = Subject("national_id", "A123456789", country="TW")
+        consent = Consent.grant(subject, to=bank, purpose=Purpose.NEW_CREDIT, days=30)
+        result = bank.inquire([subject], consents=[consent], officer="li.wei").wait(timeout=60)
+        exposure = result[subject]
+        decision = bank.policy.decide(exposure, requested=Money("200000", "TWD"))
+        result.evidence().save("inquiry.json")
+        mpcredit.verify("inquiry.json")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mpcredit.amounts import Money
+from mpcredit.config import institution_from_config, supervisor_from_config
+from mpcredit.consent import Consent, Purpose
+from mpcredit.errors import MpcreditError
+from mpcredit.evidence import Evidence, VerifiedEvidence, verify_evidence
+from mpcredit.identity import Subject
+from mpcredit.institution import InquiryResult, Institution
+from mpcredit.local import LocalConsortium, local_consortium
+from mpcredit.policy import CreditPolicy, Decision, Exposure
+
+__all__ = [
+    "Consent",
+    "CreditPolicy",
+    "Decision",
+    "Evidence",
+    "Exposure",
+    "InquiryResult",
+    "Institution",
+    "LocalConsortium",
+    "Money",
+    "MpcreditError",
+    "Purpose",
+    "Subject",
+    "VerifiedEvidence",
+    "institution_from_config",
+    "local_consortium",
+    "supervisor_from_config",
+    "verify",
+]
+
+__version__ = "0.1.0"
+
+
+def verify(path: str | Path, *, consortium: str | None = None) -> VerifiedEvidence:
+    """Check a file of evidence without a ledger.
+
+    Args:
+        path: written by `InquiryResult.evidence().save` or `mpcredit evidence`.
+        consortium: address that you know by another channel; None skips that comparison.
+
+    Raises:
+        ProtocolViolation: somebody lied; the message and `culprits` name whom.
+        InvalidMessage, InvalidFile: the file is malformed or incomplete.
+    """
+    return verify_evidence(Evidence.load(path), consortium=consortium)

@@ -1,0 +1,96 @@
+"""The compiled contracts that ship with the package: their ABI and bytecode, as `tools/compile.py` wrote them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from mpcredit.encoding import abi_encode, keccak
+from mpcredit.errors import MpcreditError
+
+__all__ = ["Artifact", "abi_type", "consortium", "joint_credit", "load"]
+
+
+def abi_type(parameter: Mapping[str, Any]) -> str:
+    """The type of an ABI parameter as `eth_abi` spells it: a struct becomes the tuple of its fields."""
+    kind = str(parameter["type"])
+    if not kind.startswith("tuple"):
+        return kind
+    return f"({','.join(abi_type(field) for field in parameter['components'])}){kind.removeprefix('tuple')}"
+
+
+def _signature(entry: Mapping[str, Any]) -> str:
+    return f"{entry['name']}({','.join(abi_type(given) for given in entry['inputs'])})"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One compiled contract."""
+
+    name: str
+    abi: tuple[Mapping[str, Any], ...]
+    bytecode: bytes
+    """Init code without constructor arguments."""
+
+    def entries(self, kind: str) -> dict[str, Mapping[str, Any]]:
+        """ABI entries of a kind ("function", "event", "error") by name; the contracts overload none."""
+        return {str(entry["name"]): entry for entry in self.abi if entry["type"] == kind}
+
+    def topics(self) -> dict[bytes, Mapping[str, Any]]:
+        """Events by the first topic of their logs."""
+        return {keccak(_signature(entry).encode()): entry for entry in self.entries("event").values()}
+
+    def error_selectors(self) -> dict[bytes, Mapping[str, Any]]:
+        """Custom errors by the four bytes with which their revert data starts."""
+        return {keccak(_signature(entry).encode())[:4]: entry for entry in self.entries("error").values()}
+
+    def call_data(self, function: str, arguments: Sequence[Any]) -> bytes:
+        """Encode a call.
+
+        Raises:
+            KeyError: the contract has no such function (a programming mistake).
+        """
+        entry = self.entries("function")[function]
+        types = [abi_type(given) for given in entry["inputs"]]
+        return keccak(_signature(entry).encode())[:4] + abi_encode(types, list(arguments))
+
+    def init_code(self, *arguments: Any) -> bytes:
+        """The bytecode with the constructor's arguments behind it, as a creation carries it."""
+        given: list[dict[str, Any]] = next(
+            (entry["inputs"] for entry in self.abi if entry["type"] == "constructor"), []
+        )
+        return self.bytecode + abi_encode([abi_type(parameter) for parameter in given], list(arguments))
+
+
+@cache
+def load(name: str) -> Artifact:
+    """Load a shipped contract by name.
+
+    Raises:
+        MpcreditError: the package was built without it.
+    """
+    place = resources.files("mpcredit") / "artifacts" / f"{name}.json"
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+        return Artifact(
+            name=name, abi=tuple(content["abi"]), bytecode=bytes.fromhex(content["bytecode"].removeprefix("0x"))
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise MpcreditError(
+            f"this installation of mpcredit lacks the compiled contract {name}",
+            remedy="install the package again; in a checkout run: python tools/compile.py",
+        ) from error
+
+
+def consortium() -> Artifact:
+    """The contract `Consortium`."""
+    return load("Consortium")
+
+
+def joint_credit() -> Artifact:
+    """The contract `JointCredit`."""
+    return load("JointCredit")

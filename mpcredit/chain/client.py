@@ -1,0 +1,724 @@
+"""Read and write the ledger through one Ethereum node: `ChainLedger` and `ChainSigner` implement the ports.
+
+Any node with standard JSON-RPC will do, from Berlin rules on; blocks of proof-of-authority chains are understood.
+Nothing that web3 raises leaves this module: a revert becomes what `faults` makes of it, everything else a `LedgerError`
+that says whose move it is. Whether the node tells the truth is left to the callers, apart from what costs nothing to
+check here: chain id, hashes of transactions, and that logs stand where they were asked for, each once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from eth_account.signers.local import LocalAccount
+from eth_typing import ChecksumAddress
+from eth_utils.address import is_address, to_checksum_address
+from hexbytes import HexBytes
+from web3 import HTTPProvider, Web3
+from web3.exceptions import BlockNotFound, TransactionNotFound, Web3RPCError
+from web3.middleware import ExtraDataToPOAMiddleware
+from web3.providers.rpc.utils import ExceptionRetryConfiguration
+from web3.types import LogReceipt, RPCEndpoint, TxParams
+
+from mpcredit.chain import faults
+from mpcredit.chain.artifacts import Artifact, abi_type, consortium, joint_credit
+from mpcredit.chain.decode import Log, decode_log, decode_values
+from mpcredit.chain.transactions import parse_signed, serialise
+from mpcredit.encoding import keccak, to_hex
+from mpcredit.errors import LedgerError, MpcreditError, TransactionFailed, WrongLedger
+from mpcredit.events import Call, Event, JointCreditReplaced, Position
+from mpcredit.pairkeys import Realm
+from mpcredit.ports import Block, Outcome, Signed
+
+__all__ = ["Account", "ChainLedger", "ChainSigner", "Endpoint", "Wallet", "connect"]
+
+REQUEST_SECONDS = 30.0
+"""How long one request may take: a get_logs over many blocks on a small node takes seconds."""
+FIRST_RANGE = 5_000
+"""Blocks of the first get_logs; the range then follows what the node takes."""
+LARGEST_RANGE = 100_000
+TIMESTAMPS_KEPT = 10_000
+GAS_MARGIN_PERCENT = 10
+GAS_MARGIN = 5_000
+"""An estimate is made for the present state. The margin pays for slots that turn from used to fresh meanwhile."""
+BASE_FEE_FACTOR = 4
+"""A transaction is sent again unchanged, so its fee must outlast a rise: twelve full blocks make a factor of 4."""
+DEFAULT_PRIORITY_FEE = 10**9
+"""In wei, where the node suggests none."""
+MINED_SECONDS = 120.0
+
+_T = TypeVar("_T")
+Account = LocalAccount | str
+"""A key that this process holds, or the address of one that an external signer holds."""
+
+
+class _NodeRefused(LedgerError):
+    """The node answered, with an error."""
+
+
+class _NotFound(LedgerError):
+    """The node does not know the block or transaction."""
+
+
+def connect(endpoint: str | Web3, *, timeout: float = REQUEST_SECONDS) -> Web3:
+    """Make a web3 client for a node's URL, or make an existing one fit. Asks the node nothing.
+
+    Args:
+        endpoint: `http://` or `https://` URL of a node's JSON-RPC, or a client.
+        timeout: seconds for one request, for a URL.
+    """
+    if isinstance(endpoint, Web3):
+        web3 = endpoint
+    else:
+        if urlsplit(endpoint).scheme not in ("http", "https"):
+            raise LedgerError(
+                "the node's address is no http:// or https:// URL",
+                remedy="give the URL of the node's JSON-RPC, for example http://127.0.0.1:8545",
+            )
+        retries = ExceptionRetryConfiguration(errors=(ConnectionError, TimeoutError), retries=2, backoff_factor=0.1)
+        web3 = Web3(HTTPProvider(endpoint, request_kwargs={"timeout": timeout}, exception_retry_configuration=retries))
+    if "mpcredit-poa" not in web3.middleware_onion:
+        web3.middleware_onion.inject(cast(Any, ExtraDataToPOAMiddleware), name="mpcredit-poa", layer=0)
+    return web3
+
+
+class Endpoint:
+    """One node, asked in such a way that only our exceptions come back."""
+
+    def __init__(self, web3: Web3 | str) -> None:
+        self.web3 = connect(web3)
+
+    @property
+    def name(self) -> str:
+        """The node's address without credentials, for messages."""
+        url = str(getattr(self.web3.provider, "endpoint_uri", "") or "")
+        parts = urlsplit(url)
+        if not parts.hostname:
+            return "the ledger's node"
+        return f"the node at {parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+    def ask(self, doing: str, question: Callable[[], _T]) -> _T:
+        """Put one question to the node.
+
+        Args:
+            doing: what the answer is needed for, for messages ("read the newest block").
+
+        Raises:
+            ContractRefused, TransactionFailed: the contract reverted.
+            LedgerError: anything else went wrong between the question and the answer.
+        """
+        try:
+            return question()
+        except MpcreditError:
+            raise
+        except (BlockNotFound, TransactionNotFound) as error:
+            raise _NotFound(
+                f"{self.name} does not have what was asked for ({doing})", remedy="wait until it has caught up"
+            ) from error
+        except Exception as error:
+            # Transport, web3, its formatters and eth-tester raise dozens of types; all mean that no good answer came.
+            raise self._translate(doing, error) from error
+
+    def _translate(self, doing: str, error: Exception) -> MpcreditError:
+        data = faults.revert_data(error)
+        if data is not None:
+            return faults.fault(data)
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if isinstance(error, Web3RPCError) or "eth_tester" in type(error).__module__ or "ValidationError" in names:
+            return self._refusal(doing, _node_message(error))
+        if names & {"Timeout", "TimeoutError", "ReadTimeout"}:
+            return LedgerError(
+                f"{self.name} did not answer in time ({doing})",
+                remedy="try again; if it persists, its operator must look at the node's load and log",
+            )
+        if isinstance(error, OSError):  # requests' exceptions are OSErrors too
+            return LedgerError(
+                f"{self.name} cannot be reached ({doing}: {type(error).__name__})",
+                remedy="start the node, or correct its URL in the configuration",
+            )
+        return LedgerError(
+            f"{self.name} gave an answer that makes no sense ({doing}: {type(error).__name__})",
+            remedy="check that the URL is that of an Ethereum node's JSON-RPC and which version the node runs",
+        )
+
+    def _refusal(self, doing: str, message: str) -> LedgerError:
+        lower = message.lower()
+        if "insufficient funds" in lower or "insufficient balance" in lower or "cannot afford" in lower:
+            remedy = "fund the account: it must be able to pay the transaction's full gas limit at its maximum fee"
+        elif "nonce" in lower:
+            remedy = "another transaction of this account took the nonce: one program at a time may use an account"
+        elif "underpriced" in lower or "fee" in lower or "price" in lower:
+            remedy = "wait until fees fall, or sign again with a higher fee"
+        elif "gas limit" in lower or "gas required" in lower or "exceeds" in lower:
+            remedy = "the call needs more gas than the node or a block permits: raise the limit, or send less at once"
+        else:
+            remedy = "look at the node's log; perhaps try again"
+        return _NodeRefused(f"{self.name} refused ({doing}): {message}", remedy=remedy)
+
+    def raw(self, doing: str, method: str, parameters: list[Any]) -> Any:
+        """Call a JSON-RPC method that web3 has no function for."""
+        return self.ask(doing, lambda: self.web3.manager.request_blocking(RPCEndpoint(method), parameters))
+
+    def chain_id(self, expected: int | None) -> int:
+        """Ask for the chain id.
+
+        Raises:
+            WrongLedger: it is not the expected one.
+        """
+        actual = self.ask("read the chain id", lambda: self.web3.eth.chain_id)
+        if expected is not None and actual != expected:
+            raise WrongLedger(
+                f"{self.name} belongs to chain {actual}, the consortium to chain {expected}",
+                remedy="correct the node's URL or the chain id in the configuration",
+            )
+        return actual
+
+    def block(self, place: int | str) -> Block | None:
+        """A block by number or as "latest"; None if the node does not have it."""
+        try:
+            found = self.ask("read a block", lambda: self.web3.eth.get_block(cast(Any, place)))
+        except _NotFound:
+            return None
+        return Block(number=int(found["number"]), hash=bytes(found["hash"]), timestamp=int(found["timestamp"]))
+
+
+def _node_message(error: Exception) -> str:
+    response = getattr(error, "rpc_response", None)
+    inner = response.get("error") if isinstance(response, dict) else None
+    if isinstance(inner, dict) and inner.get("message"):
+        return str(inner["message"])[:300]
+    return str(error)[:300]
+
+
+def _checksum(address: str) -> ChecksumAddress:
+    if not is_address(address):
+        raise WrongLedger(f"{address!r} is not an Ethereum address", remedy="give 0x and 40 hexadecimal digits")
+    return to_checksum_address(address)
+
+
+# --------------------------------------------------------------------- reading
+
+
+class ChainLedger:
+    """The ledger port over one node (`ports.Ledger`). Threads may share it.
+
+    Args:
+        web3: client or URL of the node.
+        consortium_address: of the Consortium contract.
+        chain_id: the chain it must be; None accepts the node's.
+        first_block: the block in which the Consortium was created, if known; else it is searched for.
+
+    Raises:
+        WrongLedger: another chain, or no Consortium at the address.
+        LedgerError: the node cannot be asked.
+    """
+
+    def __init__(
+        self, web3: Web3 | str, consortium_address: str, *, chain_id: int | None = None, first_block: int | None = None
+    ) -> None:
+        self.endpoint = Endpoint(web3)
+        self.web3 = self.endpoint.web3
+        address = _checksum(consortium_address)
+        self._realm = Realm(chain_id=self.endpoint.chain_id(chain_id), consortium=address)
+        self._lock = threading.RLock()
+        self._first_block = first_block
+        self._joint_credits: set[str] = set()
+        self._learned: Block | None = None
+        """Up to which block the creations of JointCredits are known."""
+        self._range = FIRST_RANGE
+        self._timestamps: dict[bytes, int] = {}
+        self.name = self._check_consortium()
+
+    def _check_consortium(self) -> str:
+        address = cast(ChecksumAddress, self._realm.consortium)
+        remedy = "ask the consortium for the address and the chain id, and correct the configuration"
+        if not self.endpoint.ask("read the consortium's code", lambda: self.web3.eth.get_code(address)):
+            raise WrongLedger(f"there is no contract at {address} on chain {self._realm.chain_id}", remedy=remedy)
+        try:
+            answer = self.call(Call("consortium", "name"))
+        except MpcreditError as error:
+            if isinstance(error, LedgerError) and not isinstance(error, (_NodeRefused, TransactionFailed)):
+                raise
+            raise WrongLedger(f"the contract at {address} is not a Consortium", remedy=remedy) from error
+        return str(answer)
+
+    @classmethod
+    def connect(cls, endpoint: str | Web3, consortium_address: str, *, chain_id: int | None = None) -> ChainLedger:
+        """The constructor under the name that reads well at the edges."""
+        return cls(endpoint, consortium_address, chain_id=chain_id)
+
+    @property
+    def realm(self) -> Realm:
+        """Chain id and Consortium address."""
+        return self._realm
+
+    def call(self, call: Call, *, at: int | str = "latest", sender: str | None = None) -> Any:
+        """Call a view of a contract and decode what it returns (several values as a tuple).
+
+        Raises:
+            ContractRefused: it reverted.
+        """
+        artifact, target = _target(call, self._realm.consortium)
+        request = cast(TxParams, {"to": target, "data": HexBytes(artifact.call_data(call.function, call.arguments))})
+        if sender is not None:
+            request["from"] = _checksum(sender)
+        answer = self.endpoint.ask(
+            f"read {artifact.name}.{call.function}", lambda: self.web3.eth.call(request, cast(Any, at))
+        )
+        return self.endpoint.ask(
+            f"read {artifact.name}.{call.function}", lambda: _answer(artifact, call.function, bytes(answer))
+        )
+
+    def head(self) -> Block:
+        """The newest block."""
+        found = self.endpoint.block("latest")
+        if found is None:
+            raise LedgerError(f"{self.endpoint.name} has no blocks yet", remedy="wait until it has caught up")
+        return found
+
+    def block(self, number: int) -> Block | None:
+        """The block at a height, None above the head."""
+        return self.endpoint.block(number)
+
+    def first_block(self) -> int:
+        """The block in which the Consortium was created, or an earlier one (a node without old state cannot tell)."""
+        with self._lock:
+            if self._first_block is None:
+                self._first_block = self._search_first_block()
+            return self._first_block
+
+    def _search_first_block(self) -> int:
+        address = cast(ChecksumAddress, self._realm.consortium)
+        low, high = 0, self.head().number
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                code = self.endpoint.ask(
+                    "look for the consortium's first block", partial(self.web3.eth.get_code, address, middle)
+                )
+            except (_NodeRefused, _NotFound):
+                return 0
+            low, high = (low, middle) if code else (middle + 1, high)
+        return low
+
+    # ----------------------------------------------------------------- events
+
+    def events(self, first: int, last: int) -> Sequence[Event]:
+        """All events of the Consortium and of every JointCredit it has created, in ledger order, both ends included.
+
+        Raises:
+            LedgerError: also when the chain was reorganised while it was read, or a log cannot be right; ask again.
+        """
+        with self._lock:
+            last = min(last, self.head().number)
+            first = max(first, 0)
+            if last < first:
+                return ()
+            # (1) Which contracts are ours, up to `last`.
+            self._learn(last)
+            # (2) Their logs; (3) in order, each once, with the time of its block.
+            addresses = [self._realm.consortium, *sorted(self._joint_credits)]
+            return self._decode(self._logs(first, last, addresses, None))
+
+    def joint_credits(self) -> frozenset[str]:
+        """Addresses of all JointCredits that the Consortium has created up to the newest block."""
+        with self._lock:
+            self._learn(self.head().number)
+            return frozenset(self._joint_credits)
+
+    def _learn(self, last: int) -> None:
+        """Learn of the JointCredits created up to a block; that counts while the block is on the chain."""
+        if self._learned is not None:
+            there = self.block(self._learned.number)
+            if there is None or there.hash != self._learned.hash:
+                self._learned, self._joint_credits = None, set()
+        start = self.first_block() if self._learned is None else self._learned.number + 1
+        if start > last:
+            return
+        # The block is read before the logs: if it is replaced in between, the next call notices and learns anew.
+        end = self.block(last)
+        topic = next(topic for topic, entry in consortium().topics().items() if entry["name"] == "JointCreditReplaced")
+        for event in self._decode(self._logs(start, last, [self._realm.consortium], [to_hex(topic)])):
+            if isinstance(event, JointCreditReplaced) and int(event.current, 16):
+                self._joint_credits.add(event.current)
+        self._learned = end
+
+    def _logs(self, first: int, last: int, addresses: Sequence[str], topics: list[str] | None) -> Iterable[LogReceipt]:
+        """Ask for logs in ranges of blocks; a range that the node refuses is halved."""
+        found: list[LogReceipt] = []
+        start = first
+        while start <= last:
+            end = min(start + self._range - 1, last)
+            wanted: dict[str, Any] = {"fromBlock": start, "toBlock": end, "address": list(addresses)}
+            if topics is not None:
+                wanted["topics"] = topics
+            try:
+                logs = self.endpoint.ask(
+                    f"read the events of blocks {start} to {end}",
+                    partial(self.web3.eth.get_logs, cast(Any, wanted)),
+                )
+            except _NodeRefused:
+                if end == start:
+                    raise
+                self._range = max(1, (end - start + 1) // 2)
+                continue
+            for log in logs:
+                if not start <= int(log["blockNumber"]) <= end or log["address"] not in addresses:
+                    raise self._nonsense(f"a log of block {log['blockNumber']} that was not asked for")
+            found.extend(log for log in logs if not log.get("removed"))
+            if end - start + 1 == self._range:
+                self._range = min(self._range * 2, LARGEST_RANGE)
+            start = end + 1
+        return found
+
+    def _decode(self, logs: Iterable[LogReceipt]) -> tuple[Event, ...]:
+        placed: dict[tuple[int, int], Log] = {}
+        hashes: dict[int, bytes] = {}
+        for log in logs:
+            number, block_hash = int(log["blockNumber"]), bytes(log["blockHash"])
+            if hashes.setdefault(number, block_hash) != block_hash:
+                raise LedgerError(f"block {number} was replaced while it was read", remedy="read it again")
+            decoded = Log(
+                at=Position(
+                    block=number,
+                    block_hash=block_hash,
+                    log_index=int(log["logIndex"]),
+                    timestamp=self._timestamp(number, block_hash),
+                    transaction=bytes(log["transactionHash"]),
+                    contract=to_checksum_address(log["address"]),
+                ),
+                topics=tuple(bytes(topic) for topic in log["topics"]),
+                data=bytes(log["data"]),
+            )
+            if placed.setdefault((number, decoded.at.log_index), decoded) != decoded:
+                raise self._nonsense(f"two different logs at index {decoded.at.log_index} of block {number}")
+        ours = self._realm.consortium
+        return tuple(
+            decode_log(consortium() if log.at.contract == ours else joint_credit(), log)
+            for _place, log in sorted(placed.items(), key=lambda item: item[0])
+        )
+
+    def _nonsense(self, what: str) -> LedgerError:
+        return LedgerError(
+            f"{self.endpoint.name} returned {what}", remedy="compare it with another node; trust neither yet"
+        )
+
+    def _timestamp(self, number: int, block_hash: bytes) -> int:
+        known = self._timestamps.get(block_hash)
+        if known is not None:
+            return known
+        try:
+            block = self.endpoint.ask("read a block", lambda: self.web3.eth.get_block(HexBytes(block_hash)))
+        except _NotFound:
+            raise LedgerError(f"block {number} was replaced while it was read", remedy="read it again") from None
+        if int(block["number"]) != number or bytes(block["hash"]) != block_hash:
+            raise self._nonsense(f"another block for the hash {to_hex(block_hash)}")
+        if len(self._timestamps) >= TIMESTAMPS_KEPT:
+            del self._timestamps[next(iter(self._timestamps))]
+        self._timestamps[block_hash] = int(block["timestamp"])
+        return self._timestamps[block_hash]
+
+    # ----------------------------------------------------------------- transactions
+
+    def outcome(self, transaction: bytes) -> Outcome | None:
+        """What became of a transaction, None while it is not mined."""
+        return _outcome(self.endpoint, transaction)
+
+    def failure(self, transaction: bytes) -> MpcreditError | None:
+        """Why a mined transaction failed, as the exception to raise; None if it succeeded or is not mined.
+
+        The call is repeated on the state after its block and, if it passes there, before it: a good guess.
+        """
+        return _failure(self.endpoint, transaction)
+
+    def transaction(self, transaction: bytes) -> bytes:
+        """The signed transaction, as sent, whose keccak is its hash (for evidence).
+
+        Raises:
+            LedgerError: the node does not know it, or what it returned is not that transaction.
+        """
+        found = self.endpoint.ask("read a transaction", lambda: self.web3.eth.get_transaction(HexBytes(transaction)))
+        raw = self.endpoint.ask("read a transaction", lambda: serialise(found))
+        if keccak(raw) != transaction:
+            raise self._nonsense(f"another transaction for the hash {to_hex(transaction)}")
+        return raw
+
+
+def _target(call: Call, consortium_address: str) -> tuple[Artifact, ChecksumAddress]:
+    if call.contract == "consortium":
+        return consortium(), cast(ChecksumAddress, consortium_address)
+    return joint_credit(), _checksum(call.contract)
+
+
+def _answer(artifact: Artifact, function: str, data: bytes) -> Any:
+    types = [abi_type(given) for given in artifact.entries("function")[function]["outputs"]]
+    values = decode_values(types, data)
+    return values[0] if len(values) == 1 else values
+
+
+def _outcome(endpoint: Endpoint, transaction: bytes) -> Outcome | None:
+    try:
+        receipt = endpoint.ask(
+            "read a receipt", lambda: endpoint.web3.eth.get_transaction_receipt(HexBytes(transaction))
+        )
+    except _NotFound:
+        return None
+    if receipt.get("blockNumber") is None:
+        return None
+    return Outcome(
+        succeeded=receipt["status"] == 1, block=int(receipt["blockNumber"]), gas_used=int(receipt["gasUsed"])
+    )
+
+
+def _failure(endpoint: Endpoint, transaction: bytes) -> MpcreditError | None:
+    outcome = _outcome(endpoint, transaction)
+    if outcome is None or outcome.succeeded:
+        return None
+    sent = endpoint.ask("read a transaction", lambda: endpoint.web3.eth.get_transaction(HexBytes(transaction)))
+    again = cast(TxParams, {"from": sent["from"], "data": sent["input"], "gas": sent["gas"], "value": sent["value"]})
+    if sent.get("to"):
+        again["to"] = sent["to"]
+    for number in (outcome.block, outcome.block - 1):
+        try:
+            endpoint.ask("repeat a failed call", partial(endpoint.web3.eth.call, again, number))
+        except (faults.ContractRefused, TransactionFailed) as error:
+            return error
+        except LedgerError:
+            continue
+    used_up = outcome.gas_used >= int(sent["gas"])
+    return TransactionFailed(
+        f"transaction {to_hex(transaction)} failed in block {outcome.block}"
+        + (": it used up its gas" if used_up else ", and the call does not fail when it is repeated"),
+        remedy="send it again" if used_up else "look at the ledger: what it was meant to do may have been done already",
+    )
+
+
+# --------------------------------------------------------------------- writing
+
+
+class Wallet:
+    """One account at one node: makes, signs and sends its transactions. Threads may share it.
+
+    Args:
+        web3: client or URL of the node.
+        account: a key of this process, or the address of one that an external signer holds.
+        chain_id: the chain it must be; None accepts the node's.
+        signing: client or URL of the external signer (`eth_signTransaction`), by default the node.
+    """
+
+    def __init__(
+        self,
+        web3: Web3 | str,
+        account: Account,
+        *,
+        chain_id: int | None = None,
+        signing: Web3 | str | None = None,
+        priority_fee: int | None = None,
+    ) -> None:
+        self.endpoint = Endpoint(web3)
+        self.web3 = self.endpoint.web3
+        self.chain_id = self.endpoint.chain_id(chain_id)
+        self._account = account
+        self._address = _checksum(account if isinstance(account, str) else account.address)
+        self._signing = self.endpoint if signing is None else Endpoint(signing)
+        self._priority_fee = priority_fee
+        self._sending = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """Checksum address of the account."""
+        return self._address
+
+    def balance(self) -> int:
+        """What the account owns, in wei."""
+        return int(self.endpoint.ask("read the balance", lambda: self.web3.eth.get_balance(self._address)))
+
+    def nonce(self, *, pending: bool = False) -> int:
+        """Number of transactions the account has on the ledger, mined (or, if asked for, waiting as well)."""
+        place: Any = "pending" if pending else "latest"
+        return self.endpoint.ask(
+            "read the account's nonce", lambda: self.web3.eth.get_transaction_count(self._address, place)
+        )
+
+    def prepare(self, to: str | None, data: bytes, nonce: int) -> Signed:
+        """Make and sign a transaction: estimate its gas, choose its fee, sign.
+
+        Raises:
+            ContractRefused, TransactionFailed: it would revert now.
+            LedgerError: the node or the signer does not answer, or the signer signed something else.
+        """
+        # (1) Gas, with a margin, below what a block takes.
+        call = cast(TxParams, {"from": self._address, "data": HexBytes(data), "value": 0})
+        if to is not None:
+            call["to"] = _checksum(to)
+        latest = self.endpoint.ask("read the newest block", lambda: self.web3.eth.get_block("latest"))
+        estimate = self.endpoint.ask("estimate gas", lambda: self.web3.eth.estimate_gas(call))
+        gas = min(estimate * (100 + GAS_MARGIN_PERCENT) // 100 + GAS_MARGIN, int(latest["gasLimit"]))
+        # (2) Everything is explicit, so that a signer has nothing to fill in.
+        fields: dict[str, Any] = {
+            "chainId": self.chain_id,
+            "nonce": nonce,
+            "gas": max(gas, estimate),
+            "value": 0,
+            "data": HexBytes(data),
+            **self._fees(latest.get("baseFeePerGas")),
+        }
+        if to is not None:
+            fields["to"] = _checksum(to)
+        # (3) Sign.
+        raw = self._sign(fields)
+        return Signed(raw=raw, hash=keccak(raw), nonce=nonce)
+
+    def _fees(self, base_fee: int | None) -> dict[str, int]:
+        if base_fee is None:
+            price = self.endpoint.ask("read the gas price", lambda: self.web3.eth.gas_price)
+            return {"gasPrice": int(price)}  # no "type": what is not typed is a legacy transaction
+        tip = self._priority_fee
+        if tip is None:
+            try:
+                tip = int(self.raw_int("eth_maxPriorityFeePerGas"))
+            except LedgerError:
+                tip = DEFAULT_PRIORITY_FEE
+        return {"type": 2, "maxFeePerGas": BASE_FEE_FACTOR * int(base_fee) + tip, "maxPriorityFeePerGas": tip}
+
+    def raw_int(self, method: str) -> int:
+        """A JSON-RPC method without parameters that answers with a number."""
+        answer = self.endpoint.raw(f"call {method}", method, [])
+        return int(answer, 16) if isinstance(answer, str) else int(answer)
+
+    def _sign(self, fields: dict[str, Any]) -> bytes:
+        if not isinstance(self._account, str):
+            return bytes(self._account.sign_transaction(fields).raw_transaction)
+        request = {
+            key: hex(value) if isinstance(value, int) else to_hex(value) if isinstance(value, bytes) else value
+            for key, value in fields.items()
+        }
+        answer = self._signing.raw("sign a transaction", "eth_signTransaction", [{"from": self._address, **request}])
+        # geth and Clef answer with {"raw": …, "tx": …}, Anvil and Web3Signer with the bytes.
+        text = answer["raw"] if hasattr(answer, "keys") else answer
+        remedy = "check the external signer: which key it holds for the account and which transactions it permits"
+        try:
+            raw = bytes(HexBytes(text))
+            signed = parse_signed(raw)
+        except (ValueError, TypeError) as error:
+            raise LedgerError("the external signer returned no signed transaction", remedy=remedy) from error
+        wanted = (self._address, self.chain_id, fields["nonce"], fields.get("to"), 0, bytes(fields["data"]))
+        if (signed.sender, signed.chain_id, signed.nonce, signed.to, signed.value, signed.data) != wanted:
+            raise LedgerError("the external signer signed something else than it was asked to", remedy=remedy)
+        return raw
+
+    def broadcast(self, signed: bytes) -> None:
+        """Hand a signed transaction to the node. Sending one that the node knows already is no error.
+
+        Raises:
+            LedgerError: the node does not take it, or cannot be asked.
+        """
+        expected = keccak(signed)
+        try:
+            told = self.endpoint.ask(
+                "send a transaction", lambda: bytes(self.web3.eth.send_raw_transaction(HexBytes(signed)))
+            )
+        except MpcreditError as error:
+            # "already known", "nonce too low", …: the words differ by client. What counts is whether the node has it.
+            try:
+                self.endpoint.ask("read a transaction", lambda: self.web3.eth.get_transaction(HexBytes(expected)))
+            except LedgerError:
+                raise error from None
+            return
+        if told != expected:
+            raise LedgerError(
+                f"{self.endpoint.name} returned another hash for a transaction than its own",
+                remedy="compare with another node; trust neither yet",
+            )
+
+    def wait(self, transaction: bytes, *, timeout: float = MINED_SECONDS) -> Outcome:
+        """Wait until a transaction is mined.
+
+        Raises:
+            ContractRefused, TransactionFailed: it reverted.
+            LedgerError: it was not mined in time.
+        """
+        end, pause = time.monotonic() + timeout, 0.05
+        while (outcome := _outcome(self.endpoint, transaction)) is None:
+            if time.monotonic() > end:
+                raise LedgerError(
+                    f"transaction {to_hex(transaction)} was not mined within {timeout:.0f} seconds",
+                    remedy="it may still be: look it up before you repeat anything; if blocks stand still, the chain's "
+                    "operators must look",
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+        if not outcome.succeeded and (error := _failure(self.endpoint, transaction)) is not None:
+            raise error
+        return outcome
+
+    def send(self, to: str | None, data: bytes, *, timeout: float = MINED_SECONDS) -> tuple[Signed, Outcome]:
+        """Sign with the next nonce, send, and wait until it is mined; one at a time."""
+        with self._sending:
+            signed = self.prepare(to, data, self.nonce(pending=True))
+            self.broadcast(signed.raw)
+            return signed, self.wait(signed.hash, timeout=timeout)
+
+
+class ChainSigner:
+    """The signer port for one account and one consortium (`ports.Signer`).
+
+    Args:
+        web3: client or URL of the node.
+        account: a key of this process, or the address of one that an external signer holds.
+        consortium_address: of the Consortium contract.
+        chain_id: the chain it must be; None accepts the node's.
+        signing: client or URL of the external signer (`eth_signTransaction`), by default the node.
+        priority_fee: in wei; None asks the node.
+    """
+
+    def __init__(
+        self,
+        web3: Web3 | str,
+        account: Account,
+        consortium_address: str,
+        *,
+        chain_id: int | None = None,
+        signing: Web3 | str | None = None,
+        priority_fee: int | None = None,
+    ) -> None:
+        self.wallet = Wallet(web3, account, chain_id=chain_id, signing=signing, priority_fee=priority_fee)
+        self._consortium = _checksum(consortium_address)
+
+    @property
+    def address(self) -> str:
+        """Checksum address of the account."""
+        return self.wallet.address
+
+    def nonce(self) -> int:
+        """Number of transactions the account has on the ledger (mined)."""
+        return self.wallet.nonce()
+
+    def sign(self, call: Call, nonce: int) -> Signed:
+        """Make a transaction. Estimates gas, so it raises the mapped contract error if the call would revert now.
+
+        Raises:
+            Refused: the contract would refuse it; `code` is the name of its error.
+        """
+        artifact, target = _target(call, self._consortium)
+        return self.wallet.prepare(target, artifact.call_data(call.function, call.arguments), nonce)
+
+    def broadcast(self, signed: bytes) -> None:
+        """Hand a signed transaction to the node. Sending one that the node knows already is no error."""
+        self.wallet.broadcast(signed)
+
+    def transact(self, call: Call, *, timeout: float = MINED_SECONDS) -> Outcome:
+        """Sign a call with the next nonce, send it and wait until it is mined.
+
+        Raises:
+            Refused: the contract refuses it, now or when it was mined.
+            LedgerError: it was not mined in time, or the node does not answer.
+        """
+        artifact, target = _target(call, self._consortium)
+        _signed, outcome = self.wallet.send(target, artifact.call_data(call.function, call.arguments), timeout=timeout)
+        return outcome

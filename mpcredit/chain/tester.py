@@ -1,0 +1,210 @@
+"""An Ethereum chain inside this process (eth-tester over py-evm): the embedded default of demos and tests.
+
+It keeps to the rules of Prague, mines one block for each transaction, and its blocks carry the time of the clock, plus
+what `advance` has added; where blocks come faster than seconds, each is one second after the one before. It answers
+like a node: a refusal comes back as a JSON-RPC error, a revert with its data. Threads may share it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_utils.address import to_canonical_address, to_checksum_address
+from web3 import Web3
+from web3.exceptions import BlockNotFound, TransactionNotFound
+from web3.providers.eth_tester import EthereumTesterProvider
+from web3.types import RPCEndpoint, RPCResponse
+
+from mpcredit.chain.client import connect
+from mpcredit.chain.faults import revert_data
+from mpcredit.encoding import keccak, to_hex
+
+__all__ = ["GAS_LIMIT", "advance", "deterministic_account", "embedded_chain", "fund"]
+
+GAS_LIMIT = 30_000_000
+"""Of a block. Sixteen ciphertexts of 4096-bit keys stay below it."""
+ETHER = 10**18
+BALANCE = 1_000_000 * ETHER
+
+
+def deterministic_account(index: int) -> LocalAccount:
+    """A key that everybody knows, for demos and tests: always the same for an index."""
+    made: LocalAccount = Account.from_key(keccak(b"mpcredit public test key %d" % index))
+    return made
+
+
+def _account_state(balance: int) -> dict[str, Any]:
+    return {"balance": balance, "nonce": 0, "code": b"", "storage": {}}
+
+
+@cache
+def _backend_class() -> type[Any]:
+    """The py-evm backend, with a clock and an index of transactions. Imported when first used: it takes time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from eth_tester.backends.pyevm import main as pyevm
+        from eth_tester.backends.pyevm.serializers import serialize_transaction, serialize_transaction_receipt
+
+    class Backend(pyevm.PyEVMBackend):  # type: ignore[misc]
+        clock: Callable[[], float] = staticmethod(time.time)
+        offset = 0
+
+        def __init__(self, **arguments: Any) -> None:
+            self.places: dict[bytes, int] = {}
+            super().__init__(**arguments)
+
+        # -- time: py-evm would date each block one second after the last, whatever the clock says
+
+        def tick(self) -> None:
+            header = self.chain.header
+            now = int(self.clock()) + self.offset
+            if now > header.timestamp and not self.chain.get_block().transactions:
+                self.chain.header = header.copy(timestamp=now)
+
+        def send_raw_transaction(self, raw_transaction: bytes) -> bytes:
+            self.tick()
+            return bytes(super().send_raw_transaction(raw_transaction))
+
+        def send_transaction(self, transaction: Any) -> bytes:
+            self.tick()
+            return bytes(super().send_transaction(transaction))
+
+        def estimate_gas(self, transaction: Any, block_number: Any = "latest") -> int:
+            self.tick()
+            return int(super().estimate_gas(transaction, block_number))
+
+        def time_travel(self, to_timestamp: int) -> int:
+            self.offset = to_timestamp - int(self.clock())
+            return int(super().time_travel(to_timestamp))
+
+        # -- transactions by hash: py-evm would look through all blocks for each
+
+        def mine_blocks(self, *arguments: Any, **named: Any) -> Any:
+            hashes = super().mine_blocks(*arguments, **named)
+            for block_hash in hashes:
+                block = self.chain.get_block_by_hash(block_hash)
+                self.places.update((transaction.hash, block.number) for transaction in block.transactions)
+            return hashes
+
+        def find(self, transaction_hash: bytes) -> tuple[Any, Any, int, bool]:
+            number = self.places.get(transaction_hash)
+            if number is not None and number < self.chain.get_block().number:
+                block = self.chain.get_canonical_block_by_number(number)
+                for index, transaction in enumerate(block.transactions):
+                    if transaction.hash == transaction_hash:
+                        return block, transaction, index, False
+            pending = self.chain.get_block()
+            for index, transaction in enumerate(pending.transactions):
+                if transaction.hash == transaction_hash:
+                    return pending, transaction, index, True
+            raise pyevm.TransactionNotFound(f"No transaction found for transaction hash: {to_hex(transaction_hash)}")
+
+        def get_transaction_by_hash(self, transaction_hash: bytes) -> Any:
+            return serialize_transaction(*self.find(transaction_hash))
+
+        def get_transaction_receipt(self, transaction_hash: bytes) -> Any:
+            block, transaction, index, pending = self.find(transaction_hash)
+            receipts = block.get_receipts(self.chain.chaindb)
+            return serialize_transaction_receipt(block, receipts, transaction, index, pending, self.chain.get_vm())
+
+        # -- fees: a call or an estimate that names none must not fail because the base fee has risen
+
+        def _normalize_transaction(self, transaction: Any, block_number: Any = "latest") -> Any:
+            made = super()._normalize_transaction(transaction, block_number)
+            named = ("gas_price", "max_fee_per_gas", "max_priority_fee_per_gas")
+            if not any(name in transaction for name in named) and "max_fee_per_gas" in made:
+                made["max_fee_per_gas"] = max(made["max_fee_per_gas"], self.chain.header.base_fee_per_gas)
+                made["max_priority_fee_per_gas"] = min(made["max_priority_fee_per_gas"], made["max_fee_per_gas"])
+            return made
+
+    return Backend
+
+
+class _Provider(EthereumTesterProvider):
+    """One request at a time, and failures as a node would tell them."""
+
+    def __init__(self, tester: Any) -> None:
+        super().__init__(tester)
+        self.lock = threading.RLock()
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        with self.lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return super().make_request(method, params)
+            except (BlockNotFound, TransactionNotFound):
+                raise
+            except Exception as error:
+                data = revert_data(error)
+                message = f"{error}"[:300] or type(error).__name__
+                told: Any = (
+                    {"code": -32000, "message": message}
+                    if data is None
+                    else {"code": 3, "message": "execution reverted", "data": to_hex(data)}
+                )
+                return {"id": 0, "jsonrpc": "2.0", "error": told}
+
+
+def embedded_chain(
+    accounts: int | Sequence[str] = 0,
+    *,
+    balance: int = BALANCE,
+    gas_limit: int = GAS_LIMIT,
+    clock: Callable[[], float] = time.time,
+) -> Web3:
+    """Start a chain in this process, gone when the client is.
+
+    Args:
+        accounts: addresses to give funds, or how many of the `deterministic_account`s.
+        balance: of each, in wei.
+        gas_limit: of a block.
+        clock: unix seconds; the blocks follow it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from eth.vm.forks.prague import PragueVM
+        from eth_tester import EthereumTester
+
+    funded = (
+        [deterministic_account(index).address for index in range(accounts)] if isinstance(accounts, int) else accounts
+    )
+    backend_class = _backend_class()
+    faucet = next(iter(backend_class.generate_genesis_state(num_accounts=1)))
+    state = {faucet: _account_state(10**9 * BALANCE)}
+    state.update({to_canonical_address(address): _account_state(balance) for address in funded})
+    parameters = backend_class.generate_genesis_params({"gas_limit": gas_limit, "timestamp": int(clock())})
+    backend = backend_class(genesis_parameters=parameters, genesis_state=state, vm_configuration=((0, PragueVM),))
+    backend.clock = clock
+    # py-evm makes a key for each account of the genesis; the first is the faucet's, the others nobody's.
+    return connect(Web3(_Provider(EthereumTester(backend))))
+
+
+def _provider(web3: Web3) -> _Provider:
+    if not isinstance(web3.provider, _Provider):
+        raise TypeError("not an embedded chain")
+    return web3.provider
+
+
+def fund(web3: Web3, address: str, wei: int = BALANCE) -> None:
+    """Give an account of an embedded chain more funds."""
+    with _provider(web3).lock:
+        faucet = web3.eth.accounts[0]
+        web3.eth.send_transaction(
+            {"from": faucet, "to": to_checksum_address(address), "value": Web3.to_wei(wei, "wei")}
+        )
+
+
+def advance(web3: Web3, seconds: int) -> None:
+    """Let time pass on an embedded chain: one empty block, later by so much than the clock or the last block is."""
+    provider = _provider(web3)
+    with provider.lock:
+        tester: Any = provider.ethereum_tester
+        tester.backend.tick()
+        tester.time_travel(tester.get_block_by_number("pending")["timestamp"] + seconds)

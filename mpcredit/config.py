@@ -1,0 +1,288 @@
+"""One party's configuration file, and the real adapters built from it.
+
+A file for an institution; paths are relative to the file. docs/configuration.md explains each line.
+
+    role = "institution"                  # or "supervisor"
+    founding = "founding.toml"            # owner accounts that are accepted from the start
+    [ledger]
+    url = "http://127.0.0.1:8545"
+    chain_id = 31337
+    consortium = "0x…"
+    confirmations = 0
+    [keys]
+    directory = "keys"                    # passphrase: MPCREDIT_PASSPHRASE, a file in MPCREDIT_PASSPHRASE_FILE, or asked
+    [store]
+    path = "store.sqlite"
+    [book]                                # institutions only
+    path = "book.csv"
+    [policy]
+    path = "policy.toml"                  # by default the one that ships
+    [inquiry]
+    bits = 3072
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eth_utils.address import is_address, to_checksum_address
+
+from mpcredit.books import LoanBook
+from mpcredit.chain import ChainLedger, ChainSigner, connect
+from mpcredit.errors import InvalidFile, KeyStoreError
+from mpcredit.founding import read_founding
+from mpcredit.institution import Institution, SupervisorNode
+from mpcredit.keystore import KdfCost, KeyStore
+from mpcredit.policy import CreditPolicy
+from mpcredit.state import Pins
+from mpcredit.store import SqliteStore
+from mpcredit.tags import HmacTagger
+
+__all__ = ["Config", "institution_from_config", "open_keystore", "passphrase", "read_config", "supervisor_from_config"]
+
+_KNOWN: Mapping[str, frozenset[str]] = {
+    "": frozenset({"role", "founding", "ledger", "keys", "store", "book", "policy", "inquiry"}),
+    "ledger": frozenset({"url", "chain_id", "consortium", "confirmations", "first_block"}),
+    "keys": frozenset({"directory"}),
+    "store": frozenset({"path"}),
+    "book": frozenset({"path"}),
+    "policy": frozenset({"path"}),
+    "inquiry": frozenset({"bits", "minimum_cohort", "ready_seconds"}),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A party's configuration, checked."""
+
+    path: Path
+    role: str
+    founding: Path | None
+    url: str
+    chain_id: int
+    consortium: str | None
+    """None before the consortium is deployed."""
+    first_block: int | None
+    confirmations: int
+    keys: Path
+    store: Path
+    book: Path | None
+    policy: Path | None
+    bits: int
+    minimum_cohort: int
+    ready_seconds: int
+
+
+def read_config(path: str | Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        InvalidFile: it cannot be read, or a line of it is wrong.
+    """
+    place = Path(path)
+    try:
+        value = tomllib.loads(place.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InvalidFile(str(place), "there is no such file", "give the configuration with --config FILE") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidFile(str(place), f"cannot be read: {error}", "correct the file; it is TOML") from error
+    return _Reader(place, value).read()
+
+
+class _Reader:
+    def __init__(self, path: Path, value: dict[str, Any]) -> None:
+        self.path = path
+        self.value = value
+
+    def fail(self, where: str, problem: str, remedy: str) -> InvalidFile:
+        return InvalidFile(f"{self.path}, {where}", problem, remedy)
+
+    def get(self, table: str, name: str, kind: type, default: Any = ...) -> Any:
+        part = self.value.get(table, {}) if table else self.value
+        where = f"[{table}] {name}" if table else name
+        found = part.get(name, default)
+        if found is ...:
+            raise self.fail(where, "is missing", "add the line; docs/configuration.md has an example")
+        if found is not default and (not isinstance(found, kind) or isinstance(found, bool)):
+            raise self.fail(where, f"must be a {kind.__name__}", "correct the line")
+        return found
+
+    def place(self, table: str, name: str, default: Any = ...) -> Path | None:
+        found = self.get(table, name, str, default)
+        return None if found is None else self.path.parent / found
+
+    def number(self, table: str, name: str, default: Any, least: int) -> int:
+        found = self.get(table, name, int, default)
+        if found is not None and found < least:
+            raise self.fail(f"[{table}] {name}", f"must be at least {least}", "correct the line")
+        return found  # type: ignore[no-any-return]
+
+    def read(self) -> Config:
+        for table, names in _KNOWN.items():
+            part = self.value.get(table, {}) if table else self.value
+            if not isinstance(part, dict):
+                raise self.fail(table, "must be a table", f"write it as [{table}]")
+            for name in part:
+                if name not in names:
+                    where = f"[{table}] {name}" if table else name
+                    raise self.fail(where, "is unknown", f"use one of {', '.join(sorted(names))}")
+        role = self.get("", "role", str)
+        if role not in ("institution", "supervisor"):
+            raise self.fail("role", f"is {role!r}", 'write "institution" or "supervisor"')
+        consortium = self.get("ledger", "consortium", str, None)
+        if consortium is not None and not is_address(consortium):
+            raise self.fail("[ledger] consortium", "is no address", "write the address that `mpcredit deploy` printed")
+        keys = self.place("keys", "directory", "keys")
+        store = self.place("store", "path", "store.sqlite")
+        assert keys is not None
+        assert store is not None
+        return Config(
+            path=self.path,
+            role=role,
+            founding=self.place("", "founding", None),
+            url=self.get("ledger", "url", str),
+            chain_id=self.number("ledger", "chain_id", ..., 1),
+            consortium=to_checksum_address(consortium) if consortium else None,
+            first_block=self.number("ledger", "first_block", None, 0),
+            confirmations=self.number("ledger", "confirmations", 0, 0),
+            keys=keys,
+            store=store,
+            book=self.place("book", "path", None),
+            policy=self.place("policy", "path", None),
+            bits=self.number("inquiry", "bits", 3072, 2048),
+            minimum_cohort=self.number("inquiry", "minimum_cohort", 3, 3),
+            ready_seconds=self.number("inquiry", "ready_seconds", 86_400, 0),
+        )
+
+
+def passphrase(purpose: str) -> str:
+    """The passphrase of the key files: from the environment, a file, or the person at the terminal.
+
+    Raises:
+        KeyStoreError: there is none to be had.
+    """
+    if "MPCREDIT_PASSPHRASE" in os.environ:
+        return os.environ["MPCREDIT_PASSPHRASE"]
+    if "MPCREDIT_PASSPHRASE_FILE" in os.environ:
+        try:
+            return Path(os.environ["MPCREDIT_PASSPHRASE_FILE"]).read_text(encoding="utf-8").rstrip("\n")
+        except OSError as error:
+            raise KeyStoreError(
+                f"the passphrase file cannot be read: {error}", remedy="correct MPCREDIT_PASSPHRASE_FILE"
+            ) from error
+    if not sys.stdin.isatty():
+        raise KeyStoreError(
+            "the key files need a passphrase", remedy="set MPCREDIT_PASSPHRASE_FILE, or run it at a terminal"
+        )
+    return getpass.getpass(f"Passphrase ({purpose}): ")
+
+
+def open_keystore(config: Config, ask: Callable[[str], str] = passphrase) -> KeyStore:
+    """The party's key files. MPCREDIT_UNSAFE_LIGHT_KDF=1 makes new ones with a cheap KDF, for tests and demos only."""
+    light = os.environ.get("MPCREDIT_UNSAFE_LIGHT_KDF") == "1"
+    return KeyStore(config.keys, ask, cost=KdfCost.unsafe_light() if light else None)
+
+
+def pins_of(config: Config, store: SqliteStore | None = None) -> Pins:
+    """Accounts that this party accepts: those of the founding file and those its operator pinned by hand."""
+    owners: dict[int, set[str]] = {}
+    supervisors: set[str] = set()
+    if config.founding is not None:
+        founding = read_founding(config.founding)
+        for index, founder in enumerate(founding.founders):
+            owners.setdefault(index, set()).add(to_checksum_address(founder.owner))
+        supervisors.update(to_checksum_address(account) for account in founding.supervisors)
+    if store is not None:
+        for key, value in store.items("pin"):
+            if value["role"] == "owner":
+                owners.setdefault(int(value["member"]), set()).add(key)
+            else:
+                supervisors.add(key)
+    return Pins({index: frozenset(accounts) for index, accounts in owners.items()}, frozenset(supervisors))
+
+
+def ledger_of(config: Config) -> ChainLedger:
+    """Connect to the ledger.
+
+    Raises:
+        WrongLedger, LedgerError: another chain, no consortium there, or the endpoint is down.
+        InvalidFile: the configuration names no consortium yet.
+    """
+    if config.consortium is None:
+        raise InvalidFile(
+            f"{config.path}, [ledger] consortium", "is missing", "write the address that `mpcredit deploy` printed"
+        )
+    return ChainLedger(
+        connect(config.url), config.consortium, chain_id=config.chain_id, first_block=config.first_block
+    )
+
+
+def institution_from_config(path: str | Path, *, ask: Callable[[str], str] = passphrase) -> Institution:
+    """An institution as its configuration says.
+
+    Raises:
+        InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
+    """
+    config = read_config(path)
+    if config.role != "institution":
+        raise InvalidFile(f"{config.path}, role", f"is {config.role!r}", "use an institution's configuration here")
+    if config.book is None:
+        raise InvalidFile(f"{config.path}, [book] path", "is missing", "name the loan book (docs/loan-book.md)")
+    keys = open_keystore(config, ask)
+    versions = keys.tag_versions()
+    if not versions:
+        raise KeyStoreError(
+            "there is no tag key", remedy="get it from another member and keep it with `mpcredit keys tag --import FILE`"
+        )
+    tagger = HmacTagger(keys.tag_key(max(versions)))
+    book = LoanBook.read_csv(config.book, collect=True)
+    ledger = ledger_of(config)
+    signer = ChainSigner(ledger.web3, keys.account(), ledger.realm.consortium, chain_id=config.chain_id)
+    store = SqliteStore(config.store)
+    return Institution(
+        ledger=ledger,
+        signer=signer,
+        store=store,
+        keys=keys,
+        tagger=tagger,
+        book=book.index(tagger),
+        policy=CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml(),
+        pins=pins_of(config, store),
+        bits=config.bits,
+        confirmations=config.confirmations,
+        minimum_cohort=config.minimum_cohort,
+        ready_seconds=config.ready_seconds,
+    )
+
+
+def supervisor_from_config(
+    path: str | Path, *, attest: bool = True, ask: Callable[[str], str] = passphrase
+) -> SupervisorNode:
+    """The supervisor's node as its configuration says.
+
+    Raises:
+        InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
+    """
+    config = read_config(path)
+    if config.role != "supervisor":
+        raise InvalidFile(f"{config.path}, role", f"is {config.role!r}", "use the supervisor's configuration here")
+    keys = open_keystore(config, ask)
+    ledger = ledger_of(config)
+    signer = ChainSigner(ledger.web3, keys.account(), ledger.realm.consortium, chain_id=config.chain_id)
+    store = SqliteStore(config.store)
+    return SupervisorNode(
+        ledger=ledger,
+        signer=signer,
+        store=store,
+        keys=keys,
+        pins=pins_of(config, store),
+        confirmations=config.confirmations,
+        attest=attest,
+    )

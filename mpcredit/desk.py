@@ -1,0 +1,189 @@
+"""What every use case of one institution works with: its view of the ledger, its store, its keys, its outbox.
+
+Also the two things that several of them need: the pair keys with another member, and what this member has seen so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mpcredit.disclosure import Seen
+from mpcredit.encoding import hex_bytes, to_hex
+from mpcredit.errors import InvalidMessage, MpcreditError, NotYet
+from mpcredit.events import Call
+from mpcredit.follower import Follower
+from mpcredit.outbox import Outbox
+from mpcredit.pairkeys import KeyRef, PairKeys, Realm, derive
+from mpcredit.ports import Keys, OutboxRow, Store
+from mpcredit.sealing import SubjectList, open_subjects_member
+from mpcredit.state import Inquiry, LedgerState, Member
+from mpcredit.tags import Tagger
+
+__all__ = ["ATTEMPTS", "Desk"]
+
+ATTEMPTS = 5
+"""How often a step that was mined but failed is sent anew."""
+
+
+@dataclass
+class Desk:
+    """One institution's working place. One process at a time uses it."""
+
+    follower: Follower
+    outbox: Outbox
+    store: Store
+    keys: Keys
+    tagger: Tagger
+    minimum_cohort: int = 3
+    """This institution's own least cohort, whatever the ledger says."""
+    _pairs: dict[tuple[bytes, bytes], PairKeys] = field(default_factory=dict, repr=False)
+    _subjects: dict[bytes, SubjectList] = field(default_factory=dict, repr=False)
+    _unreadable: set[bytes] = field(default_factory=set, repr=False)
+
+    @property
+    def state(self) -> LedgerState:
+        """The fold, as of the last sync."""
+        return self.follower.state
+
+    @property
+    def realm(self) -> Realm:
+        """Chain id and Consortium."""
+        return self.state.realm
+
+    @property
+    def member(self) -> Member:
+        """This institution in the roster.
+
+        Raises:
+            NotYet: its ledger account is no operator of a member.
+        """
+        found = self.state.by_operator(self.outbox.signer.address)
+        if found is None:
+            raise NotYet(
+                f"account {self.outbox.signer.address} is no operator of a member of the consortium",
+                remedy="the member's owner must allow it (`mpcredit member operator`), or the members must invite it",
+            )
+        return found
+
+    @property
+    def index(self) -> int:
+        """This institution's member index."""
+        return self.member.index
+
+    def pair_keys(self, own: KeyRef, other: KeyRef) -> PairKeys:
+        """The pair keys of this institution's key with another member's key, cached."""
+        known = self._pairs.get((own.public, other.public))
+        if known is None:
+            known = derive(self.keys.institution_key(own.public), own, other, self.realm)
+            self._pairs[(own.public, other.public)] = known
+        return known
+
+    def mask_keys(self, keys: dict[int, KeyRef]) -> dict[int, bytes]:
+        """The pair mask key with every other member of a cohort, given the cohort's keys."""
+        own = keys[self.index]
+        return {i: self.pair_keys(own, other).mask for i, other in keys.items() if i != self.index}
+
+    def subjects(self, inquiry: Inquiry) -> SubjectList:
+        """Open the sealed subjects of an inquiry in whose cohort this member is.
+
+        Raises:
+            InvalidSubject: the wrap, the seal or the commitment does not fit.
+        """
+        known = self._subjects.get(inquiry.id)
+        if known is None:
+            own, sender = inquiry.keys[self.index], inquiry.keys[inquiry.inquirer]
+            known = open_subjects_member(
+                inquiry.opening.sealed_subject,
+                inquiry.opening.subject_commitment,
+                inquiry.opened.q0,
+                inquiry.inquirer,
+                self.index,
+                self.pair_keys(own, sender).wrap,
+            )
+            self._subjects[inquiry.id] = known
+        return known
+
+    def remember(self) -> list[Seen]:
+        """What this member has seen: every inquiry whose subjects it could read, also those a reorganisation took away.
+
+        Kept in the store, so that neither a lost key nor a reorganisation makes it forget.
+        """
+        stored = {hex_bytes(key, 32) for key, _ in self.store.items("seen")}
+        for inquiry in self.state.inquiries.values():
+            if inquiry.id in stored or inquiry.id in self._unreadable or self.index not in inquiry.cohort:
+                continue
+            if inquiry.inquirer == self.index:
+                continue  # the inquirer notes its own when it opens
+            try:
+                subjects = self.subjects(inquiry)
+            except (InvalidMessage, MpcreditError):
+                self._unreadable.add(inquiry.id)
+                continue
+            self.note_seen(
+                inquiry.id,
+                inquirer=inquiry.inquirer,
+                tags=[entry.tag for entry in subjects.entries],
+                consents=list(inquiry.opening.consents),
+                cohort=inquiry.opening.cohort,
+                opened_at=inquiry.opened.at.timestamp,
+                order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
+            )
+        return [self._seen(hex_bytes(key, 32), value) for key, value in self.store.items("seen")]
+
+    def note_seen(
+        self,
+        inquiry: bytes,
+        *,
+        inquirer: int,
+        tags: list[bytes],
+        consents: list[bytes],
+        cohort: int,
+        opened_at: int,
+        order: tuple[int, int],
+    ) -> None:
+        """Remember the subjects of an inquiry."""
+        self.store.put(
+            "seen",
+            to_hex(inquiry),
+            {
+                "inquirer": inquirer,
+                "tags": [to_hex(tag) for tag in tags],
+                "consents": [to_hex(consent) for consent in consents],
+                "cohort": hex(cohort),
+                "opened_at": opened_at,
+                "order": list(order),
+            },
+        )
+
+    def _seen(self, inquiry: bytes, value: dict[str, object]) -> Seen:
+        known = self.state.inquiries.get(inquiry)
+        order = value["order"]
+        assert isinstance(order, list)
+        return Seen(
+            inquiry=inquiry,
+            inquirer=int(str(value["inquirer"])),
+            tags=tuple(hex_bytes(tag, 32) for tag in _list(value["tags"])),
+            consents=tuple(hex_bytes(consent, 32) for consent in _list(value["consents"])),
+            cohort=int(str(value["cohort"]), 16),
+            opened_at=known.opened.at.timestamp if known else int(str(value["opened_at"])),
+            order=(known.opened.at.block, known.opened.at.log_index) if known else (int(order[0]), int(order[1])),
+        )
+
+    def post(self, step: str, call: Call) -> OutboxRow:
+        """Post a step, anew under the next attempt if it was mined but failed (at most ATTEMPTS times).
+
+        Raises:
+            Refused: the contract would refuse it now.
+            LedgerError: the node is not to be had.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            row = self.outbox.store.outbox_by_key(f"{step}/{attempt}")
+            if row is None or row.state != "failed":
+                return self.outbox.post(f"{step}/{attempt}", call)
+        assert row is not None
+        return row
+
+
+def _list(value: object) -> list[str]:
+    assert isinstance(value, list)
+    return [str(item) for item in value]

@@ -1,0 +1,205 @@
+"""The consortium's disclosure policy: may this inquiry be answered? (R26, R27)
+
+Deterministic, the same for every member, and decided before the loan book is looked at. Nothing here knows whether a
+subject is a customer: the inputs are the inquiry, the tags this member has seen before, and the terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from mpcredit.errors import InvalidConsent
+from mpcredit.events import Parameters, Stage, members_of
+from mpcredit.pairkeys import Realm
+from mpcredit.sealing import SubjectList
+from mpcredit.state import Inquiry, LedgerState
+
+__all__ = ["ADVICE", "RefusalCode", "Refusal", "Seen", "decide", "window_conflict"]
+
+
+class RefusalCode(IntEnum):
+    """Codes of `JointCredit.refuse` (R26), in the order in which they are decided."""
+
+    RESTORED = 1
+    COHORT = 2
+    KEY = 3
+    ENCODING = 4
+    SUBJECT = 5
+    CONSENT = 6
+    WINDOW = 7
+    COOLDOWN = 8
+    RATE = 9
+    BOOK = 10
+    LATE = 11
+
+
+ADVICE: dict[int, str] = {
+    RefusalCode.RESTORED: "the furnisher restored its store and refuses inquiries opened before; ask again",
+    RefusalCode.COHORT: "the furnisher has not accepted the cohort or a member's key; it must compare and pin them",
+    RefusalCode.KEY: "the inquirer's Paillier key or its proof is malformed; the inquirer must make a new one",
+    RefusalCode.ENCODING: "the inquiry's form, schema or version is not one the furnisher knows; compare versions",
+    RefusalCode.SUBJECT: "the sealed subject does not open or does not fit its commitment; the inquirer must seal it anew",
+    RefusalCode.CONSENT: "a consent is expired, used, revoked or made for another inquirer; the inquirer needs a new one",
+    RefusalCode.WINDOW: "the subject was asked about over another cohort within the window; ask again over the same "
+    "cohort, or after the window",
+    RefusalCode.COOLDOWN: "the same inquirer asked about the subject a short while ago; wait",
+    RefusalCode.RATE: "the inquirer has asked about too many subjects in 24 hours; wait",
+    RefusalCode.BOOK: "the furnisher's loan book is older than the consortium permits; it must import a newer one",
+    RefusalCode.LATE: "the inquiry's deadline is too close; ask again",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a member remembers of an inquiry whose subjects it could read."""
+
+    inquiry: bytes
+    inquirer: int
+    tags: tuple[bytes, ...]
+    consents: tuple[bytes, ...]
+    cohort: int
+    opened_at: int
+    order: tuple[int, int]
+    """Block number and log index of `Opened`."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A refusal and what it rests on; the text stays with the refusing institution, the ledger gets the code."""
+
+    code: RefusalCode
+    text: str
+
+
+def _excused(state: LedgerState, earlier: bytes) -> frozenset[int]:
+    """Members that may be missing from a second cohort: they refused, stated that they sent nothing, or were named."""
+    inquiry = state.inquiries.get(earlier)
+    if inquiry is None or not inquiry.stage.failed:
+        return frozenset()
+    refused = {inquiry.refusal.member} if inquiry.refusal else set()
+    return frozenset(inquiry.not_sent) | frozenset(inquiry.culprits) | refused
+
+
+def _before(order: tuple[int, int], memory: Iterable[Seen], state: LedgerState) -> Iterator[Seen]:
+    """What came earlier on the ledger, and what a reorganisation took off it: that was public all the same."""
+    return (seen for seen in memory if seen.order < order or seen.inquiry not in state.inquiries)
+
+
+def window_conflict(
+    tags: Sequence[bytes], cohort: int, opened_at: int, order: tuple[int, int], memory: Iterable[Seen], state: LedgerState
+) -> tuple[Seen, tuple[int, ...]] | None:
+    """Find an earlier inquiry on one of the tags, within the window, over another cohort (R27).
+
+    Args:
+        order: place of the inquiry on the ledger; what came later is not looked at.
+
+    Returns:
+        The earlier inquiry and the members by which the cohorts differ, or None.
+    """
+    window = state.parameters.window_seconds if state.parameters else 0
+    wanted = set(tags)
+    for seen in _before(order, memory, state):
+        if seen.opened_at + window <= opened_at or wanted.isdisjoint(seen.tags):
+            continue
+        differing = set(members_of(seen.cohort ^ cohort))
+        removed_and_excused = {i for i in differing if seen.cohort >> i & 1} & _excused(state, seen.inquiry)
+        if differing - removed_and_excused:
+            return seen, tuple(sorted(differing - removed_and_excused))
+    return None
+
+
+def _consent_problem(
+    inquiry: Inquiry, subjects: SubjectList, realm: Realm, tag_key_version: int, memory: Iterable[Seen], state: LedgerState
+) -> str | None:
+    opened = inquiry.opened
+    hashes = tuple(entry.consent.hash for entry in subjects.entries)
+    if hashes != opened.opening.consents:
+        return "the consent receipts are not those whose hashes are on the ledger"
+    for entry in subjects.entries:
+        consent = entry.consent
+        try:
+            consent.check(
+                realm=realm,
+                inquirer=inquiry.inquirer,
+                tag=entry.tag,
+                tag_key_version=tag_key_version,
+                purpose=subjects.purpose,
+                at=opened.at.timestamp,
+            )
+        except InvalidConsent as error:
+            return error.message
+        if inquiry.inquirer in state.revoked.get(consent.hash, set()):
+            return "the consent was revoked"
+    for seen in memory:
+        earlier = state.inquiries.get(seen.inquiry)
+        if (earlier is None or not earlier.stage.failed) and set(hashes) & set(seen.consents):
+            return "the consent was used before"
+    return None
+
+
+def decide(
+    inquiry: Inquiry,
+    subjects: SubjectList,
+    *,
+    state: LedgerState,
+    memory: Sequence[Seen],
+    tag_key_version: int,
+    currency: str,
+    book_as_of: int,
+    now: int,
+) -> Refusal | None:
+    """Decide whether to answer, after the checks of cohort, key, form and seal have passed.
+
+    Args:
+        subjects: the opened list of subjects.
+        memory: what this member has seen of other inquiries, and of this one.
+        currency: of this member's loan book.
+        book_as_of: unix seconds of its snapshot.
+        now: timestamp of the ledger's head.
+
+    Returns:
+        A refusal, or None to answer.
+    """
+    parameters: Parameters = inquiry.parameters
+    opened = inquiry.opened
+    tags = tuple(entry.tag for entry in subjects.entries)
+    order = (opened.at.block, opened.at.log_index)
+    earlier = [seen for seen in _before(order, memory, state) if seen.inquiry != inquiry.id]
+
+    if subjects.schema != opened.opening.schema or subjects.currency != opened.opening.currency:
+        return Refusal(RefusalCode.ENCODING, "the sealed part names another schema or currency than the ledger")
+    if subjects.currency != currency:
+        return Refusal(RefusalCode.ENCODING, f"this institution keeps its figures in {currency}")
+    if len(subjects.entries) != len(opened.opening.consents):
+        return Refusal(RefusalCode.ENCODING, "the sealed part has another number of subjects than the ledger")
+
+    problem = _consent_problem(inquiry, subjects, state.realm, tag_key_version, earlier, state)
+    if problem:
+        return Refusal(RefusalCode.CONSENT, problem)
+
+    conflict = window_conflict(tags, opened.opening.cohort, opened.at.timestamp, order, earlier, state)
+    if conflict:
+        names = ", ".join(inquiry.names.get(index, str(index)) for index in conflict[1])
+        return Refusal(
+            RefusalCode.WINDOW, f"a subject was asked about within the window over a cohort that differs by {names}"
+        )
+
+    for seen in earlier:
+        before = state.inquiries.get(seen.inquiry)
+        recent = seen.opened_at + parameters.cooldown_seconds > opened.at.timestamp
+        counts = before is None or before.stage not in (Stage.REFUSED, Stage.EXPIRED, Stage.VOID)
+        if seen.inquirer == inquiry.inquirer and recent and counts and not set(tags).isdisjoint(seen.tags):
+            return Refusal(RefusalCode.COOLDOWN, "the inquirer asked about a subject within the cool-down")
+
+    day = [s for s in earlier if s.inquirer == inquiry.inquirer and s.opened_at + 86_400 > opened.at.timestamp]
+    if sum(len(seen.tags) for seen in day) + len(tags) > parameters.subjects_per_day:
+        return Refusal(RefusalCode.RATE, "the inquirer has asked about too many subjects in 24 hours")
+
+    if book_as_of + parameters.book_age_seconds < opened.at.timestamp:
+        return Refusal(RefusalCode.BOOK, "this institution's loan book is too old")
+
+    if now >= opened.deadline:
+        return Refusal(RefusalCode.LATE, "the deadline has passed")
+    return None

@@ -1,0 +1,299 @@
+"""One file that proves an inquiry to somebody without a ledger node (R40).
+
+It holds the signed transactions as their senders made them, the roster's history, and the openings of the aggregate.
+`verify_evidence` needs nothing else: it recovers who signed what, recomputes the ids, the product and the totals, and names
+who lied. What it cannot prove is inclusion in a block: compare with the ledger (`mpcredit verify --ledger`) for that. Pin the
+consortium's address (and chain) by another channel: anybody can found a consortium of his own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rlp  # type: ignore[import-untyped]
+from eth_abi.abi import decode as abi_decode
+from eth_account import Account
+from eth_account.typed_transactions import TypedTransaction
+from eth_utils.address import to_checksum_address
+from hexbytes import HexBytes
+
+from mpcredit import paillier, protocol
+from mpcredit.encoding import hex_bytes, keccak, to_hex
+from mpcredit.errors import InvalidEncoding, InvalidFile, InvalidMessage, InvalidProof, MpcreditError, ProtocolViolation
+from mpcredit.events import Change, Event, Opening, Position, RosterChanged, members_of
+from mpcredit.keyproof import check_key
+from mpcredit.pairkeys import Realm
+from mpcredit.schema import Schema
+from mpcredit.sealing import report_commitment
+from mpcredit.state import Inquiry, LedgerState, roster_link
+
+__all__ = ["Evidence", "VerifiedEvidence", "collect", "verify_evidence"]
+
+FORMAT = "mpcredit/evidence"
+OPENING_TYPE = "(uint64,uint8,uint16,uint8,bytes3,bytes32,uint256,bytes,bytes,bytes32[],bytes,bytes32,bytes)"
+FUNCTIONS: Mapping[str, tuple[str, ...]] = {
+    "open": (OPENING_TYPE,),
+    "contribute": ("bytes32", "bytes"),
+    "report": ("bytes32", "bytes32", "bytes", "bytes32"),
+    "attest": ("bytes32", "bool", "uint256", "bytes32"),
+}
+"""Of JointCredit, with the types of their arguments."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The contents of the file, as a JSON object."""
+
+    value: Mapping[str, Any]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file; it contains totals, so only its owner may read it."""
+        target = Path(path)
+        temporary = target.with_name(target.name + ".tmp")
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(self.value, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(target)
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path) -> Evidence:
+        """Read a file.
+
+        Raises:
+            InvalidFile: there is none, or it is no evidence of a version this program knows.
+        """
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InvalidFile(str(path), f"cannot be read: {error}", "give the file that `mpcredit evidence` wrote") from error
+        if not isinstance(value, dict) or value.get("format") != FORMAT or value.get("version") != 1:
+            raise InvalidFile(str(path), "is no evidence of version 1", "give the file that `mpcredit evidence` wrote")
+        return cls(value)
+
+
+@dataclass(frozen=True)
+class VerifiedEvidence:
+    """What the file proves."""
+
+    realm: Realm
+    inquiry: bytes
+    inquirer: str
+    institutions: tuple[str, ...]
+    """Names of the cohort."""
+    currency: str
+    totals: list[dict[str, int]]
+    """One record of sums per subject, in minor units."""
+    attested: bool
+    """Whether the supervisor's signed verdict `valid` is in the file."""
+
+
+def collect(
+    state: LedgerState,
+    events: Sequence[Event],
+    inquiry: Inquiry,
+    transaction: Callable[[bytes], bytes],
+    *,
+    openings: Sequence[tuple[int, int]],
+    salt: bytes,
+) -> Evidence:
+    """Put the evidence of a reported inquiry together.
+
+    Args:
+        transaction: fetches a signed transaction by its hash.
+        openings: (m, r) of each block of the aggregate.
+        salt: of the report's commitment.
+    """
+    assert inquiry.report is not None
+
+    def raw(at: Position) -> str:
+        return to_hex(transaction(at.transaction))
+
+    return Evidence(
+        {
+            "format": FORMAT,
+            "version": 1,
+            "chain_id": state.realm.chain_id,
+            "consortium": state.realm.consortium,
+            "joint_credit": inquiry.joint_credit,
+            "inquiry": to_hex(inquiry.id),
+            "schema": inquiry.schema.definition.decode("utf-8"),
+            "roster": [{"kind": int(change.kind), "data": to_hex(change.data)} for change in state.roster_history],
+            "transactions": {
+                "open": raw(inquiry.opened.at),
+                "contribute": [
+                    raw(event.at) for member, event in sorted(inquiry.contributions.items()) if member != inquiry.inquirer
+                ],
+                "report": raw(inquiry.report.at),
+                "attest": raw(inquiry.verdict.at) if inquiry.verdict else None,
+            },
+            "openings": [[hex(m), hex(r)] for m, r in openings],
+            "salt": to_hex(salt),
+        }
+    )
+
+
+# --------------------------------------------------------------------- verification
+
+
+@dataclass(frozen=True)
+class _SignedCall:
+    sender: str
+    arguments: tuple[Any, ...]
+
+
+def _parse_call(raw: bytes, function: str, joint_credit: str, chain_id: int) -> _SignedCall:
+    """Recover the sender of a signed transaction and decode the call it makes."""
+    try:
+        sender = str(Account.recover_transaction(HexBytes(raw)))
+        if raw[0] <= 0x7F:
+            fields = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
+            to, data, chain = bytes(fields["to"]), bytes(fields["data"]), int(fields["chainId"])
+        else:
+            parts = rlp.decode(raw)
+            to, data, v = parts[3], parts[5], int.from_bytes(parts[6], "big")
+            chain = (v - 35) // 2 if v >= 35 else chain_id
+    except Exception as error:  # rlp, eth_keys and eth_account raise many kinds for malformed bytes
+        raise InvalidEncoding(f"the {function} transaction in the file is malformed") from error
+    types = FUNCTIONS[function]
+    selector = keccak(f"{function}({','.join(types)})".encode())[:4]
+    if to_checksum_address(to) != joint_credit or chain != chain_id or data[:4] != selector:
+        raise InvalidMessage(f"the {function} transaction in the file is not a call of this contract on this chain")
+    try:
+        return _SignedCall(sender, tuple(abi_decode(types, data[4:])))
+    except Exception as error:  # eth_abi raises many kinds
+        raise InvalidEncoding(f"the arguments of the {function} transaction are malformed") from error
+
+
+def _replay_roster(realm: Realm, changes: Sequence[Mapping[str, Any]]) -> tuple[LedgerState, set[bytes]]:
+    """Fold the roster's history; key signatures are checked on the way."""
+    state = LedgerState(realm)
+    rosters = {state.roster}
+    for number, change in enumerate(changes):
+        kind, data = Change(change["kind"]), hex_bytes(change["data"], None)
+        at = Position(0, bytes(32), number, 0, bytes(32), realm.consortium)
+        state.apply(RosterChanged(at, roster_link(state.roster, kind, data), kind, data))
+        rosters.add(state.roster)
+    return state, rosters
+
+
+def verify_evidence(evidence: Evidence, *, consortium: str | None = None) -> VerifiedEvidence:
+    """Check everything that the file claims.
+
+    Args:
+        consortium: the address that the reader knows by another channel; None skips that comparison.
+
+    Raises:
+        ProtocolViolation: somebody lied; `culprits` and the message name whom.
+        InvalidMessage: the file is malformed or incomplete.
+    """
+    try:
+        return _verify(evidence.value, consortium)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InvalidEncoding(f"the evidence is malformed: {error!r}", remedy="ask for the file again") from error
+
+
+def _verify(value: Mapping[str, Any], consortium: str | None) -> VerifiedEvidence:
+    realm = Realm(int(value["chain_id"]), to_checksum_address(value["consortium"]))
+    if consortium is not None and to_checksum_address(consortium) != realm.consortium:
+        raise InvalidMessage(
+            f"the evidence is of consortium {realm.consortium}, not of {consortium}",
+            remedy="ask for evidence of the consortium that you know",
+        )
+    joint_credit = to_checksum_address(value["joint_credit"])
+    transactions = value["transactions"]
+
+    # (1) the roster: who is who, under which accounts and keys: R39.
+    state, rosters = _replay_roster(realm, value["roster"])
+
+    def member_of(account: str, what: str) -> int:
+        member = state.by_operator(account)
+        if member is None:
+            raise InvalidMessage(f"the {what} was signed by {account}, which is no operator of a member")
+        return member.index
+
+    # (2) the opening, signed by an operator of the inquirer: R15, R6, R7.
+    opened = _parse_call(hex_bytes(transactions["open"], None), "open", joint_credit, realm.chain_id)
+    (fields,) = opened.arguments
+    opening = Opening(
+        *fields[:4], fields[4].decode("ascii"), *fields[5:9], tuple(fields[9]), *fields[10:]
+    )
+    inquirer = member_of(opened.sender, "opening")
+    name = state.members[inquirer].name
+    if opening.roster not in rosters:
+        raise InvalidMessage("the opening names a roster that is not in the history given")
+    schema = Schema.parse(str(value["schema"]).encode())
+    cohort = members_of(opening.cohort)
+    if schema.id != opening.schema or not set(cohort) <= set(state.members) or inquirer not in cohort:
+        raise InvalidMessage("schema or cohort of the opening do not fit the history given")
+    frame = protocol.make_frame(realm, joint_credit, inquirer, opening, schema, cohort)
+    if frame.inquiry != hex_bytes(value["inquiry"], 32):
+        raise InvalidMessage("the inquiry's id does not follow from its opening")
+    try:
+        check_key(frame.public.n, opening.key_proof)
+    except InvalidMessage as error:
+        raise ProtocolViolation(f"{name} published a malformed key: {error.message}", culprits=[inquirer]) from error
+
+    # (3) one signed contribution from every other member of the cohort: R21.
+    payloads = {inquirer: opening.payload}
+    for raw in transactions["contribute"]:
+        call = _parse_call(hex_bytes(raw, None), "contribute", joint_credit, realm.chain_id)
+        member = member_of(call.sender, "contribution")
+        if call.arguments[0] != frame.inquiry or member not in cohort or member in payloads:
+            raise InvalidMessage(f"a contribution of {state.members[member].name} does not belong to this inquiry")
+        payloads[member] = call.arguments[1]
+    missing = [state.members[i].name for i in cohort if i not in payloads]
+    if missing:
+        raise InvalidMessage(f"the contribution of {', '.join(missing)} is not in the file")
+
+    # (4) the aggregate, its openings and the totals: R22, R29.
+    try:
+        aggregate = protocol.product(frame, [payloads[member] for member in cohort])
+        openings = tuple(paillier.Opening(int(m, 16), int(r, 16)) for m, r in value["openings"])
+        if len(openings) != frame.blocks:
+            raise InvalidProof("the openings do not cover all blocks")
+        for c, opened_block in zip(aggregate, openings, strict=True):
+            paillier.verify_opening(frame.public, c, opened_block)
+    except InvalidMessage as error:
+        raise ProtocolViolation(
+            f"{name} (the inquirer) shows totals that are not those of the ledger: {error.message}", culprits=[inquirer]
+        ) from error
+
+    # (5) the report that the inquirer signed is this opening: R30.
+    report = _parse_call(hex_bytes(transactions["report"], None), "report", joint_credit, realm.chain_id)
+    commitment = report_commitment(frame.inquiry, hex_bytes(value["salt"], 32), openings, frame.public.modulus_bytes)
+    reporter = member_of(report.sender, "report")
+    if reporter != inquirer or report.arguments[0] != frame.inquiry or report.arguments[1] != commitment:
+        raise ProtocolViolation(
+            f"{name} (the inquirer) reported something else to the supervisor than it shows here", culprits=[inquirer]
+        )
+
+    # (6) the verdict: R31.
+    attested = False
+    if transactions.get("attest"):
+        verdict = _parse_call(hex_bytes(transactions["attest"], None), "attest", joint_credit, realm.chain_id)
+        if verdict.sender not in state.supervisors or verdict.arguments[0] != frame.inquiry:
+            raise InvalidMessage("the verdict in the file is not a supervisor's on this inquiry")
+        culprits = members_of(verdict.arguments[2])
+        if not verdict.arguments[1]:
+            names = ", ".join(state.members[i].name for i in culprits)
+            raise ProtocolViolation(f"the supervisor voided this inquiry and named {names}", culprits=culprits)
+        attested = True
+    try:
+        totals = protocol.totals(frame, [opened_block.m for opened_block in openings])
+    except MpcreditError as error:
+        raise ProtocolViolation(
+            f"the totals are not sums of figures ({error.message}); only the supervisor can tell who set them"
+        ) from error
+    return VerifiedEvidence(
+        realm=realm,
+        inquiry=frame.inquiry,
+        inquirer=name,
+        institutions=tuple(state.members[i].name for i in cohort),
+        currency=opening.currency,
+        totals=totals,
+        attested=attested,
+    )

@@ -1,0 +1,70 @@
+"""Follows the ledger: reads new events, folds them, and starts over when blocks were replaced.
+
+After a reorganisation the whole fold is made anew from the first block: simple, and right by construction.
+"""
+
+from __future__ import annotations
+
+from mpcredit.events import Event
+from mpcredit.ports import Block, Ledger
+from mpcredit.state import LedgerState, Pins
+
+__all__ = ["Follower"]
+
+
+class Follower:
+    """A reader's view of the ledger, up to date after each `sync`.
+
+    Args:
+        ledger: where to read.
+        pins: accounts this reader accepts.
+        confirmations: blocks on top of an event's block before it counts as final; 0 on chains that never reorganise.
+    """
+
+    def __init__(self, ledger: Ledger, pins: Pins | None = None, confirmations: int = 0) -> None:
+        self.ledger = ledger
+        self.pins = pins or Pins()
+        self.confirmations = confirmations
+        self.state = LedgerState(ledger.realm, self.pins)
+        self.events: list[Event] = []
+        """All events folded so far, in order."""
+        self.replays = 0
+        """How often a reorganisation made it start over."""
+        self.head: Block | None = None
+
+    @property
+    def final_block(self) -> int:
+        """Number of the newest block whose events are final."""
+        return (self.head.number if self.head else -1) - self.confirmations
+
+    @property
+    def now(self) -> int:
+        """Timestamp of the head, unix seconds; the ledger's clock, which all members share."""
+        return self.head.timestamp if self.head else 0
+
+    def sync(self) -> list[Event]:
+        """Fold what is new.
+
+        Returns:
+            The new events; all of them after a reorganisation.
+
+        Raises:
+            LedgerError: the endpoint fails or contradicts itself; the view is left as it was.
+        """
+        head = self.ledger.head()
+        if self.head is not None:
+            if head.hash == self.head.hash:
+                return []
+            seen = self.ledger.block(self.head.number)
+            if seen is None or seen.hash != self.head.hash:
+                self.replays += 1
+                self.head = None
+                self.state = LedgerState(self.ledger.realm, self.pins)
+                self.events = []
+        first = self.ledger.first_block() if self.head is None else self.head.number + 1
+        new = list(self.ledger.events(first, head.number))
+        for event in new:
+            self.state.apply(event)
+        self.events.extend(new)
+        self.head = head
+        return new

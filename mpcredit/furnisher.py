@@ -1,0 +1,169 @@
+"""The furnisher's part: answer every inquiry of whose cohort this institution is, once, or refuse it (R23 to R27).
+
+One answer per inquiry, made once, stored before anything of it leaves the process (even for a gas estimate), sent again
+unchanged. The policy is decided before the loan book is looked at; a customer and a stranger cost the same work.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from mpcredit import protocol
+from mpcredit.desk import Desk
+from mpcredit.disclosure import Refusal, RefusalCode, decide
+from mpcredit.encoding import hex_bytes, to_hex
+from mpcredit.errors import InvalidKey, InvalidMessage, InvalidProof, InvalidSubject, Refused
+from mpcredit.events import Call, Stage
+from mpcredit.ports import Book
+from mpcredit.state import Inquiry
+
+__all__ = ["Furnisher"]
+
+log = logging.getLogger("mpcredit")
+
+NOTHING_SENT = 0
+"""Stands in the place of a refusal code where the institution stated that it sent nothing."""
+
+
+class Furnisher:
+    """Answers others' inquiries.
+
+    Args:
+        desk: the institution's working place.
+        book: its figures; read as a snapshot for each answer.
+        random_bytes: source of the 32-byte seeds.
+    """
+
+    def __init__(self, desk: Desk, book: Book, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        self.desk = desk
+        self.book = book
+        self.random_bytes = random_bytes
+
+    def step(self) -> list[str]:
+        """Do what is due; safe to call at any time and after any crash.
+
+        Returns:
+            One line for each thing done, for the log and the terminal.
+        """
+        done: list[str] = []
+        index = self.desk.index
+        for inquiry in list(self.desk.state.inquiries.values()):
+            if index not in inquiry.cohort or inquiry.inquirer == index or index not in inquiry.awaited:
+                continue
+            if inquiry.opened.at.block > self.desk.follower.final_block:
+                continue
+            if inquiry.stage is Stage.OPEN:
+                done.extend(self._answer(inquiry))
+            elif inquiry.stage.failed and index not in inquiry.not_sent:
+                done.extend(self._state_not_sent(inquiry))
+        return done
+
+    # ----------------------------------------------------------------- answering
+
+    def _answer(self, inquiry: Inquiry) -> list[str]:
+        key = to_hex(inquiry.id)
+        answer = self.desk.store.get("answer", key)
+
+        # (1) one answer for ever: what is stored is sent, whatever the book says now: R24.
+        if answer is None:
+            refusal = self.judge(inquiry)
+            answer = _refused(refusal) if refusal else self._figures(inquiry)
+            self.desk.store.insert("answer", key, answer)
+
+        # (2) the stored answer goes through the outbox.
+        try:
+            if "refused" in answer:
+                code = int(answer["refused"])
+                if code == NOTHING_SENT:
+                    return []
+                row = self.desk.post(f"refuse/{key}", Call(inquiry.joint_credit, "refuse", (inquiry.id, code)))
+                return [f"refused {key[:12]}: {answer['text']}"] if row.state == "mined" else []
+            payload = hex_bytes(answer["payload"], None)
+            known = self.desk.store.outbox_by_key(f"answer/{key}/1")
+            row = self.desk.post(f"answer/{key}", Call(inquiry.joint_credit, "contribute", (inquiry.id, payload)))
+        except Refused as error:
+            log.warning("the ledger did not take the answer to %s: %s", key[:12], error)
+            return []
+        return [f"answered {key[:12]} in block {row.block}, {row.gas_used} gas"] if known is None and row.block else []
+
+    def judge(self, inquiry: Inquiry) -> Refusal | None:
+        """Decide whether to answer, from the inquiry and what was seen before; the loan book is not looked at (R26).
+
+        Returns:
+            A refusal with its code and reason, or None.
+        """
+        desk = self.desk
+        if inquiry.opened.at.block <= desk.outbox.restored_at:
+            return Refusal(RefusalCode.RESTORED, "this institution's store was restored after the inquiry opened")
+        try:
+            protocol.check_cohort(inquiry, desk.minimum_cohort)
+        except InvalidMessage as error:
+            return Refusal(RefusalCode.COHORT, str(error))
+        try:
+            protocol.check_key(inquiry)
+        except (InvalidKey, InvalidProof) as error:
+            return Refusal(RefusalCode.KEY, error.message)
+        try:
+            protocol.frame_of(inquiry, desk.realm)
+        except InvalidMessage as error:
+            return Refusal(RefusalCode.ENCODING, error.message)
+        try:
+            subjects = desk.subjects(inquiry)
+        except InvalidSubject as error:
+            return Refusal(RefusalCode.SUBJECT, error.message)
+        except InvalidMessage as error:
+            return Refusal(RefusalCode.ENCODING, error.message)
+        return decide(
+            inquiry,
+            subjects,
+            state=desk.state,
+            memory=desk.remember(),
+            tag_key_version=desk.tagger.version,
+            currency=self.book.currency,
+            book_as_of=self.book.as_of,
+            now=desk.follower.now,
+        )
+
+    def _figures(self, inquiry: Inquiry) -> dict[str, Any]:
+        frame = protocol.frame_of(inquiry, self.desk.realm)
+        subjects = self.desk.subjects(inquiry)
+        try:
+            records = [self.book.record(inquiry.schema, entry.tag) for entry in subjects.entries]
+        except Refused as error:  # no figures of this schema, whoever is asked about
+            return _refused(Refusal(RefusalCode.ENCODING, error.message))
+        payload = protocol.contribution(
+            frame,
+            self.desk.index,
+            records,
+            self.desk.mask_keys(dict(inquiry.keys)),
+            seed=self.random_bytes(32),
+            supervisor_public=inquiry.supervisor_key.public,
+        )
+        return {"payload": to_hex(payload), "cohort": hex(inquiry.opening.cohort)}
+
+    # ----------------------------------------------------------------- after a silence
+
+    def _state_not_sent(self, inquiry: Inquiry) -> list[str]:
+        """State on the ledger that nothing was ever sent, if the store knows that for certain (R27)."""
+        key = to_hex(inquiry.id)
+        answer = self.desk.store.get("answer", key)
+        if answer is None:
+            if inquiry.opened.at.block <= self.desk.outbox.restored_at:
+                return []
+            # From now on nothing may be sent: the same insert-once record that an answer would take.
+            self.desk.store.insert("answer", key, {"refused": NOTHING_SENT, "text": "stated that nothing was sent"})
+        elif "refused" not in answer or (inquiry.refusal and inquiry.refusal.member == self.desk.index):
+            return []  # an answer exists, or the refusal itself says that none was sent
+        try:
+            row = self.desk.post(f"not-sent/{key}", Call(inquiry.joint_credit, "notSent", (inquiry.id,)))
+        except Refused as error:
+            log.warning("the ledger did not take the statement on %s: %s", key[:12], error)
+            return []
+        return [f"stated that nothing was sent for {key[:12]}"] if row.state == "mined" else []
+
+
+def _refused(refusal: Refusal) -> dict[str, Any]:
+    return {"refused": int(refusal.code), "text": refusal.text}

@@ -1,0 +1,361 @@
+"""The two roles as whole parties: an institution that inquires and furnishes, and the supervisor.
+
+Compose the use cases over given ports. Building the ports from a configuration is `config`'s work, a whole consortium in
+one process is `local`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpcredit import evidence
+from mpcredit.amounts import Money
+from mpcredit.consent import Consent
+from mpcredit.desk import Desk
+from mpcredit.encoding import hex_bytes, to_hex
+from mpcredit.errors import InvalidMessage, LedgerError, MpcreditError, NotYet
+from mpcredit.events import Stage
+from mpcredit.follower import Follower
+from mpcredit.furnisher import Furnisher
+from mpcredit.identity import Subject
+from mpcredit.inquirer import Inquirer, Request, RequestState
+from mpcredit.membership import Membership
+from mpcredit.outbox import Outbox
+from mpcredit.pairkeys import Realm
+from mpcredit.policy import CreditPolicy, Exposure
+from mpcredit.ports import Book, Keys, Ledger, Signer, Store
+from mpcredit.state import Inquiry, Pins
+from mpcredit.supervisor import Supervisor
+from mpcredit.tags import Tagger
+
+__all__ = ["InquiryHandle", "InquiryResult", "Institution", "SupervisorNode", "exposure_of", "run"]
+
+
+def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inquiry) -> Exposure:
+    """The opened totals of one subject, with what is known about their coverage and verdict."""
+    return Exposure(
+        subject_label=label,
+        currency=currency,
+        outstanding=Money.of_minor(record["outstanding"], currency),
+        credit_limit=Money.of_minor(record["credit_limit"], currency),
+        overdue=Money.of_minor(record["overdue"], currency),
+        loans=record["loans"],
+        pending=record["pending"],
+        lenders=record["lenders"],
+        institutions=len(inquiry.cohort),
+        active=len(inquiry.cohort) + len(inquiry.absent),
+        attested=inquiry.stage is Stage.VALID,
+    )
+
+
+@dataclass
+class InquiryResult:
+    """The totals of an inquiry. `result[subject]` is the exposure of one subject."""
+
+    institution: Institution = field(repr=False)
+    request: Request
+    inquiry: Inquiry = field(repr=False)
+
+    @property
+    def totals(self) -> list[dict[str, int]]:
+        """One record of sums per subject, in minor units, in the order of the request."""
+        found = self.request.totals
+        if found is None:
+            raise NotYet(self.request.note or "the totals are not open")
+        return found
+
+    @property
+    def currency(self) -> str:
+        """ISO 4217."""
+        return self.inquiry.opening.currency
+
+    @property
+    def attested(self) -> bool:
+        """Whether the supervisor found the inquiry valid."""
+        return self.inquiry.stage is Stage.VALID
+
+    @property
+    def coverage(self) -> str:
+        """In words: "7 of 8 institutions; not ready: Bank C"."""
+        present = len(self.inquiry.cohort)
+        text = f"{present} of {present + len(self.inquiry.absent)} institutions"
+        if self.inquiry.absent:
+            text += "; not ready: " + ", ".join(self.inquiry.names[i] for i in self.inquiry.absent)
+        return text
+
+    def exposures(self) -> list[Exposure]:
+        """One for each subject, in the order of the request (schema 1)."""
+        labels = [entry["label"] for entry in self.request.value["subjects"]]
+        return [
+            exposure_of(record, label, self.currency, self.inquiry)
+            for record, label in zip(self.totals, labels, strict=True)
+        ]
+
+    def __getitem__(self, subject: Subject) -> Exposure:
+        tag = self.institution.tagger.tag(subject)
+        try:
+            return self.exposures()[self.request.tags.index(tag)]
+        except ValueError:
+            raise KeyError(f"{subject!r} was not asked about in this inquiry") from None
+
+    def __iter__(self) -> Iterator[Exposure]:
+        return iter(self.exposures())
+
+    def evidence(self) -> evidence.Evidence:
+        """What proves this inquiry to somebody without a ledger node, totals included: hand it only to who may know them.
+
+        Raises:
+            NotYet: it has not been reported yet.
+        """
+        report = self.institution.desk.store.get("report", to_hex(self.inquiry.id))
+        if report is None or self.inquiry.report is None:
+            raise NotYet("the inquiry has not been reported yet", remedy="wait for it, then ask again")
+        return evidence.collect(
+            self.institution.desk.state,
+            self.institution.follower.events,
+            self.inquiry,
+            self.institution.follower.ledger.transaction,
+            openings=[(int(m, 16), int(r, 16)) for m, r in report["openings"]],
+            salt=hex_bytes(report["salt"], 32),
+        )
+
+
+class InquiryHandle:
+    """An inquiry under way."""
+
+    def __init__(self, institution: Institution, request_id: str) -> None:
+        self.institution = institution
+        self.id = request_id
+
+    @property
+    def request(self) -> Request:
+        """Where it stands."""
+        return self.institution.inquirer.get(self.id)
+
+    def wait(self, timeout: float = 600.0, *, attested: bool = True) -> InquiryResult:
+        """Work on it until its totals are attested.
+
+        Args:
+            timeout: seconds; when they are over and the totals are open, the result is returned unattested.
+            attested: False returns as soon as the totals are open and reported.
+
+        Raises:
+            NotYet: no totals within the time; the message says what it waits for. It goes on by itself.
+            MpcreditError: the inquiry ended without totals, with the reason and what would help.
+        """
+        until = time.monotonic() + timeout
+        while True:
+            progress = self.institution.work()
+            request = self.request
+            if request.state is RequestState.ATTESTED:
+                return self._result(request)
+            if request.state.final:
+                raise MpcreditError(f"the inquiry ended without totals that count: {request.note}")
+            if request.state is RequestState.REPORTED and not attested:
+                return self._result(request)
+            if time.monotonic() >= until:
+                if request.totals is not None and request.state is RequestState.REPORTED:
+                    return self._result(request)
+                raise NotYet(request.note or f"the request is {request.state}", remedy="see `mpcredit explain`")
+            if not progress:
+                self.institution.idle()
+
+    def _result(self, request: Request) -> InquiryResult:
+        assert request.inquiry is not None
+        return InquiryResult(self.institution, request, self.institution.desk.state.inquiries[request.inquiry])
+
+
+class Institution:
+    """A member of the consortium: it furnishes, and may inquire.
+
+    Args:
+        ledger, signer, store, keys, tagger, book: its ports.
+        policy: its own credit policy.
+        pins: accounts it accepts as owners and supervisors.
+        bits: size of n of its own inquiries.
+        confirmations: blocks before an event counts as final.
+        ready_seconds: how far ahead it declares itself ready; 0 leaves that to the operator.
+        idle: called while there is nothing to do; by default sleeps for half a second.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        signer: Signer,
+        store: Store,
+        keys: Keys,
+        tagger: Tagger,
+        book: Book,
+        policy: CreditPolicy,
+        pins: Pins | None = None,
+        bits: int = 3072,
+        confirmations: int = 0,
+        minimum_cohort: int = 3,
+        ready_seconds: int = 86_400,
+        idle: Callable[[], None] = lambda: time.sleep(0.5),
+    ) -> None:
+        self.follower = Follower(ledger, pins, confirmations)
+        self.desk = Desk(self.follower, Outbox(store, signer, ledger), store, keys, tagger, minimum_cohort)
+        self.tagger = tagger
+        self.policy = policy
+        self.furnisher = Furnisher(self.desk, book)
+        self.inquirer = Inquirer(self.desk, book, bits=bits)
+        self.membership = Membership(self.desk, ready_seconds=ready_seconds)
+        self.idle = idle
+        self._started = False
+
+    @property
+    def realm(self) -> Realm:
+        """Chain id and Consortium."""
+        return self.follower.ledger.realm
+
+    @property
+    def index(self) -> int:
+        """Member index."""
+        return self.desk.index
+
+    @property
+    def name(self) -> str:
+        """As registered."""
+        return self.desk.member.name
+
+    def start(self, *, restored: bool = False) -> None:
+        """Compare store and ledger once per process (R25).
+
+        Args:
+            restored: the operator says that the store comes from a backup.
+        """
+        if not self._started or restored:
+            self.desk.outbox.check_restored(declared=restored)
+            self._started = True
+
+    def sync(self) -> None:
+        """Read the ledger up to its head."""
+        self.start()
+        self.follower.sync()
+
+    def work(self) -> list[str]:
+        """One round of everything that is due: standing duties, answers, own inquiries.
+
+        Returns:
+            One line for each thing done; empty when there was nothing to do.
+        """
+        self.sync()
+        self.desk.outbox.drive()
+        done = [*self.membership.step(), *self.furnisher.step()]
+        self.sync()
+        done += self.inquirer.step()
+        self.sync()
+        return done
+
+    def inquire(
+        self,
+        subjects: Sequence[Subject],
+        *,
+        consents: Sequence[Consent],
+        officer: str,
+        group: int = 0,
+        schema: int = 1,
+        labels: Sequence[str] | None = None,
+    ) -> InquiryHandle:
+        """Ask for the totals of one or many subjects.
+
+        Args:
+            subjects: distinct.
+            consents: one receipt for each, in the same order, all for one purpose.
+            officer: who asks; stays here.
+            labels: how to call them in results; by default the masked identity.
+
+        Raises:
+            InvalidConsent: a receipt does not permit this.
+            InvalidMessage: no subject, one twice, or too many.
+        """
+        self.sync()
+        request = self.inquirer.request(
+            [self.tagger.tag(subject) for subject in subjects],
+            list(labels) if labels is not None else [repr(subject) for subject in subjects],
+            consents,
+            officer=officer,
+            group=group,
+            schema=schema,
+        )
+        return InquiryHandle(self, request.id)
+
+    def result(self, request_id: str) -> InquiryResult:
+        """The totals of an earlier request.
+
+        Raises:
+            NotYet, MpcreditError: as `InquiryHandle.wait`.
+        """
+        self.sync()
+        request = self.inquirer.await_final(request_id)
+        if request.inquiry is None or request.inquiry not in self.desk.state.inquiries:
+            raise InvalidMessage("the inquiry is not on this ledger any more", remedy="see `mpcredit doctor`")
+        return InquiryResult(self, request, self.desk.state.inquiries[request.inquiry])
+
+
+class SupervisorNode:
+    """The supervisor: reads its own node, audits, verifies, attests."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        signer: Signer,
+        store: Store,
+        keys: Keys,
+        pins: Pins | None = None,
+        confirmations: int = 0,
+        attest: bool = True,
+        idle: Callable[[], None] = lambda: time.sleep(0.5),
+    ) -> None:
+        self.follower = Follower(ledger, pins, confirmations)
+        self.outbox = Outbox(store, signer, ledger)
+        self.supervisor = Supervisor(self.follower, self.outbox, store, keys, attest=attest)
+        self.idle = idle
+        self._started = False
+
+    def work(self) -> list[str]:
+        """One round of everything that is due.
+
+        Returns:
+            One line for each thing done or found.
+        """
+        if not self._started:
+            self.outbox.check_restored()
+            self._started = True
+        self.follower.sync()
+        self.outbox.drive()
+        done = self.supervisor.step()
+        self.follower.sync()
+        return done
+
+
+def run(party: Any, *, stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = print) -> None:
+    """Work until told to stop; a ledger that is down is waited for.
+
+    Args:
+        party: an `Institution` or a `SupervisorNode`.
+        stop: asked between rounds.
+        say: takes one line for each thing done.
+    """
+    down = False
+    while not stop():
+        try:
+            lines = party.work()
+            if down:
+                say("the ledger is back")
+                down = False
+        except LedgerError as error:
+            if not down:
+                say(f"waiting for the ledger: {error}")
+                down = True
+            lines = []
+        for line in lines:
+            say(line)
+        if not lines:
+            party.idle()

@@ -1,0 +1,88 @@
+"""A member's standing duties: seal the pair mask keys to the supervisor, declare readiness (R11, R28)."""
+
+from __future__ import annotations
+
+import logging
+
+from mpcredit.desk import Desk
+from mpcredit.errors import Refused
+from mpcredit.events import Call
+from mpcredit.sealing import MaskKeyEntry, seal_mask_keys
+
+__all__ = ["Membership"]
+
+log = logging.getLogger("mpcredit")
+
+
+class Membership:
+    """Keeps this institution able to serve.
+
+    Args:
+        desk: the institution's working place.
+        ready_seconds: how far ahead it declares itself ready, renewed at half of it; 0 leaves readiness to the operator.
+    """
+
+    def __init__(self, desk: Desk, *, ready_seconds: int = 86_400) -> None:
+        self.desk = desk
+        self.ready_seconds = ready_seconds
+
+    def step(self) -> list[str]:
+        """Do what is due; safe to call at any time."""
+        if not self.desk.member.confirmed:
+            return []
+        return [*self._seal(), *self._ready()]
+
+    def _seal(self) -> list[str]:
+        """Seal the mask key of every pair whose versions have not been sealed yet, in one transaction (R11)."""
+        desk, state = self.desk, self.desk.state
+        supervisor = state.supervisor_key
+        if supervisor is None:
+            return []
+        own = desk.member.key
+        missing = []
+        for index in state.active():
+            other = state.members[index].key
+            if index == desk.index:
+                continue
+            if not desk.follower.pins.accepts_owner(index, state.members[index].signed_by[other.version]):
+                continue  # not accepted by this institution's operator yet
+            place = f"{own.version}/{index}/{other.version}/{supervisor.version}"
+            if desk.store.get("sealed", place) is None:
+                missing.append((place, MaskKeyEntry(index, other.version, desk.pair_keys(own, other).mask)))
+        if not missing or not desk.follower.pins.accepts_supervisor(supervisor.account):
+            return []
+        sealed = seal_mask_keys(
+            [entry for _, entry in missing],
+            realm=desk.realm,
+            sender=own,
+            supervisor_public=supervisor.public,
+            supervisor_key_version=supervisor.version,
+        )
+        # Named by what it holds, so that a restart between sending and noting sends the same step, not a second one.
+        step = "seal/" + ",".join(place for place, _ in missing)
+        row = desk.post(step, Call("consortium", "sealMaskKeys", (sealed,)))
+        if row.state != "mined":
+            return []
+        with desk.store.transaction():
+            for place, _ in missing:
+                desk.store.put("sealed", place, {})
+        return [f"sealed {len(missing)} mask keys to the supervisor"]
+
+    def _ready(self) -> list[str]:
+        member, now = self.desk.member, self.desk.follower.now
+        if not self.ready_seconds or not member.serving or member.ready_until > now + self.ready_seconds // 2:
+            return []
+        return self.declare(now + self.ready_seconds)
+
+    def declare(self, until: int) -> list[str]:
+        """Declare this institution ready until a time (unix seconds); 0 withdraws it.
+
+        Raises:
+            Refused: too far ahead, or not a member.
+        """
+        try:
+            row = self.desk.post(f"ready/{until}/{self.desk.follower.now}", Call("consortium", "declareReady", (until,)))
+        except Refused as error:
+            log.warning("the ledger did not take the readiness: %s", error)
+            raise
+        return ["declared ready" if until else "withdrew readiness"] if row.state == "mined" else []

@@ -1,0 +1,388 @@
+"""The supervisor's part: audit the mask keys, check every contribution and report, put the verdict on the ledger.
+
+Reads the ledger alone, takes no part in the computation, and can name who deviated at once: from a contribution's
+disclosure and the audited mask keys it recomputes the figures themselves (R11, R20, R31).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mpcredit import protocol
+from mpcredit.encoding import to_hex
+from mpcredit.errors import (
+    InvalidConsent,
+    InvalidMessage,
+    MpcreditError,
+    ProtocolViolation,
+    Refused,
+)
+from mpcredit.events import Call, MaskKeysSealed, Stage
+from mpcredit.follower import Follower
+from mpcredit.outbox import Outbox
+from mpcredit.pairkeys import KeyRef
+from mpcredit.paillier import verify_opening
+from mpcredit.ports import Keys, Store
+from mpcredit.sealing import SubjectList, open_mask_keys, open_report, open_subjects_supervisor
+from mpcredit.state import Inquiry, LedgerState
+
+__all__ = ["Finding", "Supervisor", "Verified"]
+
+log = logging.getLogger("mpcredit")
+
+ZERO = bytes(32)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something the supervisor found out."""
+
+    inquiry: bytes | None
+    culprits: tuple[int, ...]
+    text: str
+
+
+@dataclass
+class Verified:
+    """What the supervisor knows of an inquiry after its checks."""
+
+    records: dict[int, list[dict[str, int]]] = field(default_factory=dict)
+    """Figures of each member, one record per subject, in minor units."""
+    totals: list[dict[str, int]] | None = None
+    """As reported, once the report verified."""
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def culprits(self) -> tuple[int, ...]:
+        """Members that deviated, ascending."""
+        return tuple(sorted({member for finding in self.findings for member in finding.culprits}))
+
+
+class Supervisor:
+    """Watches, verifies and attests.
+
+    Args:
+        follower: reads the supervisor's own node.
+        outbox: its ledger account.
+        store: keeps its ledger steps.
+        keys: holds its period keys.
+        attest: put verdicts on the ledger by itself; False only watches.
+    """
+
+    def __init__(
+        self, follower: Follower, outbox: Outbox, store: Store, keys: Keys, *, attest: bool = True
+    ) -> None:
+        self.follower = follower
+        self.outbox = outbox
+        self.store = store
+        self.keys = keys
+        self.attests = attest
+        self.verified: dict[bytes, Verified] = {}
+        self.findings: list[Finding] = []
+        """In the order in which they were found, since this process started."""
+        self._checked: dict[bytes, set[int]] = {}
+        self._mask_events = 0
+        self._ends: dict[tuple[str, int], bytes] = {}
+        """Mask key of a pair as one end sealed it; in memory only, read anew from the ledger at each start."""
+        self._sealed: set[tuple[int, int]] = set()
+        self._generation = 0
+
+    @property
+    def state(self) -> LedgerState:
+        """The fold, as of the last sync."""
+        return self.follower.state
+
+    def step(self) -> list[str]:
+        """Do what is due; safe to call at any time and after any crash.
+
+        Returns:
+            One line for each thing done or found.
+        """
+        if self._generation != self.follower.replays:
+            self._generation = self.follower.replays
+            self._mask_events = 0
+            self._ends.clear()
+            self._sealed.clear()
+            self.verified.clear()
+            self._checked.clear()
+        before = len(self.findings)
+        done = self._audit()
+        for inquiry in list(self.state.inquiries.values()):
+            self.check(inquiry)
+            if self.attests:
+                done.extend(self._attest(inquiry))
+        return [finding.text for finding in self.findings[before:]] + done
+
+    # ----------------------------------------------------------------- mask audit
+
+    def _audit(self) -> list[str]:
+        """Read sealed mask keys and let members serve whose pairs agree (R11)."""
+        for event in self.state.mask_keys[self._mask_events :]:
+            self._read_mask_keys(event)
+        self._mask_events = len(self.state.mask_keys)
+        if not self.attests:
+            return []
+        done = []
+        serving = {i for i, m in self.state.members.items() if m.keys and m.audited_version == m.key.version}
+        for index in self.state.active():
+            member = self.state.members[index]
+            if index in serving or member.suspended:
+                continue
+            partners = [self.state.members[i].key for i in sorted(serving) if not self.state.members[i].removed]
+            differing = [p.member for p in partners if self._differs(member.key, p)]
+            if differing:
+                self._report_difference(member.key, differing)
+                continue
+            if any(self._pair_mask(member.key, partner) is None for partner in partners):
+                continue  # somebody has not sealed yet
+            if not self._has_sealed(member.key):
+                continue
+            row = self._post(f"audit/{index}/{member.key.version}", Call("consortium", "auditOk", (index, member.key.version)))
+            if row:
+                serving.add(index)
+                done.append(f"mask keys of {member.name} (key {member.key.version}) agree on both ends")
+        return done
+
+    def _read_mask_keys(self, event: MaskKeysSealed) -> None:
+        member = self.state.members[event.member]
+        supervisor_key = self.state.supervisor_keys.get(event.supervisor_key_version)
+        sender = member.keys.get(event.key_version)
+        if supervisor_key is None or sender is None:
+            return
+        try:
+            private = self.keys.institution_key(supervisor_key.public)
+            entries = open_mask_keys(
+                event.sealed_keys,
+                realm=self.state.realm,
+                sender=sender,
+                supervisor=private,
+                supervisor_key_version=event.supervisor_key_version,
+            )
+        except MpcreditError as error:
+            self._find(None, (event.member,), f"the mask keys that {member.name} sealed do not open: {error.message}")
+            return
+        self._sealed.add((sender.member, sender.version))
+        for entry in entries:
+            place = _pair_place(sender.member, sender.version, entry.other, entry.other_version)
+            self._ends[(place, sender.member)] = entry.key
+
+    def _end(self, one: KeyRef, other: KeyRef, sender: int) -> bytes | None:
+        place = _pair_place(one.member, one.version, other.member, other.version)
+        return self._ends.get((place, sender))
+
+    def _pair_mask(self, one: KeyRef, other: KeyRef) -> bytes | None:
+        """The mask key of a pair, if both ends sealed the same."""
+        first, second = self._end(one, other, one.member), self._end(one, other, other.member)
+        return first if first is not None and first == second else None
+
+    def _differs(self, one: KeyRef, other: KeyRef) -> bool:
+        first, second = self._end(one, other, one.member), self._end(one, other, other.member)
+        return first is not None and second is not None and first != second
+
+    def _has_sealed(self, key: KeyRef) -> bool:
+        return (key.member, key.version) in self._sealed
+
+    def _report_difference(self, key: KeyRef, partners: Sequence[int]) -> None:
+        place = f"{key.member}/{key.version}"
+        if self.store.get("differing", place) is None:
+            self.store.put("differing", place, {"partners": list(partners)})
+            names = ", ".join(self.state.members[i].name for i in partners)
+            self._find(
+                None,
+                (key.member, *partners),
+                f"{self.state.members[key.member].name} and {names} sealed different mask keys for their pair: both must "
+                "rotate their keys; a second time both are suspended",
+            )
+
+    # ----------------------------------------------------------------- checking an inquiry
+
+    def check(self, inquiry: Inquiry) -> Verified:
+        """Check what is new of an inquiry; each thing once.
+
+        Returns:
+            All that is known of it.
+        """
+        known = self.verified.setdefault(inquiry.id, Verified())
+        checked = self._checked.setdefault(inquiry.id, set())
+        try:
+            frame = protocol.frame_of(inquiry, self.state.realm)
+        except InvalidMessage as error:
+            if -1 not in checked:
+                checked.add(-1)
+                self._find(inquiry, (inquiry.inquirer,), f"the opening is malformed: {error.message}")
+            return known
+
+        # (1) the inquirer's opening: key, sealed subjects, consents.
+        if -1 not in checked:
+            checked.add(-1)
+            self._check_opening(inquiry)
+
+        # (2) each contribution by itself: R20, R31.
+        for member in inquiry.contributions:
+            if member in checked:
+                continue
+            checked.add(member)
+            try:
+                known.records[member] = protocol.read_contribution(
+                    frame,
+                    member,
+                    inquiry.payload(member),
+                    self._masks_of(inquiry, member),
+                    supervisor_private=self.keys.institution_key(inquiry.supervisor_key.public),
+                )
+            except ProtocolViolation as error:
+                self._find(inquiry, error.culprits, f"{inquiry.names[member]}: {error.message}")
+
+        # (3) the report: R30.
+        if inquiry.report is not None and -2 not in checked and not inquiry.awaited:
+            checked.add(-2)
+            self._check_report(inquiry, frame, known)
+        return known
+
+    def _masks_of(self, inquiry: Inquiry, member: int) -> Mapping[int, bytes]:
+        own = inquiry.keys[member]
+        masks = {}
+        for other, key in inquiry.keys.items():
+            if other == member:
+                continue
+            mask = self._pair_mask(own, key)
+            if mask is None:
+                raise ProtocolViolation(
+                    f"no audited mask key for members {member} and {other}", culprits=(), remedy="audit the pair first"
+                )
+            masks[other] = mask
+        return masks
+
+    def subjects(self, inquiry: Inquiry) -> SubjectList:
+        """Open the sealed subjects of an inquiry.
+
+        Raises:
+            InvalidSubject: they do not open or do not fit the commitment.
+        """
+        return open_subjects_supervisor(
+            inquiry.opening.sealed_subject,
+            inquiry.opening.subject_commitment,
+            inquiry.opened.q0,
+            self.keys.institution_key(inquiry.supervisor_key.public),
+        )
+
+    def _check_opening(self, inquiry: Inquiry) -> None:
+        inquirer = (inquiry.inquirer,)
+        name = inquiry.names[inquiry.inquirer]
+        try:
+            protocol.check_key(inquiry)
+        except InvalidMessage as error:
+            self._find(inquiry, inquirer, f"{name}: the Paillier key is malformed: {error.message}")
+        try:
+            subjects = self.subjects(inquiry)
+        except InvalidMessage as error:
+            self._find(inquiry, inquirer, f"{name}: the sealed subject does not open: {error.message}")
+            return
+        if tuple(entry.consent.hash for entry in subjects.entries) != inquiry.opening.consents:
+            self._find(inquiry, inquirer, f"{name}: the consents are not those whose hashes are on the ledger")
+        for entry in subjects.entries:
+            try:
+                entry.consent.check(
+                    realm=self.state.realm,
+                    inquirer=inquiry.inquirer,
+                    tag=entry.tag,
+                    tag_key_version=entry.consent.tag_key_version,
+                    purpose=subjects.purpose,
+                    at=inquiry.opened.at.timestamp,
+                )
+            except InvalidConsent as error:
+                self._find(inquiry, inquirer, f"{name}: {error.message}")
+
+    def _check_report(self, inquiry: Inquiry, frame: protocol.Frame, known: Verified) -> None:
+        assert inquiry.report is not None
+        inquirer = (inquiry.inquirer,)
+        name = inquiry.names[inquiry.inquirer]
+        try:
+            aggregate = protocol.product(frame, [inquiry.payload(member) for member in inquiry.cohort])
+            if inquiry.aggregate is not None and inquiry.aggregate != protocol.aggregate_bytes(frame, aggregate):
+                self._find(inquiry, (), "the aggregate on the ledger is not the product of the contributions")
+            openings = open_report(
+                inquiry.report.sealed_report,
+                inquiry.report.commitment,
+                inquiry=inquiry.id,
+                ctx=frame.ctx,
+                public=frame.public,
+                aggregate=aggregate,
+                supervisor=self.keys.institution_key(inquiry.supervisor_key.public),
+            )
+            for c, opening in zip(aggregate, openings, strict=True):
+                verify_opening(frame.public, c, opening)
+        except InvalidMessage as error:
+            self._find(inquiry, inquirer, f"{name}: the report is false: {error.message}")
+            return
+        if known.culprits:
+            return  # the totals are those of a liar; who it is, is known
+        expected = _sum_records(known.records.values())
+        try:
+            reported = protocol.totals(frame, [opening.m for opening in openings])
+        except MpcreditError as error:
+            self._find(inquiry, inquirer, f"{name}: the reported totals are not sums: {error.message}")
+            return
+        if reported != expected:
+            self._find(inquiry, inquirer, f"{name}: the reported totals are not the sums of the figures")
+            return
+        known.totals = reported
+
+    # ----------------------------------------------------------------- verdict
+
+    def _attest(self, inquiry: Inquiry) -> list[str]:
+        known = self.verified[inquiry.id]
+        if inquiry.verdict is not None or inquiry.opened.at.block > self.follower.final_block:
+            return []
+        if known.culprits and inquiry.stage in (Stage.OPEN, Stage.COMPLETE, Stage.REPORTED):
+            bitmap = sum(1 << member for member in known.culprits)
+            if self._post(
+                f"attest/{to_hex(inquiry.id)}",
+                Call(inquiry.joint_credit, "attest", (inquiry.id, False, bitmap, ZERO)),
+            ):
+                names = ", ".join(inquiry.names[member] for member in known.culprits)
+                return [f"voided {to_hex(inquiry.id)[:12]}; named: {names}"]
+        elif inquiry.stage is Stage.REPORTED and known.totals is not None and self._post(
+            f"attest/{to_hex(inquiry.id)}", Call(inquiry.joint_credit, "attest", (inquiry.id, True, 0, ZERO))
+        ):
+            return [f"attested {to_hex(inquiry.id)[:12]}"]
+        return []
+
+    def _post(self, key: str, call: Call) -> bool:
+        """Post once; True if it was new and mined."""
+        if self.store.outbox_by_key(key) is not None:
+            return False
+        try:
+            return self.outbox.post(key, call).state == "mined"
+        except Refused as error:
+            log.warning("the ledger did not take %s: %s", key, error)
+            return False
+
+    def _find(self, inquiry: Inquiry | None, culprits: Sequence[int], text: str) -> None:
+        finding = Finding(inquiry.id if inquiry else None, tuple(culprits), text)
+        self.findings.append(finding)
+        if inquiry is not None:
+            self.verified.setdefault(inquiry.id, Verified()).findings.append(finding)
+        log.warning("%s", text)
+
+
+def _pair_place(one: int, version: int, other: int, other_version: int) -> str:
+    """The store key of a pair, the same from both ends."""
+    if one > other:
+        one, version, other, other_version = other, other_version, one, version
+    return f"{one}:{version}-{other}:{other_version}"
+
+
+def _sum_records(records: Iterable[list[dict[str, int]]]) -> list[dict[str, int]]:
+    """Add figures member by member, subject by subject: plain integers."""
+    sums: list[dict[str, int]] = []
+    for member in records:
+        for place, record in enumerate(member):
+            if len(sums) <= place:
+                sums.append(dict.fromkeys(record, 0))
+            for name, value in record.items():
+                sums[place][name] += value
+    return sums
+

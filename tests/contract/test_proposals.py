@@ -1,0 +1,358 @@
+"""Proposals: two thirds of the members, a supervisor's approval, a delay, then anyone may execute.
+
+propose: not an owner of a member: NotMember, UnknownMember
+vote, withdrawVote
+├── not an owner, not in the electorate, other calls, twice, never voted: NotMember, NotInElectorate, CallsDiffer, ...
+├── unknown, executed or expired: UnknownProposal, AlreadyExecuted, ProposalExpired
+└── else counted, or not any more
+execute with a supervisor
+├── too few votes of those that are members still: VotesMissing
+├── no approval of this supervisor, withdrawn, or not a supervisor (any more): ApprovalMissing, NotSupervisor
+├── the delay has not passed: TooEarly
+├── other calls, executed before, expired: CallsDiffer, AlreadyExecuted, ProposalExpired
+├── a call fails: CallFailed with its reason, and none of the others has happened
+└── else all calls in order, by whoever calls
+execute without a supervisor: test_supervisors.py
+the calls themselves, from any account: OnlyByProposal
+"""
+
+from __future__ import annotations
+
+import pytest
+from eth_abi.abi import encode
+from eth_utils import keccak
+from governance import DAY, HOUR, PARAMETERS, ZERO, ZERO_32, bitmap, founded_council
+
+DELAY = PARAMETERS["delaySeconds"]
+
+
+@pytest.fixture
+def council():
+    with founded_council() as council:
+        yield council
+
+
+@pytest.fixture
+def call(council):
+    return council.encoded("setTagKey", keccak(b"tag key 2"))
+
+
+# ---------------------------------------------------------------- propose
+
+
+def test_propose__by_an_owner__is_numbered_and_published(council, call):
+    owner = council.banks[0].owner
+
+    receipt = council.send(owner, "propose", [call], "a member left")
+
+    digest = keccak(encode(["bytes[]"], [[call]]))
+    assert council.events(receipt) == [("Proposed", 1, owner, digest, (call,), "a member left")]
+    assert council.read("proposalAt", 1) == {
+        "proposer": owner,
+        "callsHash": digest,
+        "electorate": bitmap(0, 1, 2, 3, 4),
+        "votes": 0,
+        "proposedAt": council.chain.now(),
+        "executed": False,
+    }
+    assert council.propose(call)[0] == 2
+
+
+def test_propose__by_anyone_else__reverts(council, call):
+    for account in (council.banks[0].operator, council.supervisor, council.outsider, council.deployer):
+        assert council.refusal(account, "propose", [call], "") == ("NotMember", account)
+    assert council.refusal(council.banks[5].owner, "propose", [call], "") == ("UnknownMember", 5)
+    assert council.refusal(council.banks[4].owner, "propose", [call], "") is None
+
+
+def test_proposal_at__unknown__reverts(council):
+    for number in (0, 1):
+        assert council.refusal(council.outsider, "proposalAt", number) == ("UnknownProposal", number)
+
+
+# ---------------------------------------------------------------- vote
+
+
+def test_vote__by_members__is_counted_once_each(council, call):
+    proposal, digest = council.propose(call)
+
+    receipt = council.send(council.banks[3].owner, "vote", proposal, digest)
+
+    assert council.events(receipt) == [("Voted", 1, 3, True)]
+    assert council.read("proposalAt", 1)["votes"] == bitmap(3)
+    assert council.refusal(council.banks[3].owner, "vote", proposal, digest) == ("AlreadyVoted", 3, 1)
+
+
+def test_vote__refused_twins(council, call):
+    proposal, digest = council.propose(call)
+    owner, other = council.banks[0].owner, keccak(b"other calls")
+
+    assert council.refusal(owner, "vote", proposal, digest) is None
+    assert council.refusal(owner, "vote", proposal, other) == ("CallsDiffer", other, digest)
+    assert council.refusal(owner, "vote", 2, digest) == ("UnknownProposal", 2)
+    assert council.refusal(council.banks[5].owner, "vote", proposal, digest) == ("UnknownMember", 5)
+    for account in (council.banks[0].operator, council.supervisor, council.outsider):
+        assert council.refusal(account, "vote", proposal, digest) == ("NotMember", account)
+
+
+def test_vote__member_since_the_proposal__reverts_with_not_in_electorate(council, call):
+    proposal, digest = council.propose(call)
+    council.confirm(council.banks[5])
+
+    assert council.refusal(council.banks[5].owner, "vote", proposal, digest) == ("NotInElectorate", 5, 1)
+    later, digest = council.propose(call)
+    assert council.refusal(council.banks[5].owner, "vote", later, digest) is None
+
+
+def test_withdraw_vote__counts_no_more_and_may_be_cast_again(council, call):
+    proposal = council.settled(call)
+    owner = council.banks[3].owner
+    digest = council.read("proposalAt", proposal)["callsHash"]
+
+    receipt = council.send(owner, "withdrawVote", proposal)
+
+    assert council.events(receipt) == [("Voted", 1, 3, False)]
+    assert council.refusal(owner, "execute", proposal, [call], council.supervisor) == ("VotesMissing", 3, 4)
+    assert council.refusal(owner, "withdrawVote", proposal) == ("NotVoted", 3, 1)
+    council.send(owner, "vote", proposal, digest)
+    assert council.refusal(owner, "execute", proposal, [call], council.supervisor) is None
+
+
+def test_proposal__after_sixty_days__is_dead_for_all(council, call):
+    proposal = council.settled(call)
+    digest = council.read("proposalAt", proposal)["callsHash"]
+    born = council.read("proposalAt", proposal)["proposedAt"]
+    attempts = [
+        (council.banks[4].owner, "vote", proposal, digest),
+        (council.banks[0].owner, "withdrawVote", proposal),
+        (council.supervisor, "approve", proposal, digest),
+        (council.outsider, "execute", proposal, [call], council.supervisor),
+    ]
+
+    council.chain.travel(born + 60 * DAY - council.chain.now())
+    assert [council.refusal(*attempt) for attempt in attempts] == [None] * 4
+    council.chain.travel(1)
+    assert [council.refusal(*attempt) for attempt in attempts] == [("ProposalExpired", 1)] * 4
+
+
+# ---------------------------------------------------------------- execute
+
+
+def test_execute__votes_approval_and_delay__by_anyone(council, call):
+    proposal = council.settled(call)
+
+    receipt = council.send(council.outsider, "execute", proposal, [call], council.supervisor)
+
+    assert council.events(receipt)[-1] == ("Executed", 1)
+    assert council.changes(receipt) == [("TagKeySet", 2, keccak(b"tag key 2"))]
+    assert council.read("proposalAt", 1)["executed"]
+
+
+def test_execute__second_time__reverts(council, call):
+    council.decide(call)
+    digest = council.read("proposalAt", 1)["callsHash"]
+
+    assert council.refusal(council.outsider, "execute", 1, [call], council.supervisor) == ("AlreadyExecuted", 1)
+    assert council.refusal(council.banks[4].owner, "vote", 1, digest) == ("AlreadyExecuted", 1)
+    assert council.refusal(council.supervisor, "approve", 1, digest) == ("AlreadyExecuted", 1)
+
+
+@pytest.mark.parametrize(("members", "needed"), [(4, 3), (5, 4), (6, 4)])
+def test_execute__two_thirds_of_the_members__and_one_less(council, call, members, needed):
+    if members == 4:
+        council.decide(council.encoded("removeMember", 4))
+    if members == 6:
+        council.confirm(council.banks[5])
+    proposal, digest = council.propose(call)
+    council.agree(proposal, digest, range(needed - 1))
+    council.send(council.supervisor, "approve", proposal, digest)
+    council.chain.travel(DELAY)
+    attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
+
+    assert council.refusal(*attempt) == ("VotesMissing", needed - 1, needed)
+    council.agree(proposal, digest, [needed - 1])
+    assert council.refusal(*attempt) is None
+
+
+def test_execute__voter_removed_since__its_vote_does_not_count(council, call):
+    council.confirm(council.banks[5])
+    proposal = council.settled(call, voters=[0, 1, 2, 5])
+    attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
+    before = council.refusal(*attempt)
+
+    council.decide(council.encoded("removeMember", 5))
+
+    assert before is None
+    assert council.refusal(*attempt) == ("VotesMissing", 3, 4)
+    council.agree(proposal, council.read("proposalAt", proposal)["callsHash"], [4])
+    assert council.refusal(*attempt) is None
+
+
+def test_execute__members_joined_since__are_counted_among_those_who_must_agree(council, call):
+    council.decide(*[council.encoded("inviteMember", b.owner, b.operator, b.name) for b in council.banks[6:9]])
+    proposal = council.settled(call)
+    attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
+    before = council.refusal(*attempt)
+
+    for bank in council.banks[5:7]:
+        council.confirm(bank)
+
+    assert before is None
+    assert council.refusal(*attempt) == ("VotesMissing", 4, 5)
+
+
+def test_execute__suspended_members__keep_their_vote(council, call):
+    proposal = council.settled(call)
+
+    for index in range(3):
+        council.send(council.supervisor, "suspend", index)
+
+    assert council.refusal(council.outsider, "execute", proposal, [call], council.supervisor) is None
+
+
+def test_execute__no_approval_or_withdrawn__reverts(council, call):
+    proposal, digest = council.propose(call)
+    council.agree(proposal, digest, range(5))
+    attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
+    council.chain.travel(31 * DAY)
+
+    without = council.refusal(*attempt)
+    given = council.send(council.supervisor, "approve", proposal, digest)
+    council.chain.travel(DELAY)
+    approved = council.refusal(*attempt)
+    withdrawn = council.send(council.supervisor, "withdrawApproval", proposal)
+
+    assert without == ("ApprovalMissing", 1, council.supervisor)
+    assert approved is None
+    assert council.refusal(*attempt) == ("ApprovalMissing", 1, council.supervisor)
+    assert council.events(given) == [("Approved", 1, council.supervisor, True)]
+    assert council.events(withdrawn) == [("Approved", 1, council.supervisor, False)]
+
+
+def test_execute__approver_is_no_supervisor__reverts(council, call):
+    proposal = council.settled(call)
+
+    for account in (council.outsider, council.banks[0].owner, council.second_supervisor):
+        attempt = (council.outsider, "execute", proposal, [call], account)
+        assert council.refusal(*attempt) == ("NotSupervisor", account)
+
+
+def test_execute__before_the_delay__reverts_with_the_time(council, call):
+    proposal, digest = council.propose(call)
+    council.agree(proposal, digest, range(4))
+    council.send(council.supervisor, "approve", proposal, digest)
+    attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
+    approved = council.read("approvedAt", proposal, council.supervisor)
+
+    council.chain.travel(approved + DELAY - council.chain.now() - 1)
+    assert council.refusal(*attempt) == ("TooEarly", approved + DELAY)
+    council.chain.travel(1)
+    assert council.refusal(*attempt) is None
+
+
+def test_execute__shorter_delay_decided__counts_for_the_next_proposal_only(council, call):
+    shorter = council.encoded("setParameters", tuple({**PARAMETERS, "delaySeconds": HOUR}.values()))
+    proposal, digest = council.propose(shorter)
+    council.agree(proposal, digest, range(4))
+    council.send(council.supervisor, "approve", proposal, digest)
+    council.chain.travel(HOUR)
+    attempt = (council.outsider, "execute", proposal, [shorter], council.supervisor)
+
+    assert council.refusal(*attempt)[0] == "TooEarly"
+    council.chain.travel(HOUR)
+    receipt = council.send(*attempt)
+    assert council.events(receipt)[0] == ("ParametersSet", (*list(PARAMETERS.values())[:-1], HOUR))
+
+
+def test_execute__other_calls__reverts_with_calls_differ(council, call):
+    proposal = council.settled(call)
+    other = council.encoded("setTagKey", keccak(b"another"))
+    digest = council.read("proposalAt", proposal)["callsHash"]
+
+    for calls in ([other], [], [call, call], [call, other]):
+        given = keccak(encode(["bytes[]"], [calls]))
+        refusal = council.refusal(council.outsider, "execute", proposal, calls, council.supervisor)
+        assert refusal == ("CallsDiffer", given, digest)
+
+
+def test_execute__one_call_fails__none_has_happened(council, call):
+    calls = [call, council.encoded("removeMember", 9)]
+    proposal = council.settled(*calls)
+    roster = council.read("roster")
+
+    refused = council.refusal(council.outsider, "execute", proposal, calls, council.supervisor)
+
+    assert refused[:2] == ("CallFailed", 1)
+    assert council.error(refused[2]) == ("UnknownMember", 9)
+    with pytest.raises(AssertionError, match="failed"):
+        council.send(council.outsider, "execute", proposal, calls, council.supervisor)
+    assert council.read("roster") == roster
+    assert not council.read("proposalAt", proposal)["executed"]
+
+
+def test_execute__calls_that_belong_to_people__fail(council):
+    own = council.address
+    for function, arguments, error in [
+        ("vote", (1, ZERO_32), ("NotMember", own)),
+        ("propose", ([], ""), ("NotMember", own)),
+        ("suspend", (0,), ("NotSupervisor", own)),
+        ("auditOk", (0, 1), ("NotSupervisor", own)),
+        ("declareReady", (0,), ("NotMember", own)),
+        ("lapse", (1,), ("NotJointCredit", own)),
+        ("setOperator", (0, council.outsider, True), ("NotOwner", own, 0)),
+    ]:
+        assert council.refusal_to_decide(council.encoded(function, *arguments)) == error
+    # The contract can be given no part in itself, so this stays so.
+    assert council.refusal_to_decide(council.encoded("addSupervisor", own)) == ("AccountInUse", own)
+
+
+def test_execute__proposal_inside_itself__cannot_run_twice(council):
+    # The hash of a call that contains its own hash cannot be made, so the inner execution names other calls and fails.
+    inner = council.encoded("execute", 1, [], council.supervisor)
+
+    assert council.refusal_to_decide(inner) == ("AlreadyExecuted", 1)
+
+
+def test_calls__from_any_account__revert_with_only_by_proposal(council):
+    calls = {
+        "inviteMember": (council.outsider, council.deployer, "Bank Z"),
+        "removeMember": (0,),
+        "replaceOwner": (0, council.outsider),
+        "addSupervisor": (council.outsider,),
+        "removeSupervisor": (council.supervisor,),
+        "setParameters": (tuple(PARAMETERS.values()),),
+        "registerSchema": (2, b"{}"),
+        "setGroup": (1, bitmap(0, 1, 2, 3)),
+        "setTagKey": (keccak(b""),),
+        "approveJointCredit": (keccak(b""),),
+    }
+    people = [council.banks[0].owner, council.banks[0].operator, council.supervisor, council.outsider, ZERO]
+
+    for function, arguments in calls.items():
+        for account in people[:-1]:
+            assert council.refusal(account, function, *arguments) == ("OnlyByProposal",)
+
+
+# ---------------------------------------------------------------- the simple calls
+
+
+def test_register_schema__by_proposal__is_kept_for_ever(council):
+    receipt = council.decide(council.encoded("registerSchema", 2, b'{"id":2}'))
+
+    assert council.events(receipt)[0] == ("SchemaRegistered", 2, b'{"id":2}')
+    assert council.read("schemaHash", 2) == keccak(b'{"id":2}')
+    assert council.refusal_to_decide(council.encoded("registerSchema", 2, b"{}")) == ("SchemaExists", 2)
+    assert council.refusal_to_decide(council.encoded("registerSchema", 3, b"")) == ("BadParameter", "definition")
+
+
+def test_set_tag_key__zero__reverts(council):
+    assert council.refusal_to_decide(council.encoded("setTagKey", ZERO_32)) == ("BadParameter", "tagKeyCommitment")
+
+
+def test_set_parameters__minimum_cohort_above_the_members__reverts(council):
+    def changed(minimum):
+        return council.encoded("setParameters", tuple({**PARAMETERS, "minimumCohort": minimum}.values()))
+
+    assert council.refusal_to_decide(changed(6)) == ("CohortTooSmall", 5, 6)
+    assert council.refusal_to_decide(changed(2)) == ("BadParameter", "minimumCohort")
+    assert council.refusal_to_decide(changed(5)) is None
