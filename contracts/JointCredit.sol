@@ -10,8 +10,9 @@ import {Paillier} from "./libraries/Paillier.sol";
 /// @title Joint credit inquiries
 /// @notice See `IJointCredit` for what each function does and for whom.
 /// @dev What an inquiry keeps, and where:
-/// - who is awaited, the deadline and the stage in one slot (`Progress`), so that "once" and "complete" cost one write;
-/// - n^2 and the cohort, which never change, as the code of a small data contract, the cheapest thing to read much of;
+/// - who is awaited and the stage in one slot (`Progress`), so that "once" and "complete" cost one write;
+/// - what never changes (`Terms`, the cohort, n^2) as the code of a small data contract, the cheapest thing to read much of;
+///   its address follows from its number, which is in that slot too, so nothing else is read to find it;
 /// - the running product in a lane: slots in a row, used again by later inquiries, so that they are written over and the
 ///   state of the chain grows with the inquiries that are open at one time, not with all that ever were.
 /// An inquiry that ends leaves its product in an event and its hash in storage, and gives lane and due time back.
@@ -47,15 +48,15 @@ contract JointCredit is IJointCredit {
     struct Progress {
         /// members of the cohort that have not contributed
         uint216 awaited;
-        /// unix time from which `expire` is permitted
-        uint32 deadline;
+        /// which of the data contracts is this inquiry's, from 1
+        uint32 number;
         Stage stage;
     }
 
-    /// One slot: written by `open`, read by the rest.
-    struct Place {
-        /// the data contract: a zero byte, n^2, the cohort
-        address data;
+    /// What `open` fixed. One word of the data contract, the fields from the top in this order.
+    struct Terms {
+        /// unix time from which `expire` is permitted
+        uint32 deadline;
         uint32 lane;
         uint8 inquirer;
         /// which of the inquirer's due times is this inquiry's
@@ -67,7 +68,6 @@ contract JointCredit is IJointCredit {
 
     struct Inquiry {
         Progress progress;
-        Place place;
         bytes32 aggregateHash;
         bytes32 reportCommitment;
         /// members that stated that they never sent anything
@@ -81,15 +81,17 @@ contract JointCredit is IJointCredit {
         uint256[DUE_WORDS] due;
     }
 
-    struct Lanes {
-        uint32 made;
-        uint32 free;
+    /// One slot.
+    struct Counts {
+        uint32 data;
+        uint32 lanes;
+        uint32 freeLanes;
     }
 
     mapping(bytes32 inquiry => Inquiry) private _inquiries;
     mapping(uint8 member => Inquirer) private _inquirers;
-    Lanes private _lanes;
-    /// The free lanes, last freed last, up to `_lanes.free`; what stands above is stale.
+    Counts private _counts;
+    /// The free lanes, last freed last, up to `_counts.freeLanes`; what stands above is stale.
     mapping(uint256 place => uint32 lane) private _freeLanes;
 
     constructor() {
@@ -123,20 +125,22 @@ contract JointCredit is IJointCredit {
         Workspace space = Paillier.workspaceFor(opening.n);
 
         inquirer.lastNonce = opening.nonce;
-        Inquiry storage record = _inquiries[inquiry];
-        record.progress = Progress(uint216(terms.cohort.without(terms.member)), deadline, Stage.Open);
-        Place memory place = Place({
-            data: _publish(space, terms.cohort),
+        Terms memory fixed_ = Terms({
+            deadline: deadline,
             lane: _takeLane(),
             inquirer: terms.member,
             due: _takeDue(inquirer, deadline + terms.reportSeconds),
             blocks: opening.blocks,
             width: uint16(width)
         });
-        record.place = place;
-        for (uint256 i = 0; i < place.blocks; ++i) {
+        _inquiries[inquiry].progress = Progress({
+            awaited: uint216(terms.cohort.without(terms.member)),
+            number: _publish(fixed_, terms.cohort, space),
+            stage: Stage.Open
+        });
+        for (uint256 i = 0; i < opening.blocks; ++i) {
             space.takeCiphertext(_ciphertext(opening.payload, i, width), i);
-            _writeLane(_slotOf(place, i), space.factorOf(), width);
+            _writeLane(_slotOf(fixed_, i), space.factorOf(), width);
         }
 
         emit Opened(inquiry, terms.member, q0, msg.sender, deadline, opening);
@@ -146,15 +150,15 @@ contract JointCredit is IJointCredit {
     function report(bytes32 inquiry, bytes32 commitment, bytes calldata sealedReport, bytes32 anchor) external {
         uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
-        Stage stage = record.progress.stage;
-        uint8 inquirer = record.place.inquirer;
+        Progress memory progress = record.progress;
+        Terms memory terms = _termsOf(progress);
 
-        require(stage == Stage.Complete, WrongStage(stage));
-        require(member == inquirer, NotInquirer(member, inquirer));
+        require(progress.stage == Stage.Complete, WrongStage(progress.stage));
+        require(member == terms.inquirer, NotInquirer(member, terms.inquirer));
 
         record.progress.stage = Stage.Reported;
         record.reportCommitment = commitment;
-        _close(inquiry, record);
+        _close(inquiry, record, terms);
 
         emit Reported(inquiry, commitment, sealedReport, anchor);
     }
@@ -166,22 +170,20 @@ contract JointCredit is IJointCredit {
         uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
         Progress memory progress = record.progress;
-        Place memory place = record.place;
+        Terms memory terms = _termsOf(progress);
 
-        _checkAwaited(progress, place, member);
-        _checkLength(payload, place.blocks, place.width);
+        _checkAwaited(progress, member);
+        _checkLength(payload, terms.blocks, terms.width);
 
-        Workspace space = _workspaceOf(place);
         progress.awaited = uint216(uint256(progress.awaited).without(member));
         bool complete = progress.awaited == 0;
         if (complete) progress.stage = Stage.Complete;
+        Workspace space = _workspaceOf(progress, terms);
 
         record.progress = progress;
-        for (uint256 i = 0; i < place.blocks; ++i) {
-            space.takeCiphertext(_ciphertext(payload, i, place.width), i);
-            uint256 slot = _slotOf(place, i);
-            _readLane(slot, space.baseOf(), place.width);
-            _writeLane(slot, space.multiply(), place.width);
+        for (uint256 i = 0; i < terms.blocks; ++i) {
+            space.takeCiphertext(_ciphertext(payload, i, terms.width), i);
+            space.multiplyStored(_slotOf(terms, i));
         }
 
         emit Contributed(inquiry, member, payload);
@@ -192,12 +194,13 @@ contract JointCredit is IJointCredit {
     function refuse(bytes32 inquiry, uint8 code) external {
         uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
+        Progress memory progress = record.progress;
 
-        _checkAwaited(record.progress, record.place, member);
+        _checkAwaited(progress, member);
         require(code != 0, RefusalCode());
 
         record.progress.stage = Stage.Refused;
-        _close(inquiry, record);
+        _close(inquiry, record, _termsOf(progress));
 
         emit Refused(inquiry, member, code);
     }
@@ -212,7 +215,7 @@ contract JointCredit is IJointCredit {
             progress.stage == Stage.Refused || progress.stage == Stage.Expired || progress.stage == Stage.Void,
             WrongStage(progress.stage)
         );
-        _checkMissing(progress, record.place, member);
+        _checkMissing(progress, member);
         require(!record.stated.has(member), AlreadyStated(member));
 
         record.stated = record.stated.with(member);
@@ -233,12 +236,13 @@ contract JointCredit is IJointCredit {
     function expire(bytes32 inquiry) external {
         Inquiry storage record = _inquiries[inquiry];
         Progress memory progress = record.progress;
+        Terms memory terms = _termsOf(progress);
 
         require(progress.stage == Stage.Open, WrongStage(progress.stage));
-        require(block.timestamp >= progress.deadline, TooEarly(progress.deadline));
+        require(block.timestamp >= terms.deadline, TooEarly(terms.deadline));
 
         record.progress.stage = Stage.Expired;
-        _close(inquiry, record);
+        _close(inquiry, record, terms);
 
         emit Expired(inquiry, progress.awaited);
         consortium.lapse(progress.awaited);
@@ -249,7 +253,8 @@ contract JointCredit is IJointCredit {
     /// @inheritdoc IJointCredit
     function attest(bytes32 inquiry, bool valid, uint256 culprits, bytes32 anchor) external {
         Inquiry storage record = _inquiries[inquiry];
-        Stage stage = record.progress.stage;
+        Progress memory progress = record.progress;
+        Stage stage = progress.stage;
 
         require(consortium.isSupervisor(msg.sender), NotSupervisor(msg.sender));
         if (valid) {
@@ -258,12 +263,12 @@ contract JointCredit is IJointCredit {
         } else {
             require(stage == Stage.Open || stage == Stage.Complete || stage == Stage.Reported, WrongStage(stage));
             require(culprits != 0, CulpritsMissing());
-            uint256 outside = culprits & ~_cohortIn(record.place);
+            uint256 outside = culprits & ~_cohortOf(progress);
             require(outside == 0, CulpritsOutsideCohort(outside));
         }
 
         record.progress.stage = valid ? Stage.Valid : Stage.Void;
-        if (stage != Stage.Reported) _close(inquiry, record);
+        if (stage != Stage.Reported) _close(inquiry, record, _termsOf(progress));
 
         emit Attested(inquiry, msg.sender, valid, culprits, anchor);
         if (!valid) consortium.suspendCulprits(culprits);
@@ -275,16 +280,16 @@ contract JointCredit is IJointCredit {
     function status(bytes32 inquiry) external view returns (Status memory) {
         Inquiry storage record = _inquiries[inquiry];
         Progress memory progress = record.progress;
-        Place memory place = record.place;
+        Terms memory terms = _termsOf(progress);
 
         return Status({
             stage: progress.stage,
-            inquirer: place.inquirer,
-            blocks: place.blocks,
-            deadline: progress.deadline,
-            cohort: _cohortIn(place),
+            inquirer: terms.inquirer,
+            blocks: terms.blocks,
+            deadline: terms.deadline,
+            cohort: _cohortOf(progress),
             awaited: progress.awaited,
-            width: place.width,
+            width: terms.width,
             aggregateHash: record.aggregateHash,
             reportCommitment: record.reportCommitment
         });
@@ -293,19 +298,21 @@ contract JointCredit is IJointCredit {
     /// @inheritdoc IJointCredit
     function aggregate(bytes32 inquiry) external view returns (bytes memory) {
         Inquiry storage record = _inquiries[inquiry];
-        Stage stage = record.progress.stage;
+        Progress memory progress = record.progress;
 
-        require(stage != Stage.None, WrongStage(stage));
-        require(stage == Stage.Open || stage == Stage.Complete, AggregateGone(record.aggregateHash));
+        require(progress.stage != Stage.None, WrongStage(progress.stage));
+        require(
+            progress.stage == Stage.Open || progress.stage == Stage.Complete, AggregateGone(record.aggregateHash)
+        );
 
-        return _aggregateOf(record.place);
+        return _aggregateOf(_termsOf(progress));
     }
 
     /// @inheritdoc IJointCredit
     function cohort(bytes32 inquiry) external view returns (uint256 members, uint256 awaited) {
-        Inquiry storage record = _inquiries[inquiry];
+        Progress memory progress = _inquiries[inquiry].progress;
 
-        return (_cohortIn(record.place), record.progress.awaited);
+        return (_cohortOf(progress), progress.awaited);
     }
 
     /// @inheritdoc IJointCredit
@@ -315,7 +322,7 @@ contract JointCredit is IJointCredit {
 
     /// @inheritdoc IJointCredit
     function lanes() external view returns (uint256 made, uint256 free) {
-        return (_lanes.made, _lanes.free);
+        return (_counts.lanes, _counts.freeLanes);
     }
 
     /// @inheritdoc IJointCredit
@@ -326,15 +333,15 @@ contract JointCredit is IJointCredit {
     // ---------------------------------------------------------------- checks
 
     /// The inquiry takes contributions, and the member owes one.
-    function _checkAwaited(Progress memory progress, Place memory place, uint8 member) private view {
+    function _checkAwaited(Progress memory progress, uint8 member) private view {
         require(progress.stage == Stage.Open, WrongStage(progress.stage));
-        _checkMissing(progress, place, member);
+        _checkMissing(progress, member);
     }
 
     /// The member is in the cohort and has not contributed.
-    function _checkMissing(Progress memory progress, Place memory place, uint8 member) private view {
+    function _checkMissing(Progress memory progress, uint8 member) private view {
         if (uint256(progress.awaited).has(member)) return;
-        require(_cohortIn(place).has(member), NotInCohort(member));
+        require(_cohortOf(progress).has(member), NotInCohort(member));
         revert NotAwaited(member);
     }
 
@@ -371,65 +378,97 @@ contract JointCredit is IJointCredit {
     }
 
     /// End the life of the aggregate: hash to storage, bytes to an event, lane and due time back.
-    function _close(bytes32 inquiry, Inquiry storage record) private {
-        Place memory place = record.place;
-        bytes memory product = _aggregateOf(place);
+    function _close(bytes32 inquiry, Inquiry storage record, Terms memory terms) private {
+        bytes memory product = _aggregateOf(terms);
 
         record.aggregateHash = keccak256(product);
-        _freeLane(place.lane);
-        _freeDue(_inquirers[place.inquirer], place.due);
+        _freeLane(terms.lane);
+        _freeDue(_inquirers[terms.inquirer], terms.due);
 
         emit AggregateClosed(inquiry, product);
     }
 
     // ---------------------------------------------------------------- data contracts
 
-    /// Put n^2 and the cohort on the ledger as code.
-    function _publish(Workspace space, uint256 members) private returns (address data) {
-        uint256 width = space.widthOf();
+    /// Put what never changes on the ledger as code, in the contract of the next number.
+    function _publish(Terms memory terms, uint256 members, Workspace space) private returns (uint32 number) {
+        number = ++_counts.data;
+        uint256 fields = (uint256(terms.deadline) << 224) | (uint256(terms.lane) << 192)
+            | (uint256(terms.inquirer) << 184) | (uint256(terms.due) << 176) | (uint256(terms.blocks) << 168)
+            | (uint256(terms.width) << 152);
         uint256 modulus = space.modulusOf();
+        uint256 width = terms.width;
+        address made;
 
         // Memory-safe: writes behind the free memory pointer only. Init code of 10 bytes that returns what follows it:
         //
         //     0x00   61 LLLL 80 600a 3d 39 3d f3   push length, twice; copy code from 10 on to 0; return length bytes
         //     0x0a   00: code that begins with STOP runs nothing, and does not begin with 0xef (EIP-3541)
-        //     0x0b   n^2 (w)
-        //     0x0b+w the cohort (32)
+        //     0x0b   the terms
+        //     0x2b   the cohort
+        //     0x4b   n^2 (w)
         assembly ("memory-safe") {
             let code := mload(0x40)
-            let length := add(width, 0x21)
+            let length := add(width, 0x41)
             mstore(code, or(shl(176, 0x61000080600a3d393df3), shl(232, length)))
+            mstore(add(code, 0x0b), fields)
+            mstore(add(code, 0x2b), members)
             for { let i := 0 } lt(i, width) { i := add(i, 0x20) } {
-                mstore(add(add(code, 0x0b), i), mload(add(modulus, i)))
+                mstore(add(add(code, 0x4b), i), mload(add(modulus, i)))
             }
-            mstore(add(add(code, 0x0b), width), members)
-            data := create(0, code, add(length, 0x0a))
+            made := create(0, code, add(length, 0x0a))
         }
-        require(data != address(0), DataNotStored());
+        require(made != address(0) && made == _dataContract(number), DataNotStored());
     }
 
-    /// A workspace with the inquiry's n^2 as its modulus.
-    function _workspaceOf(Place memory place) private view returns (Workspace space) {
-        space = ModMath.workspace(place.width);
-        uint256 modulus = space.modulusOf();
-        address data = place.data;
-        uint256 width = place.width;
-
-        // Memory-safe: writes to the modulus, inside the workspace. The code begins with one byte STOP.
-        assembly ("memory-safe") {
-            extcodecopy(data, modulus, 1, width)
-        }
+    /// The address of the contract that this one created as its `number`-th: the hash of the RLP list of this address and
+    /// the number, which is the nonce of this account then (EIP-161: nonces of contracts begin with 1).
+    function _dataContract(uint32 number) private view returns (address) {
+        bytes memory list;
+        if (number < 0x80) list = abi.encodePacked(hex"d694", this, uint8(number));
+        else if (number < 0x100) list = abi.encodePacked(hex"d794", this, hex"81", uint8(number));
+        else if (number < 0x10000) list = abi.encodePacked(hex"d894", this, hex"82", uint16(number));
+        else if (number < 0x1000000) list = abi.encodePacked(hex"d994", this, hex"83", uint24(number));
+        else list = abi.encodePacked(hex"da94", this, hex"84", number);
+        return address(uint160(uint256(keccak256(list))));
     }
 
-    /// Zero if there is no such inquiry: account zero has no code.
-    function _cohortIn(Place memory place) private view returns (uint256 members) {
-        address data = place.data;
-        uint256 start = 1 + uint256(place.width);
+    /// All zero if there is no such inquiry: no contract has the number zero.
+    function _termsOf(Progress memory progress) private view returns (Terms memory terms) {
+        uint256 fields = _wordOf(progress, 0x01);
+        terms.deadline = uint32(fields >> 224);
+        terms.lane = uint32(fields >> 192);
+        terms.inquirer = uint8(fields >> 184);
+        terms.due = uint8(fields >> 176);
+        terms.blocks = uint8(fields >> 168);
+        terms.width = uint16(fields >> 152);
+    }
+
+    /// Zero if there is no such inquiry.
+    function _cohortOf(Progress memory progress) private view returns (uint256) {
+        return _wordOf(progress, 0x21);
+    }
+
+    function _wordOf(Progress memory progress, uint256 start) private view returns (uint256 word) {
+        address data = _dataContract(progress.number);
 
         // Memory-safe: 0x00 is scratch space.
         assembly ("memory-safe") {
             extcodecopy(data, 0x00, start, 0x20)
-            members := mload(0x00)
+            word := mload(0x00)
+        }
+    }
+
+    /// A workspace with the inquiry's n^2 as its modulus.
+    function _workspaceOf(Progress memory progress, Terms memory terms) private view returns (Workspace space) {
+        uint256 width = terms.width;
+        space = ModMath.workspace(width);
+        uint256 modulus = space.modulusOf();
+        address data = _dataContract(progress.number);
+
+        // Memory-safe: writes to the modulus, inside the workspace.
+        assembly ("memory-safe") {
+            extcodecopy(data, modulus, 0x41, width)
         }
     }
 
@@ -437,25 +476,21 @@ contract JointCredit is IJointCredit {
 
     /// The lane that was freed last, or a new one.
     function _takeLane() private returns (uint32 lane) {
-        Lanes memory count = _lanes;
+        Counts memory counts = _counts;
 
-        if (count.free == 0) {
-            lane = count.made++;
-        } else {
-            lane = _freeLanes[--count.free];
-        }
-        _lanes = count;
+        lane = counts.freeLanes == 0 ? counts.lanes++ : _freeLanes[--counts.freeLanes];
+        _counts = counts;
     }
 
     function _freeLane(uint32 lane) private {
-        _freeLanes[_lanes.free++] = lane;
+        _freeLanes[_counts.freeLanes++] = lane;
     }
 
     /// The first slot of a block. The slots of a lane are in a row from a hash on, 512 at most, so two lanes do not meet.
-    function _slotOf(Place memory place, uint256 block_) private pure returns (uint256 slot) {
+    function _slotOf(Terms memory terms, uint256 block_) private pure returns (uint256 slot) {
         // Unchecked: slots are counted modulo 2^256.
         unchecked {
-            slot = uint256(keccak256(abi.encode(LANE_LABEL, place.lane))) + (block_ * place.width) / WORD;
+            slot = uint256(keccak256(abi.encode(LANE_LABEL, terms.lane))) + (block_ * terms.width) / WORD;
         }
     }
 
@@ -480,15 +515,15 @@ contract JointCredit is IJointCredit {
     }
 
     /// All blocks.
-    function _aggregateOf(Place memory place) private view returns (bytes memory product) {
-        product = new bytes(uint256(place.blocks) * place.width);
+    function _aggregateOf(Terms memory terms) private view returns (bytes memory product) {
+        product = new bytes(uint256(terms.blocks) * terms.width);
         uint256 pointer;
 
         // Safe: the address of the bytes behind the length.
         assembly ("memory-safe") {
             pointer := add(product, 0x20)
         }
-        _readLane(_slotOf(place, 0), pointer, product.length);
+        _readLane(_slotOf(terms, 0), pointer, product.length);
     }
 
     // ---------------------------------------------------------------- due times

@@ -32,6 +32,7 @@ _PLAIN: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _INTEGER: Final = re.compile(r"[0-9]+", re.ASCII)
 _REMARKS: Final = ("as_of", "institution", "currency")
 _LISTED_PROBLEMS: Final = 20
+_LONGEST_NUMBER: Final = 100  # ours: a slot of at most 256 bits has 78 digits, and Python reads no integer above 4,300
 
 
 def columns(schema: Schema) -> tuple[str, ...]:
@@ -373,7 +374,9 @@ class _Reader:
         grammar = _PLAIN if part.kind == "amount" else _INTEGER
         if not grammar.fullmatch(text):
             raise _Problem(part.name, *_malformed(part, text))
-        if part.kind == "amount":
+        if len(text) > _LONGEST_NUMBER:
+            value = part.maximum + 1
+        elif part.kind == "amount":
             try:
                 value = Money(text, currency).minor
             except ValueOutOfRange as error:
@@ -384,7 +387,7 @@ class _Reader:
                     f"{currency} has {digits}: round it in the books",
                 ) from error
         else:
-            value = int(text) if len(text) <= 100 else part.maximum + 1
+            value = int(text)
         if value > part.maximum:
             largest = _major(part.maximum, currency) if part.kind == "amount" else str(part.maximum)
             raise _Problem(part.name, "is too large", f"the schema holds at most {largest}")

@@ -33,7 +33,8 @@ def _spelling(text: str) -> str:
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        yield from csv.DictReader(line for line in stream if not line.startswith("#"))
+        for row in csv.DictReader(line for line in stream if not line.startswith("#")):
+            yield {name.strip(): cell for name, cell in row.items()}
 
 
 def clear_sums(paths: list[Path], subjects: list[tuple[str, str, str]]) -> list[dict[str, int]]:

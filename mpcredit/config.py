@@ -9,6 +9,9 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     chain_id = 31337
     consortium = "0x…"
     confirmations = 0
+    first_block = 0                       # where the consortium's events begin; by default searched for
+    signer = "http://127.0.0.1:8550"      # external signer of the ledger account; by default the key file signs
+    account = "0x…"                       # which account the external signer holds
     [keys]
     directory = "keys"                    # passphrase: MPCREDIT_PASSPHRASE, a file in MPCREDIT_PASSPHRASE_FILE, or asked
     [store]
@@ -19,6 +22,8 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     path = "policy.toml"                  # by default the one that ships
     [inquiry]
     bits = 3072
+    minimum_cohort = 3
+    ready_seconds = 86400
 """
 
 from __future__ import annotations
@@ -49,7 +54,9 @@ __all__ = ["Config", "institution_from_config", "open_keystore", "passphrase", "
 
 _KNOWN: Mapping[str, frozenset[str]] = {
     "": frozenset({"role", "founding", "ledger", "keys", "store", "book", "policy", "inquiry"}),
-    "ledger": frozenset({"url", "chain_id", "consortium", "confirmations", "first_block"}),
+    "ledger": frozenset(
+        {"url", "chain_id", "consortium", "confirmations", "first_block", "signer", "account"}
+    ),
     "keys": frozenset({"directory"}),
     "store": frozenset({"path"}),
     "book": frozenset({"path"}),
@@ -71,6 +78,9 @@ class Config:
     """None before the consortium is deployed."""
     first_block: int | None
     confirmations: int
+    signer: str | None
+    """URL of an external signer for `account`; None: the key file signs."""
+    account: str | None
     keys: Path
     store: Path
     book: Path | None
@@ -139,6 +149,12 @@ class _Reader:
         consortium = self.get("ledger", "consortium", str, None)
         if consortium is not None and not is_address(consortium):
             raise self.fail("[ledger] consortium", "is no address", "write the address that `mpcredit deploy` printed")
+        account, signer = self.get("ledger", "account", str, None), self.get("ledger", "signer", str, None)
+        if account is not None and not is_address(account):
+            raise self.fail("[ledger] account", "is no address", "write 0x and 40 hexadecimal digits")
+        if (account is None) != (signer is None):
+            missing = "account" if account is None else "signer"
+            raise self.fail(f"[ledger] {missing}", "is missing", "an external signer needs both signer and account")
         keys = self.place("keys", "directory", "keys")
         store = self.place("store", "path", "store.sqlite")
         assert keys is not None
@@ -152,6 +168,8 @@ class _Reader:
             consortium=to_checksum_address(consortium) if consortium else None,
             first_block=self.number("ledger", "first_block", None, 0),
             confirmations=self.number("ledger", "confirmations", 0, 0),
+            signer=signer,
+            account=to_checksum_address(account) if account else None,
             keys=keys,
             store=store,
             book=self.place("book", "path", None),

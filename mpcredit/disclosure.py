@@ -200,6 +200,6 @@ def decide(
     if book_as_of + parameters.book_age_seconds < opened.at.timestamp:
         return Refusal(RefusalCode.BOOK, "this institution's loan book is too old")
 
-    if now >= opened.deadline:
-        return Refusal(RefusalCode.LATE, "the deadline has passed")
+    if now + min(60, parameters.answer_seconds // 10) >= opened.deadline:
+        return Refusal(RefusalCode.LATE, "the deadline is too close: an answer that comes after `expire` is public and wasted")
     return None

@@ -5,6 +5,7 @@ After a reorganisation the whole fold is made anew from the first block: simple,
 
 from __future__ import annotations
 
+from mpcredit.errors import LedgerError
 from mpcredit.events import Event
 from mpcredit.ports import Block, Ledger
 from mpcredit.state import LedgerState, Pins
@@ -57,14 +58,24 @@ class Follower:
                 return []
             seen = self.ledger.block(self.head.number)
             if seen is None or seen.hash != self.head.hash:
-                self.replays += 1
-                self.head = None
-                self.state = LedgerState(self.ledger.realm, self.pins)
-                self.events = []
+                self._start_over()
         first = self.ledger.first_block() if self.head is None else self.head.number + 1
         new = list(self.ledger.events(first, head.number))
-        for event in new:
-            self.state.apply(event)
+        after = self.ledger.block(head.number)
+        if after is None or after.hash != head.hash:
+            raise LedgerError("blocks were replaced while they were read", remedy="it is tried again by itself")
+        try:
+            for event in new:
+                self.state.apply(event)
+        except Exception:
+            self._start_over()  # half a fold is none
+            raise
         self.events.extend(new)
         self.head = head
         return new
+
+    def _start_over(self) -> None:
+        self.replays += 1
+        self.head = None
+        self.state = LedgerState(self.ledger.realm, self.pins)
+        self.events = []

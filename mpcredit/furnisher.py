@@ -15,7 +15,16 @@ from mpcredit import protocol
 from mpcredit.desk import Desk
 from mpcredit.disclosure import Refusal, RefusalCode, decide
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import InvalidKey, InvalidMessage, InvalidProof, InvalidSubject, Refused
+from mpcredit.errors import (
+    InvalidKey,
+    InvalidMessage,
+    InvalidProof,
+    InvalidSubject,
+    LedgerError,
+    MpcreditError,
+    Refused,
+    StoreError,
+)
 from mpcredit.events import Call, Stage
 from mpcredit.ports import Book
 from mpcredit.state import Inquiry
@@ -55,10 +64,15 @@ class Furnisher:
                 continue
             if inquiry.opened.at.block > self.desk.follower.final_block:
                 continue
-            if inquiry.stage is Stage.OPEN:
-                done.extend(self._answer(inquiry))
-            elif inquiry.stage.failed and index not in inquiry.not_sent:
-                done.extend(self._state_not_sent(inquiry))
+            try:
+                if inquiry.stage is Stage.OPEN:
+                    done.extend(self._answer(inquiry))
+                elif inquiry.stage.failed and index not in inquiry.not_sent:
+                    done.extend(self._state_not_sent(inquiry))
+            except (LedgerError, StoreError):
+                raise
+            except MpcreditError as error:  # one inquiry must not hold up the others
+                log.warning("inquiry %s cannot be answered: %s", to_hex(inquiry.id)[:12], error)
         return done
 
     # ----------------------------------------------------------------- answering

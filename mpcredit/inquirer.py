@@ -26,6 +26,7 @@ from mpcredit.errors import (
     InvalidCiphertext,
     InvalidConsent,
     InvalidMessage,
+    LedgerError,
     MpcreditError,
     NotYet,
     ProtocolViolation,
@@ -239,8 +240,10 @@ class Inquirer:
             before = request.state
             try:
                 done.extend(self._move(request))
-            except Refused as error:
-                self._update(request, note=f"{error.message}. {error.remedy}")
+            except LedgerError:
+                raise
+            except MpcreditError as error:  # one request must not hold up the others
+                self._update(request, note=str(error))
             after = self.get(request.id)
             if after.state is not before:
                 log.info("request %s: %s -> %s", request.id, before, after.state)
@@ -406,7 +409,8 @@ class Inquirer:
             self.desk.store.delete("seen", attempt["inquiry"])
             self._update(request, state=RequestState.WANTED)
         elif row.state == "failed":
-            # It was public, so its cohort counts for the window rule; the attempt itself is over.
+            # It was public, but nobody could answer it: it never was on this ledger.
+            self.desk.store.delete("seen", attempt["inquiry"])
             self._update(request, state=RequestState.WANTED, note="the ledger refused the opening; trying again")
         return []
 

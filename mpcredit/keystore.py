@@ -44,7 +44,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from mpcredit.encoding import canonical_json, hex_bytes, to_hex
-from mpcredit.errors import KeyStoreError, MpcreditError, WrongPassphrase
+from mpcredit.errors import InvalidEncoding, KeyStoreError, MpcreditError, WrongPassphrase
 from mpcredit.paillier import PrivateKey
 from mpcredit.pairkeys import InstitutionKey
 from mpcredit.tags import TagKey
@@ -478,10 +478,8 @@ class KeyStore:
                     f"{path}: was exported under a passphrase of its own", remedy="import it instead of copying it here"
                 )
             salt = hex_bytes(value["kdf"]["salt"], 32)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, InvalidEncoding) as error:
             raise _damaged(path, "is damaged: its kdf member is malformed") from error
-        except ValueError as error:
-            raise _damaged(path, "is damaged: its salt is malformed") from error
         return _open(path, value, _file_key(self._master, salt))
 
     def _destroy(self, kind: Kind, name: str) -> None:

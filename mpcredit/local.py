@@ -23,7 +23,7 @@ from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, ChainSigner, Deployed, deploy, joint_credit_init_code_hash
 from mpcredit.chain import anvil as anvil_chain
 from mpcredit.chain import tester as tester_chain
-from mpcredit.chain.client import connect
+from mpcredit.chain.client import Endpoint
 from mpcredit.errors import LedgerError, MpcreditError
 from mpcredit.events import Call, Parameters
 from mpcredit.institution import Institution, SupervisorNode
@@ -38,6 +38,8 @@ from mpcredit.tags import HmacTagger, TagKey
 __all__ = ["DEFAULT_PARAMETERS", "LocalConsortium", "bank_names", "founding_argument", "local_consortium", "sign_key"]
 
 DAY = 86_400
+FUNDS = 10**18
+"""Wei that each account of a run on a chain with fees is given; what is left over stays there."""
 DEFAULT_PARAMETERS = Parameters(
     minimum_cohort=4,
     minimum_modulus_bits=2048,
@@ -111,35 +113,41 @@ def _open_chain(chain: str) -> _Chain:
         node = anvil_chain.Anvil()
         node.start()
         return _Chain(chain, node.web3, node.fund, node.advance, node.stop)
-    web3 = connect(chain)
-    return _Chain(chain, web3, lambda a: _fund_from_key(web3, a), _cannot_advance)
+    endpoint = Endpoint(chain)
+    endpoint.chain_id(None)  # a node that is down is noticed before anything is made
+    return _Chain(chain, endpoint.web3, lambda a: _fund_from_key(endpoint, a), _cannot_advance)
 
 
 def _cannot_advance(_seconds: int) -> None:
     raise LedgerError("the time of this chain cannot be moved", remedy="use --chain tester or --chain anvil")
 
 
-def _fund_from_key(web3: Web3, address: str) -> None:
+def _fund_from_key(endpoint: Endpoint, address: str) -> None:
     """Send funds from the account whose private key is in MPCREDIT_FUNDING_KEY; on a chain without fees none is needed."""
     secret = os.environ.get("MPCREDIT_FUNDING_KEY")
+    remedy = "put the private key of a funded account into MPCREDIT_FUNDING_KEY"
+    price = endpoint.ask("read the gas price", lambda: endpoint.web3.eth.gas_price)
     if not secret:
-        if web3.eth.gas_price == 0:
+        if price == 0:
             return
-        raise LedgerError(
-            "the accounts of this run need funds on that chain",
-            remedy="put the private key of a funded account into MPCREDIT_FUNDING_KEY",
-        )
-    payer: LocalAccount = Account.from_key(secret)
+        raise LedgerError("the accounts of this run need funds on that chain", remedy=remedy)
+    try:
+        payer: LocalAccount = Account.from_key(secret)
+    except Exception as error:  # eth_keys and eth_utils raise several kinds; none of them may show the key
+        raise LedgerError("MPCREDIT_FUNDING_KEY is no private key", remedy=remedy) from error
     transaction = {
         "to": address,
-        "value": 10**18,
+        "value": FUNDS,
         "gas": 21_000,
-        "gasPrice": web3.eth.gas_price,
-        "nonce": web3.eth.get_transaction_count(payer.address, "pending"),
-        "chainId": web3.eth.chain_id,
+        "gasPrice": price,
+        "nonce": endpoint.ask(
+            "read the account's nonce", lambda: endpoint.web3.eth.get_transaction_count(payer.address, "pending")
+        ),
+        "chainId": endpoint.chain_id(None),
     }
-    sent = web3.eth.send_raw_transaction(payer.sign_transaction(transaction).raw_transaction)
-    web3.eth.wait_for_transaction_receipt(sent)
+    raw = payer.sign_transaction(transaction).raw_transaction
+    sent = endpoint.ask("send funds", lambda: endpoint.web3.eth.send_raw_transaction(raw))
+    endpoint.ask("wait for the funds", lambda: endpoint.web3.eth.wait_for_transaction_receipt(sent))
 
 
 @dataclass

@@ -72,6 +72,8 @@ class Membership:
         member, now = self.desk.member, self.desk.follower.now
         if not self.ready_seconds or not member.serving or member.ready_until > now + self.ready_seconds // 2:
             return []
+        if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
+            return []  # one is under way
         return self.declare(now + self.ready_seconds)
 
     def declare(self, until: int) -> list[str]:

@@ -317,8 +317,8 @@ class Supervisor:
         except InvalidMessage as error:
             self._find(inquiry, inquirer, f"{name}: the report is false: {error.message}")
             return
-        if known.culprits:
-            return  # the totals are those of a liar; who it is, is known
+        if known.culprits or set(known.records) != set(inquiry.cohort):
+            return  # the totals are those of a liar, who is known; or not every contribution could be recomputed
         expected = _sum_records(known.records.values())
         try:
             reported = protocol.totals(frame, [opening.m for opening in openings])

@@ -183,12 +183,12 @@ interface IConsortium {
 
     // ---------------------------------------------------------------- a member's own
     /// @notice Confirm your record and register your first institution key. Only the owner account of an invited member.
-    /// @param signature EIP-191 signature of `keyStatement(member, 1, key, 0)` by the owner account (R9).
-    function confirm(uint8 member, bytes32 key, bytes calldata signature) external;
+    /// @param signature EIP-191 signature of `keyStatement(index, 1, key, 0)` by the owner account (R9).
+    function confirm(uint8 index, bytes32 key, bytes calldata signature) external;
     /// @notice Replace your institution key. Later inquiries use it once the supervisor has audited its masks.
-    function rotateKey(uint8 member, bytes32 key, bytes calldata signature) external;
+    function rotateKey(uint8 index, bytes32 key, bytes calldata signature) external;
     /// @notice Allow or forbid an account to act for your institution in inquiries.
-    function setOperator(uint8 member, address operator, bool allowed) external;
+    function setOperator(uint8 index, address operator, bool allowed) external;
     /// @notice Declare from an operator account that you will answer until `until`; 0 withdraws it.
     function declareReady(uint32 until) external;
     /// @notice Publish your pair mask keys, sealed to the supervisor (R11). From an operator account.
@@ -197,10 +197,10 @@ interface IConsortium {
     // ---------------------------------------------------------------- supervisor
     function rotateSupervisorKey(bytes32 key, bytes calldata signature) external;
     /// @notice Both ends of each pair of this member's key agree; it serves in cohorts from now on.
-    function auditOk(uint8 member, uint32 keyVersion) external;
+    function auditOk(uint8 index, uint32 keyVersion) external;
     /// @notice Keep a member out of new cohorts, at once. It keeps its vote.
-    function suspend(uint8 member) external;
-    function reinstate(uint8 member) external;
+    function suspend(uint8 index) external;
+    function reinstate(uint8 index) external;
     function approve(uint256 proposal, bytes32 callsHash) external;
     /// @notice Take back your own approval. Nobody can take back another supervisor's.
     function withdrawApproval(uint256 proposal) external;
@@ -215,12 +215,12 @@ interface IConsortium {
     function execute(uint256 proposal, bytes[] calldata calls, address supervisor) external;
 
     // The calls that a proposal may carry; each reverts with OnlyByProposal for any other sender.
-    function inviteMember(address owner, address operator, string calldata name) external;
-    function removeMember(uint8 member) external;
-    function replaceOwner(uint8 member, address owner) external;
+    function inviteMember(address owner, address operator, string calldata memberName) external;
+    function removeMember(uint8 index) external;
+    function replaceOwner(uint8 index, address owner) external;
     function addSupervisor(address supervisor) external;
     function removeSupervisor(address supervisor) external;
-    function setParameters(Parameters calldata parameters) external;
+    function setParameters(Parameters calldata changed) external;
     function registerSchema(uint16 schema, bytes calldata definition) external;
     function setGroup(uint8 group, uint256 members) external;
     function setTagKey(bytes32 commitment) external;
@@ -241,7 +241,7 @@ interface IConsortium {
     // ---------------------------------------------------------------- views
     function name() external view returns (string memory);
     /// @notice The member for which an operator account acts. Reverts with NotMember.
-    function memberOf(address operator) external view returns (uint8 member);
+    function memberOf(address operator) external view returns (uint8);
     function isSupervisor(address account) external view returns (bool);
     function member(uint8 index) external view returns (Member memory);
     function memberCount() external view returns (uint8 invited);
@@ -258,7 +258,7 @@ interface IConsortium {
     function jointCredit() external view returns (address);
     function proposalAt(uint256 proposal) external view returns (Proposal memory);
     function approvedAt(uint256 proposal, address supervisor) external view returns (uint64);
-    /// @notice The 32 bytes that an owner (or a supervisor, with member = 255) signs (EIP-191, personal_sign) for a key.
-    /// @dev keccak256(abi.encode("mpcredit/key/1", chainid, consortium, member, version, key, previousKey)), the label a bytes32.
-    function keyStatement(uint8 member, uint32 version, bytes32 key, bytes32 previousKey) external view returns (bytes32);
+    /// @notice The 32 bytes that an owner (or a supervisor, with index 255) signs (EIP-191, personal_sign) for a key.
+    /// @dev keccak256(abi.encode("mpcredit/key/1", chainid, consortium, index, version, key, previousKey)), the label a bytes32.
+    function keyStatement(uint8 index, uint32 version, bytes32 key, bytes32 previousKey) external view returns (bytes32);
 }

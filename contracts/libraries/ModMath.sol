@@ -7,16 +7,16 @@ import {IJointCredit} from "../interfaces/IJointCredit.sol";
 type Workspace is uint256;
 
 /// @title Products of big integers through the MODEXP precompile
-/// @notice Numbers are big-endian, all of one width w (a multiple of 32 bytes, 1,024 at most), modulo one odd m of that width.
-/// @dev MODEXP squares but does not multiply; the product comes from three squares and one halving:
+/// @notice Numbers are big-endian, all of one width w (a multiple of 64 bytes, 1,024 at most), modulo one odd m of that width.
+/// @dev MODEXP squares but does not multiply. With h = a / 2 (mod m), which is a or a + m, whichever is even, halved:
 ///
-///     t = (a + b)^2 - a^2 - b^2 = 2ab (mod m), each square in [0, m), so -2m < t < m
-///     if t is odd, add m, which is odd too; then halve: u = ab (mod m), -m < u < m; if u < 0, add m.
+///     a * b = 2hb = h^2 + b^2 - (h - b)^2 (mod m)
 ///
 /// The square of b is needed anyway (`Paillier` tells multiples of n by it), so a product costs two more squares. No
-/// operand is ever longer than w: where a + b needs one bit more, m is taken off. Nothing here depends on a fork's prices,
-/// and 1,024 bytes is what MODEXP takes at most since Osaka (EIP-7823).
+/// operand is ever longer than w, and the sum of the three, each in [0, m), lies in (-m, 2m): m is added or taken off at
+/// most once. Nothing here depends on a fork's prices, and 1,024 bytes is what MODEXP takes at most since Osaka (EIP-7823).
 /// Whatever goes wrong with the precompile reverts: too little gas, a chain that lacks it, an answer of another length.
+/// Loops go from the lowest word to the highest; `carry` and `borrow` are what goes from one word to the next.
 ///
 /// Memory of a workspace of width w:
 ///
@@ -26,22 +26,20 @@ type Workspace is uint256;
 ///     0x60        base (w)                     |
 ///     0x60 +  w   2, the exponent (1 byte)     |
 ///     0x61 +  w   modulus (w)                 /
-///     0x80 + 2w   factor (w)
-///     0x80 + 3w   factor^2 mod m (w)
-///     0x80 + 4w   (base + factor)^2 mod m (w)
-///     0x80 + 5w   base^2 mod m, then the product (w)
-///     0x80 + 6w   spare word
-///     0xa0 + 6w   end
+///     0x80 + 2w   factor: b (w)
+///     0x80 + 3w   b^2 mod m (w)
+///     0x80 + 4w   h^2 mod m (w)
+///     0x80 + 5w   (h - b)^2 mod m (w)
+///     0x80 + 6w   end
 library ModMath {
     /// The address of MODEXP (EIP-198).
     uint256 private constant MODEXP = 0x05;
     uint256 private constant LENGTH_OF_EXPONENT = 0x20;
     uint256 private constant LENGTH_OF_MODULUS = 0x40;
     uint256 private constant BASE = 0x60;
-    /// The modulus begins at MODULUS + w, the factor at FACTOR + 2w, and so on.
+    /// The modulus begins at MODULUS + w, the factor at FACTOR + 2w.
     uint256 private constant MODULUS = 0x61;
     uint256 private constant FACTOR = 0x80;
-    uint256 private constant SPARE = 0x80;
 
     // ---------------------------------------------------------------- places
 
@@ -50,7 +48,7 @@ library ModMath {
         // Memory-safe: takes the memory that it writes to from behind the free memory pointer, and moves that pointer.
         assembly ("memory-safe") {
             space := mload(0x40)
-            mstore(0x40, add(space, add(SPARE, add(mul(6, width), 0x20))))
+            mstore(0x40, add(space, add(FACTOR, mul(6, width))))
             mstore(space, width)
             mstore(add(space, LENGTH_OF_EXPONENT), 1)
             mstore(add(space, LENGTH_OF_MODULUS), width)
@@ -65,22 +63,23 @@ library ModMath {
         }
     }
 
-    /// @notice Where the base is: the one factor of `multiply`.
-    function baseOf(Workspace space) internal pure returns (uint256) {
-        return Workspace.unwrap(space) + BASE;
-    }
-
     /// @notice Where the modulus is. Not aligned to words.
-    function modulusOf(Workspace space) internal pure returns (uint256) {
-        return Workspace.unwrap(space) + MODULUS + widthOf(space);
+    function modulusOf(Workspace space) internal pure returns (uint256 pointer) {
+        // Memory-safe: reads the first word of the workspace.
+        assembly ("memory-safe") {
+            pointer := add(add(space, MODULUS), mload(space))
+        }
     }
 
-    /// @notice Where the other factor of `multiply` is.
-    function factorOf(Workspace space) internal pure returns (uint256) {
-        return Workspace.unwrap(space) + FACTOR + 2 * widthOf(space);
+    /// @notice Where the factor is.
+    function factorOf(Workspace space) internal pure returns (uint256 pointer) {
+        // Memory-safe: reads the first word of the workspace.
+        assembly ("memory-safe") {
+            pointer := add(add(space, FACTOR), mul(2, mload(space)))
+        }
     }
 
-    // ---------------------------------------------------------------- modulus
+    // ---------------------------------------------------------------- modulus and factor
 
     /// @notice Make n^2 the modulus; n has half the width of the workspace.
     /// @dev n^2 is below 2^(8w) - 1, so its remainder by that (all bits set) is n^2 itself.
@@ -97,59 +96,51 @@ library ModMath {
         _square(space, modulus);
     }
 
-    // ---------------------------------------------------------------- arithmetic
-
-    /// @notice Whether the factor is below the modulus.
-    function isFactorReduced(Workspace space) internal pure returns (bool reduced) {
+    /// @notice Take the factor, b, of the width of the workspace, from calldata.
+    /// @return below whether it is below the modulus
+    function setFactor(Workspace space, bytes calldata b) internal pure returns (bool below) {
         uint256 factor = factorOf(space);
-        uint256 modulus = modulusOf(space);
 
-        // Memory-safe: reads factor and modulus, word by word from the top, until they differ.
+        // Memory-safe: writes to the factor, inside the workspace.
         assembly ("memory-safe") {
-            for { let i := 0 } lt(i, mload(space)) { i := add(i, 0x20) } {
-                let f := mload(add(factor, i))
-                let m := mload(add(modulus, i))
-                if xor(f, m) {
-                    reduced := lt(f, m)
-                    break
-                }
-            }
+            calldatacopy(factor, b.offset, mload(space))
         }
+        return _isLess(factor, modulusOf(space), widthOf(space));
     }
 
     function isFactorZero(Workspace space) internal pure returns (bool) {
         return _isZero(factorOf(space), widthOf(space));
     }
 
-    /// @notice Square the factor, which `multiply` counts on, and tell whether m divides the square. Overwrites the base.
+    /// @notice Square the factor, for `multiplyStored`, and tell whether m divides the square.
     function squareFactor(Workspace space) internal view returns (bool isZero) {
         uint256 width = widthOf(space);
         uint256 factor = factorOf(space);
 
-        // Memory-safe: copies the factor to the base, both inside the workspace.
+        // Memory-safe: writes to the base, inside the workspace.
         assembly ("memory-safe") {
             let base := add(space, BASE)
             for { let i := 0 } lt(i, width) { i := add(i, 0x20) } { mstore(add(base, i), mload(add(factor, i))) }
         }
         _square(space, factor + width);
 
-        isZero = _isZero(factor + width, width);
+        return _isZero(factor + width, width);
     }
 
-    /// @notice Multiply base and factor, both below the modulus, after `squareFactor`. Overwrites the base.
-    /// @return product where the product is, fully reduced
-    function multiply(Workspace space) internal view returns (uint256 product) {
+    // ---------------------------------------------------------------- product
+
+    /// @notice Multiply a, in the storage from `slot` on, by the factor, modulo m, in place. Both are below m, and
+    /// `squareFactor` was called.
+    function multiplyStored(Workspace space, uint256 slot) internal {
         uint256 width = widthOf(space);
-        uint256 sumSquare = factorOf(space) + 2 * width;
-        product = sumSquare + width;
+        uint256 halfSquare = factorOf(space) + 2 * width;
 
-        _square(space, product);
-        _addFactorToBase(space);
-        _square(space, sumSquare);
-        _halveDifference(space, product);
+        _loadHalf(space, slot);
+        _square(space, halfSquare);
+        _subtractFactor(space);
+        _square(space, halfSquare + width);
+        _storeSum(space, slot, halfSquare);
     }
-
-    // ---------------------------------------------------------------- steps
 
     /// Put base^2 mod m at `target`, by MODEXP or not at all.
     function _square(Workspace space, uint256 target) private view {
@@ -164,92 +155,192 @@ library ModMath {
         require(answered, IJointCredit.PrecompileFailed());
     }
 
-    /// base := base + factor, less m if that has a bit more than w bytes: then it is below m, as both terms were.
-    function _addFactorToBase(Workspace space) private pure {
-        uint256 factor = factorOf(space);
-        uint256 modulus = modulusOf(space);
+    /// base := h, which is a / 2 if a is even, else (a + m) / 2, and below m as a is.
+    function _loadHalf(Workspace space, uint256 slot) private view {
+        uint256 base = Workspace.unwrap(space) + BASE;
+        uint256 place;
+        uint256 mask;
+        uint256 toModulus;
+        uint256 word;
+        uint256 carry;
 
-        // Memory-safe: writes to the base, inside the workspace. Words from the lowest up; `carry`, `borrow` are 0 or 1.
+        // Memory-safe, as the blocks below: reads the modulus, writes to the base, both inside the workspace.
+        // The mask has all bits set if a is odd, so that m is added, else none.
         assembly ("memory-safe") {
-            let base := add(space, BASE)
-            let carry := 0
-            for { let i := mload(space) } i {} {
-                i := sub(i, 0x20)
-                let place := add(base, i)
-                let a := mload(place)
-                let partly := add(a, mload(add(factor, i)))
+            let width := mload(space)
+            toModulus := add(width, 1)
+            place := add(base, sub(width, 0x20))
+            slot := add(slot, sub(shr(5, width), 1))
+            let a := sload(slot)
+            mask := sub(0, and(a, 1))
+            word := add(a, and(mload(add(place, toModulus)), mask))
+            carry := lt(word, a)
+        }
+        do {
+            // Each word is stored when the next is known, whose lowest bit comes down into it.
+            assembly ("memory-safe") {
+                slot := sub(slot, 1)
+                let next := sub(place, 0x20)
+                let a := sload(slot)
+                let partly := add(a, and(mload(add(next, toModulus)), mask))
                 let sum := add(partly, carry)
                 carry := or(lt(partly, a), lt(sum, partly))
-                mstore(place, sum)
+                mstore(place, or(shr(1, word), shl(255, sum)))
+                word := sum
+                place := next
             }
-            if carry {
-                let borrow := 0
-                for { let i := mload(space) } i {} {
-                    i := sub(i, 0x20)
-                    let place := add(base, i)
-                    let a := mload(place)
-                    let partly := sub(a, mload(add(modulus, i)))
-                    mstore(place, sub(partly, borrow))
-                    borrow := or(gt(partly, a), lt(partly, borrow))
+        } while (place != base);
+        assembly ("memory-safe") {
+            mstore(base, or(shr(1, word), shl(255, carry)))
+        }
+    }
+
+    /// base := the difference of base and factor, whichever is greater first.
+    function _subtractFactor(Workspace space) private pure {
+        uint256 base = Workspace.unwrap(space) + BASE;
+        uint256 factor = factorOf(space);
+        bool swapped = _isLess(base, factor, widthOf(space));
+        uint256 toGreater;
+        uint256 toLess;
+        uint256 place;
+        uint256 borrow = 0;
+
+        // Memory-safe, as the block below: reads base and factor, writes to the base, all inside the workspace.
+        assembly ("memory-safe") {
+            place := add(base, mload(space))
+            toGreater := mul(swapped, sub(factor, base))
+            toLess := sub(sub(factor, base), toGreater)
+        }
+        do {
+            assembly ("memory-safe") {
+                place := sub(place, 0x20)
+                let greater := mload(add(place, toGreater))
+                let less := mload(add(place, toLess))
+                let partly := sub(greater, less)
+                mstore(place, sub(partly, borrow))
+                borrow := or(lt(greater, less), lt(partly, borrow))
+            }
+        } while (place != base);
+    }
+
+    /// stored := h^2 + b^2 - (h - b)^2 mod m.
+    function _storeSum(Workspace space, uint256 slot, uint256 halfSquare) private {
+        uint256 width = widthOf(space);
+        uint256 modulus = modulusOf(space);
+        uint256 toModulus;
+        uint256 place;
+        uint256 mask;
+        uint256 flip;
+        uint256 carry;
+
+        // The top words tell, but for their last bits, whether m is to be added (the sum is negative), taken off (it is
+        // above m) or neither. They are taken without their lowest two bits, so that their sum does not overflow.
+        // What is added to each word is (word of m AND mask) XOR flip: m, 0, or all bits of m turned with a carry of 1,
+        // which is -m and leaves one carry too many at the end.
+        // Memory-safe, as the block below: reads modulus and squares, all inside the workspace.
+        assembly ("memory-safe") {
+            let top := shr(2, mload(modulus))
+            let sum := sub(
+                add(shr(2, mload(halfSquare)), shr(2, mload(sub(halfSquare, width)))),
+                shr(2, mload(add(halfSquare, width)))
+            )
+            flip := sub(0, sgt(sum, top))
+            mask := or(flip, sar(255, sum))
+            carry := and(flip, 1)
+            place := add(halfSquare, width)
+            toModulus := sub(modulus, halfSquare)
+            slot := add(slot, shr(5, width))
+        }
+        uint256 word;
+        do {
+            // `carry` is from -1 to 2 in two's complement: the sum of (0, partly) and carry with its sign takes two words.
+            assembly ("memory-safe") {
+                slot := sub(slot, 1)
+                place := sub(place, 0x20)
+
+                let first := mload(place)
+                let partly := add(first, xor(and(mload(add(place, toModulus)), mask), flip))
+                let next := lt(partly, first)
+
+                first := mload(sub(place, width))
+                let difference := sub(first, mload(add(place, width)))
+                next := sub(next, gt(difference, first))
+
+                partly := add(partly, difference)
+                next := add(next, lt(partly, difference))
+
+                word := add(partly, carry)
+                carry := add(next, add(sar(255, carry), lt(word, partly)))
+                sstore(slot, word)
+            }
+        } while (place != halfSquare);
+
+        // Unchecked: modulo 2^256, as `carry` is counted.
+        unchecked {
+            carry -= flip & 1;
+        }
+        // Where the last bits of the top words mattered, the sum can still be out of [0, m).
+        if (carry != 0 || word >= _wordAt(modulus)) _reduceStored(space, slot, carry);
+    }
+
+    /// Bring carry * 2^(8w) + stored, which is in [-m, 2m), into [0, m). Hardly ever needed, so written for the reader.
+    function _reduceStored(Workspace space, uint256 slot, uint256 carry) private {
+        uint256 width = widthOf(space);
+        uint256 modulus = modulusOf(space);
+        uint256 base = Workspace.unwrap(space) + BASE;
+
+        // Memory-safe: writes to the base, inside the workspace.
+        assembly ("memory-safe") {
+            for { let i := 0 } lt(i, width) { i := add(i, 0x20) } { mstore(add(base, i), sload(add(slot, shr(5, i)))) }
+        }
+        bool negative = int256(carry) < 0;
+        if (carry == 0 && _isLess(base, modulus, width)) return;
+
+        // base + m or base - m, modulo 2^(8w): then `carry` is made up for.
+        // Memory-safe: reads base and modulus, both inside the workspace. `over` is the carry or the borrow.
+        assembly ("memory-safe") {
+            let over := 0
+            for { let i := width } i {} {
+                i := sub(i, 0x20)
+                let word := mload(add(base, i))
+                let m := mload(add(modulus, i))
+                switch negative
+                case 0 {
+                    let partly := sub(word, m)
+                    sstore(add(slot, shr(5, i)), sub(partly, over))
+                    over := or(lt(word, m), lt(partly, over))
+                }
+                default {
+                    let partly := add(word, m)
+                    let sum := add(partly, over)
+                    sstore(add(slot, shr(5, i)), sum)
+                    over := or(lt(partly, m), lt(sum, partly))
                 }
             }
         }
     }
 
-    /// product := (sumSquare - product - factorSquare) / 2 mod m, `product` holding base^2 before.
-    function _halveDifference(Workspace space, uint256 product) private pure {
-        uint256 modulus = modulusOf(space);
+    // ---------------------------------------------------------------- comparisons
 
-        // Memory-safe: writes to the product, inside the workspace, and to the spare word. Words from the lowest up.
-        // From one word to the next goes `carry`, from -2 to 1 in two's complement: two words are added, two taken off.
-        // Each word is stored when the next is known, whose lowest bit comes down into it; the spare word behind the
-        // product takes what is stored the first time, when there is no previous word.
+    function _wordAt(uint256 pointer) private pure returns (uint256 word) {
+        // Memory-safe: reads one word.
         assembly ("memory-safe") {
-            let width := mload(space)
+            word := mload(pointer)
+        }
+    }
 
-            // All bits set if t is odd, so that m is added; else zero.
-            let mask := sub(add(product, width), 0x20)
-            mask := xor(mload(mask), xor(mload(sub(mask, width)), mload(sub(sub(mask, width), width))))
-            mask := sub(0, and(mask, 1))
-
-            let carry := 0
-            let previous := 0
-            for { let i := width } i {} {
-                i := sub(i, 0x20)
-                let place := add(product, i)
-
-                // (base + factor)^2, and m if t is odd
-                let word := mload(sub(place, width))
-                let plus := add(word, and(mload(add(modulus, i)), mask))
-                let next := lt(plus, word)
-
-                // base^2 and factor^2
-                word := mload(place)
-                let minus := add(word, mload(sub(sub(place, width), width)))
-                next := sub(next, lt(minus, word))
-
-                // Their difference, and the carry: the two-word sum of (0, difference) and the carry with its sign.
-                next := sub(next, lt(plus, minus))
-                plus := sub(plus, minus)
-                word := add(plus, carry)
-                carry := add(next, add(sar(255, carry), lt(word, plus)))
-
-                mstore(add(place, 0x20), or(shr(1, previous), shl(255, word)))
-                previous := word
-            }
-            mstore(product, or(shr(1, previous), shl(255, carry)))
-
-            if slt(carry, 0) {
-                carry := 0
-                for { let i := width } i {} {
-                    i := sub(i, 0x20)
-                    let place := add(product, i)
-                    let a := mload(place)
-                    let partly := add(a, mload(add(modulus, i)))
-                    let sum := add(partly, carry)
-                    carry := or(lt(partly, a), lt(sum, partly))
-                    mstore(place, sum)
+    /// Whether the number at `first` is less than the one at `second`: the highest words that differ decide.
+    function _isLess(uint256 first, uint256 second, uint256 width) private pure returns (bool less) {
+        // Memory-safe: reads at most `width` bytes from each.
+        assembly ("memory-safe") {
+            for { let end := add(first, width) } lt(first, end) { first := add(first, 0x20) } {
+                let x := mload(first)
+                let y := mload(second)
+                if xor(x, y) {
+                    less := lt(x, y)
+                    break
                 }
+                second := add(second, 0x20)
             }
         }
     }

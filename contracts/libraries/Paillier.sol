@@ -35,15 +35,10 @@ library Paillier {
     }
 
     /// @notice Take a ciphertext from a payload as the factor, if it is one.
+    /// @param ciphertext of the width of the workspace
     /// @param block_ its number, for the error
     function takeCiphertext(Workspace space, bytes calldata ciphertext, uint256 block_) internal view {
-        uint256 factor = space.factorOf();
-
-        // Memory-safe: writes to the factor, inside the workspace; the caller cut `ciphertext` to its width.
-        assembly ("memory-safe") {
-            calldatacopy(factor, ciphertext.offset, ciphertext.length)
-        }
-        require(space.isFactorReduced(), IJointCredit.CiphertextRange(block_));
+        require(space.setFactor(ciphertext), IJointCredit.CiphertextRange(block_));
         if (space.squareFactor()) {
             require(!space.isFactorZero(), IJointCredit.CiphertextRange(block_));
             revert IJointCredit.CiphertextMultipleOfModulus(block_);

@@ -10,21 +10,24 @@ contract ModMathHarness {
     using ModMath for Workspace;
     using Paillier for Workspace;
 
+    uint256 private constant SLOT = 1000;
+
     /// @param modulus any odd number
     /// @param pairs a and b in turn, each of the modulus's width and below it
     /// @return products a * b mod modulus, one after the other
-    function products(bytes calldata modulus, bytes calldata pairs) external view returns (bytes memory) {
+    function products(bytes calldata modulus, bytes calldata pairs) external returns (bytes memory) {
         uint256 width = modulus.length;
         Workspace space = ModMath.workspace(width);
         _copy(modulus, space.modulusOf());
         bytes memory answer = new bytes(pairs.length / 2);
         uint256 target = _start(answer);
 
-        for (uint256 at = 0; at < pairs.length; at += 2 * width) {
-            _copy(pairs[at + width:at + 2 * width], space.factorOf());
+        for (uint256 place = 0; place < pairs.length; place += 2 * width) {
+            _store(pairs[place:place + width]);
+            space.setFactor(pairs[place + width:place + 2 * width]);
             space.squareFactor();
-            _copy(pairs[at:at + width], space.baseOf());
-            _move(space.multiply(), target + at / 2, width);
+            space.multiplyStored(SLOT);
+            _load(target + place / 2, width);
         }
         return answer;
     }
@@ -53,6 +56,22 @@ contract ModMathHarness {
         // Memory-safe: the caller owns what is at `to`.
         assembly ("memory-safe") {
             calldatacopy(to, from.offset, from.length)
+        }
+    }
+
+    function _store(bytes calldata number) private {
+        // Safe: this contract keeps nothing else in storage.
+        assembly ("memory-safe") {
+            for { let i := 0 } lt(i, number.length) { i := add(i, 0x20) } {
+                sstore(add(SLOT, shr(5, i)), calldataload(add(number.offset, i)))
+            }
+        }
+    }
+
+    function _load(uint256 to, uint256 length) private view {
+        // Memory-safe: the caller owns what is at `to`; lengths are whole words.
+        assembly ("memory-safe") {
+            for { let i := 0 } lt(i, length) { i := add(i, 0x20) } { mstore(add(to, i), sload(add(SLOT, shr(5, i)))) }
         }
     }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ from web3 import HTTPProvider, Web3
 from web3.exceptions import BlockNotFound, TransactionNotFound, Web3RPCError
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.providers.rpc.utils import ExceptionRetryConfiguration
-from web3.types import LogReceipt, RPCEndpoint, TxParams
+from web3.types import RPCEndpoint, TxParams
 
 from mpcredit.chain import faults
 from mpcredit.chain.artifacts import Artifact, abi_type, consortium, joint_credit
@@ -171,6 +172,8 @@ class Endpoint:
             WrongLedger: it is not the expected one.
         """
         actual = self.ask("read the chain id", lambda: self.web3.eth.chain_id)
+        if not isinstance(actual, int) or not 0 < actual < 2**53:
+            raise WrongLedger(f"{self.name} has no usable chain id", remedy="correct the node's URL")
         if expected is not None and actual != expected:
             raise WrongLedger(
                 f"{self.name} belongs to chain {actual}, the consortium to chain {expected}",
@@ -241,6 +244,7 @@ class ChainLedger:
             raise WrongLedger(f"there is no contract at {address} on chain {self._realm.chain_id}", remedy=remedy)
         try:
             answer = self.call(Call("consortium", "name"))
+            self.call(Call("consortium", "roster"))  # a token has a name too
         except MpcreditError as error:
             if isinstance(error, LedgerError) and not isinstance(error, (_NodeRefused, TransactionFailed)):
                 raise
@@ -348,9 +352,9 @@ class ChainLedger:
                 self._joint_credits.add(event.current)
         self._learned = end
 
-    def _logs(self, first: int, last: int, addresses: Sequence[str], topics: list[str] | None) -> Iterable[LogReceipt]:
-        """Ask for logs in ranges of blocks; a range that the node refuses is halved."""
-        found: list[LogReceipt] = []
+    def _logs(self, first: int, last: int, addresses: Sequence[str], topics: list[str] | None) -> list[Log]:
+        """Ask for logs in ranges of blocks; a range that the node refuses is halved. Their times are not known yet."""
+        found: list[Log] = []
         start = first
         while start <= last:
             end = min(start + self._range - 1, last)
@@ -358,48 +362,55 @@ class ChainLedger:
             if topics is not None:
                 wanted["topics"] = topics
             try:
-                logs = self.endpoint.ask(
-                    f"read the events of blocks {start} to {end}",
-                    partial(self.web3.eth.get_logs, cast(Any, wanted)),
-                )
+                logs = self.endpoint.ask(f"read the events of blocks {start} to {end}", partial(self._ask_logs, wanted))
             except _NodeRefused:
                 if end == start:
                     raise
                 self._range = max(1, (end - start + 1) // 2)
                 continue
             for log in logs:
-                if not start <= int(log["blockNumber"]) <= end or log["address"] not in addresses:
-                    raise self._nonsense(f"a log of block {log['blockNumber']} that was not asked for")
-            found.extend(log for log in logs if not log.get("removed"))
+                if not start <= log.at.block <= end or log.at.contract not in addresses:
+                    raise self._nonsense(f"a log of block {log.at.block} that was not asked for")
+            found += logs
             if end - start + 1 == self._range:
                 self._range = min(self._range * 2, LARGEST_RANGE)
             start = end + 1
         return found
 
-    def _decode(self, logs: Iterable[LogReceipt]) -> tuple[Event, ...]:
-        placed: dict[tuple[int, int], Log] = {}
-        hashes: dict[int, bytes] = {}
-        for log in logs:
-            number, block_hash = int(log["blockNumber"]), bytes(log["blockHash"])
-            if hashes.setdefault(number, block_hash) != block_hash:
-                raise LedgerError(f"block {number} was replaced while it was read", remedy="read it again")
-            decoded = Log(
+    def _ask_logs(self, wanted: dict[str, Any]) -> list[Log]:
+        return [
+            Log(
                 at=Position(
-                    block=number,
-                    block_hash=block_hash,
+                    block=int(log["blockNumber"]),
+                    block_hash=bytes(log["blockHash"]),
                     log_index=int(log["logIndex"]),
-                    timestamp=self._timestamp(number, block_hash),
+                    timestamp=0,
                     transaction=bytes(log["transactionHash"]),
                     contract=to_checksum_address(log["address"]),
                 ),
                 topics=tuple(bytes(topic) for topic in log["topics"]),
                 data=bytes(log["data"]),
             )
-            if placed.setdefault((number, decoded.at.log_index), decoded) != decoded:
-                raise self._nonsense(f"two different logs at index {decoded.at.log_index} of block {number}")
+            for log in self.web3.eth.get_logs(cast(Any, wanted))
+            if not log.get("removed")
+        ]
+
+    def _decode(self, logs: Iterable[Log]) -> tuple[Event, ...]:
+        """Put logs in ledger order, each once, with the time of its block, and decode them."""
+        placed: dict[tuple[int, int], Log] = {}
+        hashes: dict[int, bytes] = {}
+        for log in logs:
+            if hashes.setdefault(log.at.block, log.at.block_hash) != log.at.block_hash:
+                raise LedgerError(f"block {log.at.block} was replaced while it was read", remedy="read it again")
+            if placed.setdefault((log.at.block, log.at.log_index), log) != log:
+                raise self._nonsense(f"two different logs at index {log.at.log_index} of block {log.at.block}")
+        times = {number: self._timestamp(number, block_hash) for number, block_hash in hashes.items()}
         ours = self._realm.consortium
         return tuple(
-            decode_log(consortium() if log.at.contract == ours else joint_credit(), log)
+            decode_log(
+                consortium() if log.at.contract == ours else joint_credit(),
+                replace(log, at=replace(log.at, timestamp=times[log.at.block])),
+            )
             for _place, log in sorted(placed.items(), key=lambda item: item[0])
         )
 

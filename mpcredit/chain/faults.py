@@ -403,6 +403,9 @@ def _candidates(value: object) -> Iterator[bytes | None]:
         yield bytes(value)
     elif isinstance(value, str):
         yield _from_text(value)
+    elif isinstance(value, BaseException):  # py-evm's own, inside of eth-tester's
+        for inner in value.args:
+            yield from _candidates(inner)
     elif isinstance(value, Mapping):
         for key in ("data", "error", "return", "result", "output"):
             if key in value:

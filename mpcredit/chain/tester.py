@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,8 @@ GAS_LIMIT = 30_000_000
 """Of a block. Sixteen ciphertexts of 4096-bit keys stay below it."""
 ETHER = 10**18
 BALANCE = 1_000_000 * ETHER
+FLOOR_BASE, FLOOR_PER_TOKEN = 21_000, 10
+"""Least gas of a transaction by its data (EIP-7623): a zero byte is one token, any other four."""
 
 
 def deterministic_account(index: int) -> LocalAccount:
@@ -44,13 +47,52 @@ def _account_state(balance: int) -> dict[str, Any]:
     return {"balance": balance, "nonce": 0, "code": b"", "storage": {}}
 
 
+class _Reverted(Exception):  # not an error of ours: the provider turns it into a node's answer
+    """A call reverted with this data; web3's provider would keep only what looks like text in it."""
+
+
+@contextmanager
+def _reverting() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        data = revert_data(error)
+        if data is None:
+            raise
+        raise _Reverted(data) from error
+
+
 @cache
 def _backend_class() -> type[Any]:
     """The py-evm backend, with a clock and an index of transactions. Imported when first used: it takes time."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from eth.estimators.gas import binary_gas_search_1000_tolerance
+        from eth.vm.spoof import SpoofTransaction
         from eth_tester.backends.pyevm import main as pyevm
         from eth_tester.backends.pyevm.serializers import serialize_transaction, serialize_transaction_receipt
+
+    def estimate(state: Any, transaction: Any) -> int:
+        """Gas of a call in two runs; py-evm's search makes a dozen, and a contribution is costly to run."""
+
+        def run(gas: int) -> Any:
+            snapshot = state.snapshot()
+            try:
+                return state.apply_transaction(SpoofTransaction(transaction, gas=gas, gas_price=0))
+            finally:
+                state.revert(snapshot)
+
+        computation = run(state.gas_limit)
+        if computation.is_error:
+            raise computation.error
+        used = state.gas_limit - computation.get_gas_remaining()
+        zeros = transaction.data.count(0)
+        floor = FLOOR_BASE + FLOOR_PER_TOKEN * (zeros + 4 * (len(transaction.data) - zeros))
+        # A caller keeps a 64th of what it has from a call (EIP-150), so a little more than what is used must be there.
+        enough = max(used + used // 63, floor, transaction.intrinsic_gas)
+        if not run(enough).is_error:
+            return int(enough)
+        return int(binary_gas_search_1000_tolerance(state, transaction))
 
     class Backend(pyevm.PyEVMBackend):  # type: ignore[misc]
         clock: Callable[[], float] = staticmethod(time.time)
@@ -59,6 +101,7 @@ def _backend_class() -> type[Any]:
         def __init__(self, **arguments: Any) -> None:
             self.places: dict[bytes, int] = {}
             super().__init__(**arguments)
+            self.chain.gas_estimator = estimate
 
         # -- time: py-evm would date each block one second after the last, whatever the clock says
 
@@ -78,11 +121,18 @@ def _backend_class() -> type[Any]:
 
         def estimate_gas(self, transaction: Any, block_number: Any = "latest") -> int:
             self.tick()
-            return int(super().estimate_gas(transaction, block_number))
+            with _reverting():
+                return int(super().estimate_gas(transaction, block_number))
+
+        def call(self, transaction: Any, block_number: Any = "latest") -> Any:
+            with _reverting():
+                return super().call(transaction, block_number)
 
         def time_travel(self, to_timestamp: int) -> int:
             self.offset = to_timestamp - int(self.clock())
-            return int(super().time_travel(to_timestamp))
+            self.chain.header = self.chain.header.copy(timestamp=to_timestamp)
+            self.mine_blocks()
+            return to_timestamp
 
         # -- transactions by hash: py-evm would look through all blocks for each
 
@@ -142,7 +192,7 @@ class _Provider(EthereumTesterProvider):
             except (BlockNotFound, TransactionNotFound):
                 raise
             except Exception as error:
-                data = revert_data(error)
+                data = error.args[0] if isinstance(error, _Reverted) else revert_data(error)
                 message = f"{error}"[:300] or type(error).__name__
                 told: Any = (
                     {"code": -32000, "message": message}

@@ -1,0 +1,68 @@
+"""The contracts through ape's compiler, accounts and providers; what they do in each case is tests/contract's matter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ape
+from eth_utils import keccak
+
+ARTIFACTS = Path(__file__).resolve().parents[2] / "mpcredit" / "artifacts"
+CBOR_BYTES = 2
+"""At the end of the code, the length of the metadata before it."""
+
+
+def bare(code: bytes) -> bytes:
+    """Runtime code without the compiler's metadata, which ape hashes and `tools/compile.py` does not."""
+    return code[: -int.from_bytes(code[-CBOR_BYTES:], "big") - CBOR_BYTES]
+
+
+def test_compile__with_ape__makes_the_code_that_ships(project):
+    for name in ("Consortium", "JointCredit"):
+        shipped = json.loads((ARTIFACTS / f"{name}.json").read_text(encoding="utf-8"))
+        compiled = project.get_contract(name).contract_type.runtime_bytecode.to_bytes()
+
+        assert bare(bytes(compiled)) == bare(bytes.fromhex(shipped["deployedBytecode"][2:]))
+
+
+def test_found__four_institutions__serve_and_are_ready(founded):
+    assert tuple(founded.contract.memberSets()) == (0b1111,) * 3
+    assert founded.contract.cohortOf(0) == 0b1111
+    assert founded.contract.isJointCredit(founded.contract.jointCredit())
+
+
+def test_joint_credit__created__knows_its_consortium(founded, project):
+    credit = project.JointCredit.at(founded.contract.jointCredit())
+
+    assert credit.consortium() == founded.contract.address
+    assert credit.lastNonce(0) == 0
+
+
+def test_confirm__by_the_deployer__reverts(council):
+    key = bytes([9]) + bytes(31)
+    signature = council.sign(council.deployer, 0, key)
+
+    with ape.reverts(council.contract.NotOwner):
+        council.contract.confirm(0, key, signature, sender=council.deployer)
+    council.contract.confirm(0, key, council.sign(council.owners[0], 0, key), sender=council.owners[0])
+
+
+def test_upgrade__votes_approval_delay__and_not_before(founded, chain, init_code):
+    contract, owner = founded.contract, founded.owners[0]
+    code = init_code + b"second"
+    call = bytes(contract.approveJointCredit.encode_input(keccak(code)))
+    contract.propose([call], "second version", sender=owner)
+    digest = contract.proposalAt(1).callsHash
+    for voter in founded.owners[:3]:
+        contract.vote(1, digest, sender=voter)
+    contract.approve(1, digest, sender=founded.supervisor)
+
+    with ape.reverts(contract.TooEarly):
+        contract.execute(1, [call], founded.supervisor, sender=owner)
+    chain.pending_timestamp += 3600
+    contract.execute(1, [call], founded.supervisor, sender=owner)
+    before = contract.jointCredit()
+    contract.createJointCredit(code, sender=owner)
+
+    assert contract.jointCredit() != before

@@ -1,0 +1,81 @@
+"""Keys and vectors for the pure tests. The Paillier keys are PUBLIC test keys; toy ones are marked as such."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from mpcredit.paillier import PrivateKey
+from mpcredit.pairkeys import InstitutionKey, KeyRef, Realm
+from mpcredit.tags import HmacTagger, TagKey
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+PUBLIC_TEST_KEYS = {
+    case["name"]: (int(case["p"], 16), int(case["q"], 16))
+    for case in json.loads((VECTORS / "paillier_test_keys.json").read_text())["cases"]
+}
+
+settings.register_profile(
+    "mpcredit", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mpcredit"))
+
+
+def vectors(name: str) -> list[dict[str, Any]]:
+    """The cases of a vector file."""
+    cases: list[dict[str, Any]] = json.loads((VECTORS / name).read_text(encoding="utf-8"))["cases"]
+    return cases
+
+
+@pytest.fixture(scope="session")
+def key() -> PrivateKey:
+    return PrivateKey.from_primes(*PUBLIC_TEST_KEYS["public-test-2048-a"])
+
+
+@pytest.fixture(scope="session")
+def other_key() -> PrivateKey:
+    return PrivateKey.from_primes(*PUBLIC_TEST_KEYS["public-test-2048-b"])
+
+
+@pytest.fixture(scope="session")
+def big_key() -> PrivateKey:
+    return PrivateKey.from_primes(*PUBLIC_TEST_KEYS["public-test-3072-a"])
+
+
+@pytest.fixture(scope="session")
+def toy() -> PrivateKey:
+    """A key of 256 bits, too small for anything but tests."""
+    return PrivateKey.from_primes(*PUBLIC_TEST_KEYS["toy-256"])
+
+
+@pytest.fixture(scope="session")
+def realm() -> Realm:
+    # The checksum address is the first example of EIP-55.
+    return Realm(31337, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")
+
+
+@pytest.fixture(scope="session")
+def privates() -> list[InstitutionKey]:
+    return [InstitutionKey.from_bytes(bytes([index + 1]) * 32) for index in range(5)]
+
+
+@pytest.fixture(scope="session")
+def refs(privates: list[InstitutionKey]) -> list[KeyRef]:
+    return [KeyRef(index, 1, private.public) for index, private in enumerate(privates)]
+
+
+@pytest.fixture(scope="session")
+def supervisor() -> InstitutionKey:
+    return InstitutionKey.from_bytes(b"s" * 32)
+
+
+@pytest.fixture
+def bank(realm: Realm) -> SimpleNamespace:
+    """What `Consent.grant` needs of an institution."""
+    return SimpleNamespace(realm=realm, index=0, tagger=HmacTagger(TagKey(1, b"k" * 32)))

@@ -1,0 +1,74 @@
+"""R4: tags."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from mpcredit.errors import InvalidKey
+from mpcredit.identity import Subject
+from mpcredit.tags import HmacTagger, TagKey
+
+SUBJECT = Subject("national_id", "A123456789", "TW")
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """RFC 2104, written out."""
+    block = key.ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(b ^ 0x36 for b in block) + message).digest()
+    return hashlib.sha256(bytes(b ^ 0x5C for b in block) + inner).digest()
+
+
+def test_tag__of_a_subject__is_hmac_of_its_canonical_form() -> None:
+    key = TagKey(1, bytes(range(32)))
+
+    expected = hmac_sha256(key.key, b"mpcredit/tag/1mpcredit/identity/1|national_id|TW|A123456789")
+
+    assert HmacTagger(key).tag(SUBJECT) == expected
+
+
+def test_tag__two_spellings__are_one_subject() -> None:
+    tagger = HmacTagger(TagKey.generate())
+
+    assert tagger.tag(SUBJECT) == tagger.tag(Subject("national_id", "ａ123-456-789", "tw"))
+
+
+def test_tag__other_key_kind_country_or_number__differs() -> None:
+    key = TagKey(1, b"a" * 32)
+    others = [
+        Subject("passport", "A123456789", "TW"),
+        Subject("passport", "A123456789", "JP"),
+        Subject("passport", "A123456780", "JP"),
+        SUBJECT,
+    ]
+
+    tags = [HmacTagger(key).tag(subject) for subject in others] + [HmacTagger(TagKey(1, b"b" * 32)).tag(SUBJECT)]
+
+    assert len(set(tags)) == len(tags)
+    assert {len(tag) for tag in tags} == {32}
+
+
+def test_commitment__of_a_key__covers_version_and_key() -> None:
+    key = TagKey(7, b"a" * 32)
+
+    assert key.commitment == hashlib.sha256(b"mpcredit/tagkey/1" + bytes([0, 0, 0, 7]) + b"a" * 32).digest()
+    assert len({key.commitment, TagKey(8, b"a" * 32).commitment, TagKey(7, b"b" * 32).commitment}) == 3
+
+
+@pytest.mark.parametrize(("version", "data"), [(0, b"a" * 32), (2**32, b"a" * 32), (1, b"a" * 31), (1, "a" * 32)])
+def test_tag_key__not_well_formed__is_refused(version: int, data: bytes) -> None:
+    with pytest.raises(InvalidKey):
+        TagKey(version, data)
+
+
+def test_generate__twice__gives_two_keys() -> None:
+    assert TagKey.generate().key != TagKey.generate().key
+    assert TagKey.generate(3).version == 3
+
+
+def test_repr__of_key_and_tagger__shows_no_secret() -> None:
+    key = TagKey(1, b"SECRET" + bytes(26))
+
+    for thing in (key, HmacTagger(key)):
+        assert "SECRET" not in repr(thing) + str(thing)
