@@ -29,7 +29,6 @@ contract JointCredit is IJointCredit {
     uint256 private constant DISCLOSURE = 80;
     /// With 16 blocks of 4,096-bit keys a transaction stays below the cap of EIP-7825.
     uint256 private constant MAXIMUM_BLOCKS = 16;
-    uint256 private constant WORD = 32;
     /// 32 due times: so many inquiries of one member may be unfinished.
     uint256 private constant DUE_WORDS = 4;
     uint256 private constant DUES_PER_WORD = 8;
@@ -140,7 +139,7 @@ contract JointCredit is IJointCredit {
         });
         for (uint256 i = 0; i < opening.blocks; ++i) {
             space.takeCiphertext(_ciphertext(opening.payload, i, width), i);
-            _writeLane(_slotOf(fixed_, i), space.factorOf(), width);
+            _startLane(space, _slotOf(fixed_, i));
         }
 
         emit Opened(inquiry, terms.member, q0, msg.sender, deadline, opening);
@@ -151,14 +150,14 @@ contract JointCredit is IJointCredit {
         uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
         Progress memory progress = record.progress;
-        Terms memory terms = _termsOf(progress);
+        Terms memory terms = _termsAt(_dataContract(progress.number));
 
         require(progress.stage == Stage.Complete, WrongStage(progress.stage));
         require(member == terms.inquirer, NotInquirer(member, terms.inquirer));
 
         record.progress.stage = Stage.Reported;
         record.reportCommitment = commitment;
-        _close(inquiry, record, terms);
+        _close(inquiry, record, progress, terms);
 
         emit Reported(inquiry, commitment, sealedReport, anchor);
     }
@@ -170,7 +169,8 @@ contract JointCredit is IJointCredit {
         uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
         Progress memory progress = record.progress;
-        Terms memory terms = _termsOf(progress);
+        address data = _dataContract(progress.number);
+        Terms memory terms = _termsAt(data);
 
         _checkAwaited(progress, member);
         _checkLength(payload, terms.blocks, terms.width);
@@ -178,12 +178,12 @@ contract JointCredit is IJointCredit {
         progress.awaited = uint216(uint256(progress.awaited).without(member));
         bool complete = progress.awaited == 0;
         if (complete) progress.stage = Stage.Complete;
-        Workspace space = _workspaceOf(progress, terms);
+        Workspace space = _workspaceAt(data, terms.width);
 
         record.progress = progress;
         for (uint256 i = 0; i < terms.blocks; ++i) {
             space.takeCiphertext(_ciphertext(payload, i, terms.width), i);
-            space.multiplyStored(_slotOf(terms, i));
+            space.doubleProduct(_slotOf(terms, i));
         }
 
         emit Contributed(inquiry, member, payload);
@@ -200,7 +200,7 @@ contract JointCredit is IJointCredit {
         require(code != 0, RefusalCode());
 
         record.progress.stage = Stage.Refused;
-        _close(inquiry, record, _termsOf(progress));
+        _close(inquiry, record, progress, _termsAt(_dataContract(progress.number)));
 
         emit Refused(inquiry, member, code);
     }
@@ -236,13 +236,13 @@ contract JointCredit is IJointCredit {
     function expire(bytes32 inquiry) external {
         Inquiry storage record = _inquiries[inquiry];
         Progress memory progress = record.progress;
-        Terms memory terms = _termsOf(progress);
+        Terms memory terms = _termsAt(_dataContract(progress.number));
 
         require(progress.stage == Stage.Open, WrongStage(progress.stage));
         require(block.timestamp >= terms.deadline, TooEarly(terms.deadline));
 
         record.progress.stage = Stage.Expired;
-        _close(inquiry, record, terms);
+        _close(inquiry, record, progress, terms);
 
         emit Expired(inquiry, progress.awaited);
         consortium.lapse(progress.awaited);
@@ -263,12 +263,12 @@ contract JointCredit is IJointCredit {
         } else {
             require(stage == Stage.Open || stage == Stage.Complete || stage == Stage.Reported, WrongStage(stage));
             require(culprits != 0, CulpritsMissing());
-            uint256 outside = culprits & ~_cohortOf(progress);
+            uint256 outside = culprits & ~_cohortAt(_dataContract(progress.number));
             require(outside == 0, CulpritsOutsideCohort(outside));
         }
 
         record.progress.stage = valid ? Stage.Valid : Stage.Void;
-        if (stage != Stage.Reported) _close(inquiry, record, _termsOf(progress));
+        if (stage != Stage.Reported) _close(inquiry, record, progress, _termsAt(_dataContract(progress.number)));
 
         emit Attested(inquiry, msg.sender, valid, culprits, anchor);
         if (!valid) consortium.suspendCulprits(culprits);
@@ -280,14 +280,14 @@ contract JointCredit is IJointCredit {
     function status(bytes32 inquiry) external view returns (Status memory) {
         Inquiry storage record = _inquiries[inquiry];
         Progress memory progress = record.progress;
-        Terms memory terms = _termsOf(progress);
+        Terms memory terms = _termsAt(_dataContract(progress.number));
 
         return Status({
             stage: progress.stage,
             inquirer: terms.inquirer,
             blocks: terms.blocks,
             deadline: terms.deadline,
-            cohort: _cohortOf(progress),
+            cohort: _cohortAt(_dataContract(progress.number)),
             awaited: progress.awaited,
             width: terms.width,
             aggregateHash: record.aggregateHash,
@@ -305,14 +305,14 @@ contract JointCredit is IJointCredit {
             progress.stage == Stage.Open || progress.stage == Stage.Complete, AggregateGone(record.aggregateHash)
         );
 
-        return _aggregateOf(_termsOf(progress));
+        return _aggregateOf(progress, _termsAt(_dataContract(progress.number)));
     }
 
     /// @inheritdoc IJointCredit
     function cohort(bytes32 inquiry) external view returns (uint256 members, uint256 awaited) {
         Progress memory progress = _inquiries[inquiry].progress;
 
-        return (_cohortOf(progress), progress.awaited);
+        return (_cohortAt(_dataContract(progress.number)), progress.awaited);
     }
 
     /// @inheritdoc IJointCredit
@@ -341,7 +341,7 @@ contract JointCredit is IJointCredit {
     /// The member is in the cohort and has not contributed.
     function _checkMissing(Progress memory progress, uint8 member) private view {
         if (uint256(progress.awaited).has(member)) return;
-        require(_cohortOf(progress).has(member), NotInCohort(member));
+        require(_cohortAt(_dataContract(progress.number)).has(member), NotInCohort(member));
         revert NotAwaited(member);
     }
 
@@ -372,14 +372,21 @@ contract JointCredit is IJointCredit {
         );
     }
 
-    function _ciphertext(bytes calldata payload, uint256 block_, uint256 width) private pure returns (bytes calldata) {
-        uint256 start = DISCLOSURE + block_ * width;
-        return payload[start:start + width];
+    function _ciphertext(bytes calldata payload, uint256 block_, uint256 width)
+        private
+        pure
+        returns (bytes calldata ciphertext)
+    {
+        // Safe: `_checkLength` has found the payload to be as long as all its blocks.
+        assembly ("memory-safe") {
+            ciphertext.offset := add(add(payload.offset, DISCLOSURE), mul(block_, width))
+            ciphertext.length := width
+        }
     }
 
     /// End the life of the aggregate: hash to storage, bytes to an event, lane and due time back.
-    function _close(bytes32 inquiry, Inquiry storage record, Terms memory terms) private {
-        bytes memory product = _aggregateOf(terms);
+    function _close(bytes32 inquiry, Inquiry storage record, Progress memory progress, Terms memory terms) private {
+        bytes memory product = _aggregateOf(progress, terms);
 
         record.aggregateHash = keccak256(product);
         _freeLane(terms.lane);
@@ -424,18 +431,28 @@ contract JointCredit is IJointCredit {
     /// The address of the contract that this one created as its `number`-th: the hash of the RLP list of this address and
     /// the number, which is the nonce of this account then (EIP-161: nonces of contracts begin with 1).
     function _dataContract(uint32 number) private view returns (address) {
-        bytes memory list;
-        if (number < 0x80) list = abi.encodePacked(hex"d694", this, uint8(number));
-        else if (number < 0x100) list = abi.encodePacked(hex"d794", this, hex"81", uint8(number));
-        else if (number < 0x10000) list = abi.encodePacked(hex"d894", this, hex"82", uint16(number));
-        else if (number < 0x1000000) list = abi.encodePacked(hex"d994", this, hex"83", uint24(number));
-        else list = abi.encodePacked(hex"da94", this, hex"84", number);
-        return address(uint160(uint256(keccak256(list))));
+        // Unchecked: at most 0xda, and 0x84, for the 4 bytes that the greatest number takes.
+        unchecked {
+            uint256 bytesOfNumber = number < 0x100 ? 1 : number < 0x10000 ? 2 : number < 0x1000000 ? 3 : 4;
+            uint256 length = number < 0x80 ? 1 : 1 + bytesOfNumber;
+            uint256 list = ((0xd5 + length) << 168) | (uint256(0x94) << 160) | uint160(address(this));
+            if (number >= 0x80) list = (list << 8) | (0x80 + bytesOfNumber);
+            list = (list << (8 * bytesOfNumber)) | number;
+            length += 22;
+            bytes32 hash;
+
+            // Memory-safe: 0x00 is scratch space.
+            assembly ("memory-safe") {
+                mstore(0x00, shl(sub(256, mul(8, length)), list))
+                hash := keccak256(0x00, length)
+            }
+            return address(uint160(uint256(hash)));
+        }
     }
 
-    /// All zero if there is no such inquiry: no contract has the number zero.
-    function _termsOf(Progress memory progress) private view returns (Terms memory terms) {
-        uint256 fields = _wordOf(progress, 0x01);
+    /// All zero if there is no such inquiry: nobody creates a contract with the number zero.
+    function _termsAt(address data) private view returns (Terms memory terms) {
+        uint256 fields = _wordAt(data, 0x01);
         terms.deadline = uint32(fields >> 224);
         terms.lane = uint32(fields >> 192);
         terms.inquirer = uint8(fields >> 184);
@@ -445,13 +462,11 @@ contract JointCredit is IJointCredit {
     }
 
     /// Zero if there is no such inquiry.
-    function _cohortOf(Progress memory progress) private view returns (uint256) {
-        return _wordOf(progress, 0x21);
+    function _cohortAt(address data) private view returns (uint256) {
+        return _wordAt(data, 0x21);
     }
 
-    function _wordOf(Progress memory progress, uint256 start) private view returns (uint256 word) {
-        address data = _dataContract(progress.number);
-
+    function _wordAt(address data, uint256 start) private view returns (uint256 word) {
         // Memory-safe: 0x00 is scratch space.
         assembly ("memory-safe") {
             extcodecopy(data, 0x00, start, 0x20)
@@ -460,11 +475,9 @@ contract JointCredit is IJointCredit {
     }
 
     /// A workspace with the inquiry's n^2 as its modulus.
-    function _workspaceOf(Progress memory progress, Terms memory terms) private view returns (Workspace space) {
-        uint256 width = terms.width;
+    function _workspaceAt(address data, uint256 width) private view returns (Workspace space) {
         space = ModMath.workspace(width);
         uint256 modulus = space.modulusOf();
-        address data = _dataContract(progress.number);
 
         // Memory-safe: writes to the modulus, inside the workspace.
         assembly ("memory-safe") {
@@ -486,44 +499,47 @@ contract JointCredit is IJointCredit {
         _freeLanes[_counts.freeLanes++] = lane;
     }
 
-    /// The first slot of a block. The slots of a lane are in a row from a hash on, 512 at most, so two lanes do not meet.
+    /// The first slot of a block. The slots of a lane are numbered by bytes from a hash on, so two lanes do not meet.
     function _slotOf(Terms memory terms, uint256 block_) private pure returns (uint256 slot) {
+        uint256 lane = terms.lane;
+
+        // Memory-safe: 0x00 to 0x3f is scratch space.
+        assembly ("memory-safe") {
+            mstore(0x00, LANE_LABEL)
+            mstore(0x20, lane)
+            slot := keccak256(0x00, 0x40)
+        }
         // Unchecked: slots are counted modulo 2^256.
         unchecked {
-            slot = uint256(keccak256(abi.encode(LANE_LABEL, terms.lane))) + (block_ * terms.width) / WORD;
+            slot += block_ * terms.width;
         }
     }
 
-    function _readLane(uint256 slot, uint256 pointer, uint256 width) private view {
-        // Memory-safe: writes `width` bytes from `pointer` on, which the caller owns.
+    /// The ciphertext that the inquirer opens with.
+    function _startLane(Workspace space, uint256 slot) private {
+        uint256 factor = space.factorOf();
+
+        // Memory-safe: reads the factor, inside the workspace. The slots are the lane's own.
         assembly ("memory-safe") {
-            for { let end := add(pointer, width) } lt(pointer, end) { pointer := add(pointer, 0x20) } {
-                mstore(pointer, sload(slot))
-                slot := add(slot, 1)
-            }
+            for { let i := 0 } lt(i, mload(space)) { i := add(i, 0x20) } { sstore(add(slot, i), mload(add(factor, i))) }
         }
     }
 
-    function _writeLane(uint256 slot, uint256 pointer, uint256 width) private {
-        // Memory-safe: reads `width` bytes from `pointer` on. The slots are the lane's own.
-        assembly ("memory-safe") {
-            for { let end := add(pointer, width) } lt(pointer, end) { pointer := add(pointer, 0x20) } {
-                sstore(slot, mload(pointer))
-                slot := add(slot, 1)
-            }
-        }
-    }
-
-    /// All blocks.
-    function _aggregateOf(Terms memory terms) private view returns (bytes memory product) {
+    /// The product, all blocks. In the lane, every contribution but the inquirer's own left a factor of 2.
+    function _aggregateOf(Progress memory progress, Terms memory terms) private view returns (bytes memory product) {
+        address data = _dataContract(progress.number);
+        uint256 contributions = _cohortAt(data).count() - uint256(progress.awaited).count();
+        Workspace space = _workspaceAt(data, terms.width);
         product = new bytes(uint256(terms.blocks) * terms.width);
         uint256 pointer;
 
-        // Safe: the address of the bytes behind the length.
+        // Memory-safe: the address of the bytes behind the length.
         assembly ("memory-safe") {
             pointer := add(product, 0x20)
         }
-        _readLane(_slotOf(terms, 0), pointer, product.length);
+        for (uint256 i = 0; i < terms.blocks; ++i) {
+            space.halve(_slotOf(terms, i), contributions - 1, pointer + i * terms.width);
+        }
     }
 
     // ---------------------------------------------------------------- due times

@@ -1,14 +1,14 @@
 """Joint credit inquiries: institutions compute a customer's total exposure together, and none gives a figure away.
 
-    with mpcredit.local_consortium(institutions=8) as consortium:
-        bank = consortium["Bank A"]
-        subject = Subject("national_id", "A123456789", country="TW")
-        consent = Consent.grant(subject, to=bank, purpose=Purpose.NEW_CREDIT, days=30)
-        result = bank.inquire([subject], consents=[consent], officer="li.wei").wait(timeout=60)
-        exposure = result[subject]
-        decision = bank.policy.decide(exposure, requested=Money("200000", "TWD"))
-        result.evidence().save("inquiry.json")
-        mpcredit.verify("inquiry.json")
+with mpcredit.local_consortium(institutions=8) as consortium:
+    bank = consortium["Bank A"]
+    subject = Subject("national_id", "A123456789", country="TW")
+    consent = Consent.grant(subject, to=bank, purpose=Purpose.NEW_CREDIT, days=30)
+    result = bank.inquire([subject], consents=[consent], officer="li.wei").wait(timeout=60)
+    exposure = result[subject]
+    decision = bank.policy.decide(exposure, requested=Money("200000", "TWD"))
+    result.evidence().save("inquiry.json")
+    mpcredit.verify("inquiry.json")
 """
 
 from __future__ import annotations

@@ -41,22 +41,35 @@ from eth_utils.address import is_address, to_checksum_address
 
 from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, ChainSigner, connect
+from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidFile, KeyStoreError
+from mpcredit.follower import Follower
 from mpcredit.founding import read_founding
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.keystore import KdfCost, KeyStore
 from mpcredit.policy import CreditPolicy
+from mpcredit.ports import Store
 from mpcredit.state import Pins
 from mpcredit.store import SqliteStore
-from mpcredit.tags import HmacTagger
+from mpcredit.tags import HmacTagger, TagKey
 
-__all__ = ["Config", "institution_from_config", "open_keystore", "passphrase", "read_config", "supervisor_from_config"]
+__all__ = [
+    "Config",
+    "institution_from_config",
+    "kdf_cost",
+    "ledger_of",
+    "open_keystore",
+    "passphrase",
+    "pins_of",
+    "read_config",
+    "signer_of",
+    "supervisor_from_config",
+    "tag_key_of",
+]
 
 _KNOWN: Mapping[str, frozenset[str]] = {
     "": frozenset({"role", "founding", "ledger", "keys", "store", "book", "policy", "inquiry"}),
-    "ledger": frozenset(
-        {"url", "chain_id", "consortium", "confirmations", "first_block", "signer", "account"}
-    ),
+    "ledger": frozenset({"url", "chain_id", "consortium", "confirmations", "first_block", "signer", "account"}),
     "keys": frozenset({"directory"}),
     "store": frozenset({"path"}),
     "book": frozenset({"path"}),
@@ -134,6 +147,12 @@ class _Reader:
             raise self.fail(f"[{table}] {name}", f"must be at least {least}", "correct the line")
         return found  # type: ignore[no-any-return]
 
+    def bits(self) -> int:
+        found = self.number("inquiry", "bits", 3072, 2048)
+        if found % 256 or found > 4096:
+            raise self.fail("[inquiry] bits", f"is {found}", "write 2048 to 4096 in steps of 256, such as 3072")
+        return found
+
     def read(self) -> Config:
         for table, names in _KNOWN.items():
             part = self.value.get(table, {}) if table else self.value
@@ -174,41 +193,53 @@ class _Reader:
             store=store,
             book=self.place("book", "path", None),
             policy=self.place("policy", "path", None),
-            bits=self.number("inquiry", "bits", 3072, 2048),
+            bits=self.bits(),
             minimum_cohort=self.number("inquiry", "minimum_cohort", 3, 3),
             ready_seconds=self.number("inquiry", "ready_seconds", 86_400, 0),
         )
 
 
-def passphrase(purpose: str) -> str:
-    """The passphrase of the key files: from the environment, a file, or the person at the terminal.
+def passphrase(purpose: str, *, variable: str = "MPCREDIT_PASSPHRASE") -> str:
+    """A passphrase: from the environment, from the file that the environment names, or from the person at the terminal.
+
+    Args:
+        purpose: what it is for; one that starts with "choose" is asked twice.
+        variable: of the environment; with _FILE behind it, of the file.
 
     Raises:
         KeyStoreError: there is none to be had.
     """
-    if "MPCREDIT_PASSPHRASE" in os.environ:
-        return os.environ["MPCREDIT_PASSPHRASE"]
-    if "MPCREDIT_PASSPHRASE_FILE" in os.environ:
+    if variable in os.environ:
+        return os.environ[variable]
+    if f"{variable}_FILE" in os.environ:
         try:
-            return Path(os.environ["MPCREDIT_PASSPHRASE_FILE"]).read_text(encoding="utf-8").rstrip("\n")
-        except OSError as error:
+            return Path(os.environ[f"{variable}_FILE"]).read_text(encoding="utf-8").rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
             raise KeyStoreError(
-                f"the passphrase file cannot be read: {error}", remedy="correct MPCREDIT_PASSPHRASE_FILE"
+                f"the passphrase file cannot be read: {error}", remedy=f"correct {variable}_FILE"
             ) from error
     if not sys.stdin.isatty():
+        needed = purpose if purpose.startswith("choose") else f"a passphrase is needed to {purpose}"
         raise KeyStoreError(
-            "the key files need a passphrase", remedy="set MPCREDIT_PASSPHRASE_FILE, or run it at a terminal"
+            f"{needed}, and there is no terminal to ask at", remedy=f"set {variable}_FILE to the path of a file with it"
         )
-    return getpass.getpass(f"Passphrase ({purpose}): ")
+    given = getpass.getpass(f"Passphrase to {purpose}: " if not purpose.startswith("choose") else f"{purpose}: ")
+    if purpose.startswith("choose") and getpass.getpass("the same again: ") != given:
+        raise KeyStoreError("the two passphrases differ", remedy="try again")
+    return given
+
+
+def kdf_cost() -> KdfCost | None:
+    """What stretching a new passphrase costs. MPCREDIT_UNSAFE_LIGHT_KDF=1 makes it cheap, for tests and demos only."""
+    return KdfCost.unsafe_light() if os.environ.get("MPCREDIT_UNSAFE_LIGHT_KDF") == "1" else None
 
 
 def open_keystore(config: Config, ask: Callable[[str], str] = passphrase) -> KeyStore:
-    """The party's key files. MPCREDIT_UNSAFE_LIGHT_KDF=1 makes new ones with a cheap KDF, for tests and demos only."""
-    light = os.environ.get("MPCREDIT_UNSAFE_LIGHT_KDF") == "1"
-    return KeyStore(config.keys, ask, cost=KdfCost.unsafe_light() if light else None)
+    """The party's key files."""
+    return KeyStore(config.keys, ask, cost=kdf_cost())
 
 
-def pins_of(config: Config, store: SqliteStore | None = None) -> Pins:
+def pins_of(config: Config, store: Store | None = None) -> Pins:
     """Accounts that this party accepts: those of the founding file and those its operator pinned by hand."""
     owners: dict[int, set[str]] = {}
     supervisors: set[str] = set()
@@ -237,53 +268,93 @@ def ledger_of(config: Config) -> ChainLedger:
         raise InvalidFile(
             f"{config.path}, [ledger] consortium", "is missing", "write the address that `mpcredit deploy` printed"
         )
-    return ChainLedger(
-        connect(config.url), config.consortium, chain_id=config.chain_id, first_block=config.first_block
+    return ChainLedger(connect(config.url), config.consortium, chain_id=config.chain_id, first_block=config.first_block)
+
+
+def signer_of(config: Config, ledger: ChainLedger, keys: KeyStore) -> ChainSigner:
+    """The party's ledger account: in its key files, or in an external signer."""
+    return ChainSigner(
+        ledger.web3,
+        config.account or keys.account(),
+        ledger.realm.consortium,
+        chain_id=config.chain_id,
+        signing=connect(config.signer) if config.signer else None,
     )
 
 
+def tag_key_of(keys: KeyStore, in_force: Mapping[int, bytes]) -> TagKey:
+    """The tag key in force.
+
+    Args:
+        in_force: commitments by version, as the ledger shows them.
+
+    Raises:
+        KeyStoreError: it is not at hand, or is another one than the consortium's; with that, every answer would be zero.
+    """
+    versions = keys.tag_versions()
+    remedy = "get it from another member and keep it with `mpcredit keys tag --import FILE`"
+    if not versions:
+        raise KeyStoreError("there is no tag key", remedy=remedy)
+    version = max(in_force) if in_force else max(versions)
+    if version not in versions:
+        raise KeyStoreError(f"the consortium's tag key of version {version} is not at hand", remedy=remedy)
+    key = keys.tag_key(version)
+    if in_force and in_force[version] != key.commitment:
+        raise KeyStoreError(
+            f"the tag key of version {version} is not the consortium's: its commitment is {to_hex(key.commitment)}, the "
+            f"ledger has {to_hex(in_force[version])}",
+            remedy="destroy it (`mpcredit keys destroy tag`) and import the one that the other members have",
+        )
+    return key
+
+
 def institution_from_config(path: str | Path, *, ask: Callable[[str], str] = passphrase) -> Institution:
-    """An institution as its configuration says.
+    """An institution as its configuration says. Closing its store lets the next process in.
 
     Raises:
         InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
     """
+    # (1) what takes no lock, cheapest first, so that a mistake is told before anything is opened.
     config = read_config(path)
     if config.role != "institution":
         raise InvalidFile(f"{config.path}, role", f"is {config.role!r}", "use an institution's configuration here")
     if config.book is None:
         raise InvalidFile(f"{config.path}, [book] path", "is missing", "name the loan book (docs/loan-book.md)")
-    keys = open_keystore(config, ask)
-    versions = keys.tag_versions()
-    if not versions:
-        raise KeyStoreError(
-            "there is no tag key", remedy="get it from another member and keep it with `mpcredit keys tag --import FILE`"
-        )
-    tagger = HmacTagger(keys.tag_key(max(versions)))
+    pins_of(config)
+    policy = CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml()
     book = LoanBook.read_csv(config.book, collect=True)
+    keys = open_keystore(config, ask)
     ledger = ledger_of(config)
-    signer = ChainSigner(ledger.web3, keys.account(), ledger.realm.consortium, chain_id=config.chain_id)
+    signer = signer_of(config, ledger, keys)
+    # (2) the store, which one process has at a time.
     store = SqliteStore(config.store)
-    return Institution(
-        ledger=ledger,
-        signer=signer,
-        store=store,
-        keys=keys,
-        tagger=tagger,
-        book=book.index(tagger),
-        policy=CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml(),
-        pins=pins_of(config, store),
-        bits=config.bits,
-        confirmations=config.confirmations,
-        minimum_cohort=config.minimum_cohort,
-        ready_seconds=config.ready_seconds,
-    )
+    try:
+        # (3) the ledger names the tag key in force.
+        follower = Follower(ledger, pins_of(config, store), config.confirmations)
+        follower.sync()
+        tagger = HmacTagger(tag_key_of(keys, follower.state.tag_keys))
+        return Institution(
+            ledger=ledger,
+            signer=signer,
+            store=store,
+            keys=keys,
+            tagger=tagger,
+            book=book.index(tagger),
+            policy=policy,
+            follower=follower,
+            bits=config.bits,
+            minimum_cohort=config.minimum_cohort,
+            ready_seconds=config.ready_seconds,
+        )
+    except BaseException:
+        store.close()
+        raise
 
 
 def supervisor_from_config(
     path: str | Path, *, attest: bool = True, ask: Callable[[str], str] = passphrase
 ) -> SupervisorNode:
-    """The supervisor's node as its configuration says.
+    """The supervisor's node as its configuration says. Closing its store lets the next process in.
 
     Raises:
         InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
@@ -291,16 +362,21 @@ def supervisor_from_config(
     config = read_config(path)
     if config.role != "supervisor":
         raise InvalidFile(f"{config.path}, role", f"is {config.role!r}", "use the supervisor's configuration here")
+    pins_of(config)
     keys = open_keystore(config, ask)
     ledger = ledger_of(config)
-    signer = ChainSigner(ledger.web3, keys.account(), ledger.realm.consortium, chain_id=config.chain_id)
+    signer = signer_of(config, ledger, keys)
     store = SqliteStore(config.store)
-    return SupervisorNode(
-        ledger=ledger,
-        signer=signer,
-        store=store,
-        keys=keys,
-        pins=pins_of(config, store),
-        confirmations=config.confirmations,
-        attest=attest,
-    )
+    try:
+        return SupervisorNode(
+            ledger=ledger,
+            signer=signer,
+            store=store,
+            keys=keys,
+            pins=pins_of(config, store),
+            confirmations=config.confirmations,
+            attest=attest,
+        )
+    except BaseException:
+        store.close()
+        raise

@@ -88,7 +88,12 @@ def _before(order: tuple[int, int], memory: Iterable[Seen], state: LedgerState) 
 
 
 def window_conflict(
-    tags: Sequence[bytes], cohort: int, opened_at: int, order: tuple[int, int], memory: Iterable[Seen], state: LedgerState
+    tags: Sequence[bytes],
+    cohort: int,
+    opened_at: int,
+    order: tuple[int, int],
+    memory: Iterable[Seen],
+    state: LedgerState,
 ) -> tuple[Seen, tuple[int, ...]] | None:
     """Find an earlier inquiry on one of the tags, within the window, over another cohort (R27).
 
@@ -111,7 +116,12 @@ def window_conflict(
 
 
 def _consent_problem(
-    inquiry: Inquiry, subjects: SubjectList, realm: Realm, tag_key_version: int, memory: Iterable[Seen], state: LedgerState
+    inquiry: Inquiry,
+    subjects: SubjectList,
+    realm: Realm,
+    tag_key_version: int,
+    memory: Iterable[Seen],
+    state: LedgerState,
 ) -> str | None:
     opened = inquiry.opened
     hashes = tuple(entry.consent.hash for entry in subjects.entries)
@@ -201,5 +211,7 @@ def decide(
         return Refusal(RefusalCode.BOOK, "this institution's loan book is too old")
 
     if now + min(60, parameters.answer_seconds // 10) >= opened.deadline:
-        return Refusal(RefusalCode.LATE, "the deadline is too close: an answer that comes after `expire` is public and wasted")
+        return Refusal(
+            RefusalCode.LATE, "the deadline is too close: an answer that comes after `expire` is public and wasted"
+        )
     return None

@@ -12,12 +12,19 @@ from typing import Any, NoReturn
 
 import rfc8785
 from eth_abi.abi import encode as _eth_abi_encode
-from eth_abi.exceptions import EncodingError
+from eth_abi.codec import ABIDecoder
+from eth_abi.decoding import StringDecoder
+from eth_abi.encoding import TextStringEncoder
+from eth_abi.exceptions import DecodingError, EncodingError
+from eth_abi.registry import BaseEquals
+from eth_abi.registry import registry as _default_registry
+from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak as _eth_keccak
 
 from mpcredit.errors import InvalidEncoding
 
 __all__ = [
+    "abi_decode",
     "abi_encode",
     "bytes_to_int",
     "canonical_json",
@@ -123,6 +130,40 @@ def abi_encode(types: Sequence[str], values: Sequence[Any]) -> bytes:
         return bytes(_eth_abi_encode(list(types), list(values)))
     except (EncodingError, OverflowError, ValueError, TypeError) as error:
         raise InvalidEncoding("a value does not fit its Solidity type") from error
+
+
+class _LenientStringDecoder(StringDecoder):  # eth_abi is partly untyped
+    def __init__(self) -> None:
+        super().__init__(handle_string_errors="replace")  # type: ignore[no-untyped-call]  # as above
+
+
+def _decoder() -> ABIDecoder:
+    registry = _default_registry.copy()  # type: ignore[no-untyped-call]  # as above
+    registry.unregister("string")
+    string = BaseEquals("string")  # type: ignore[no-untyped-call]  # as above
+    registry.register(string, TextStringEncoder, _LenientStringDecoder, label="string")
+    return ABIDecoder(registry)
+
+
+_DECODER = _decoder()
+
+
+def abi_decode(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
+    """Decode as Solidity's `abi.decode` does; addresses get their checksum.
+
+    Text that is not UTF-8 gets replacement characters: whatever a member can put on the ledger must come out as a value,
+    since one that raised would stop every reader.
+
+    Raises:
+        InvalidEncoding: the data does not have these types.
+    """
+    try:
+        decoded = _DECODER.decode(list(types), data)
+    except (DecodingError, OverflowError, ValueError, TypeError) as error:
+        raise InvalidEncoding("the data does not have its Solidity types") from error
+    return tuple(
+        to_checksum_address(value) if kind == "address" else value for kind, value in zip(types, decoded, strict=True)
+    )
 
 
 def _refuse_foreign(value: Any) -> None:

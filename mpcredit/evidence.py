@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import rlp  # type: ignore[import-untyped]
-from eth_abi.abi import decode as abi_decode
 from eth_account import Account
 from eth_account.typed_transactions import TypedTransaction
 from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
 
 from mpcredit import paillier, protocol
-from mpcredit.encoding import hex_bytes, keccak, to_hex
+from mpcredit.encoding import abi_decode, hex_bytes, keccak, to_hex
 from mpcredit.errors import InvalidEncoding, InvalidFile, InvalidMessage, InvalidProof, MpcreditError, ProtocolViolation
 from mpcredit.events import Change, Event, Opening, Position, RosterChanged, members_of
 from mpcredit.keyproof import check_key
@@ -69,7 +68,9 @@ class Evidence:
         try:
             value = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InvalidFile(str(path), f"cannot be read: {error}", "give the file that `mpcredit evidence` wrote") from error
+            raise InvalidFile(
+                str(path), f"cannot be read: {error}", "give the file that `mpcredit evidence` wrote"
+            ) from error
         if not isinstance(value, dict) or value.get("format") != FORMAT or value.get("version") != 1:
             raise InvalidFile(str(path), "is no evidence of version 1", "give the file that `mpcredit evidence` wrote")
         return cls(value)
@@ -125,7 +126,9 @@ def collect(
             "transactions": {
                 "open": raw(inquiry.opened.at),
                 "contribute": [
-                    raw(event.at) for member, event in sorted(inquiry.contributions.items()) if member != inquiry.inquirer
+                    raw(event.at)
+                    for member, event in sorted(inquiry.contributions.items())
+                    if member != inquiry.inquirer
                 ],
                 "report": raw(inquiry.report.at),
                 "attest": raw(inquiry.verdict.at) if inquiry.verdict else None,
@@ -162,10 +165,7 @@ def _parse_call(raw: bytes, function: str, joint_credit: str, chain_id: int) -> 
     selector = keccak(f"{function}({','.join(types)})".encode())[:4]
     if to_checksum_address(to) != joint_credit or chain != chain_id or data[:4] != selector:
         raise InvalidMessage(f"the {function} transaction in the file is not a call of this contract on this chain")
-    try:
-        return _SignedCall(sender, tuple(abi_decode(types, data[4:])))
-    except Exception as error:  # eth_abi raises many kinds
-        raise InvalidEncoding(f"the arguments of the {function} transaction are malformed") from error
+    return _SignedCall(sender, abi_decode(types, data[4:]))
 
 
 def _replay_roster(realm: Realm, changes: Sequence[Mapping[str, Any]]) -> tuple[LedgerState, set[bytes]]:
@@ -218,9 +218,7 @@ def _verify(value: Mapping[str, Any], consortium: str | None) -> VerifiedEvidenc
     # (2) the opening, signed by an operator of the inquirer: R15, R6, R7.
     opened = _parse_call(hex_bytes(transactions["open"], None), "open", joint_credit, realm.chain_id)
     (fields,) = opened.arguments
-    opening = Opening(
-        *fields[:4], fields[4].decode("ascii"), *fields[5:9], tuple(fields[9]), *fields[10:]
-    )
+    opening = Opening(*fields[:4], fields[4].decode("ascii"), *fields[5:9], tuple(fields[9]), *fields[10:])
     inquirer = member_of(opened.sender, "opening")
     name = state.members[inquirer].name
     if opening.roster not in rosters:

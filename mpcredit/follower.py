@@ -74,6 +74,11 @@ class Follower:
         self.head = head
         return new
 
+    def use_pins(self, pins: Pins) -> None:
+        """Accept other accounts from now on; the next `sync` folds everything anew."""
+        self.pins = pins
+        self._start_over()
+
     def _start_over(self) -> None:
         self.replays += 1
         self.head = None

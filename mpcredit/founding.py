@@ -1,7 +1,7 @@
 """The founding file: what a consortium begins with, read and checked before anything is sent (R37).
 
-Every founder gets the same file, reads it, and keeps it: the accounts in it are those that its software accepts from the
-start. `scripts/founding.example.toml` shows each line. Times are in seconds.
+Every founder gets the same file, reads it, and keeps it: the accounts in it are those that its software accepts from
+the start. `scripts/founding.example.toml` shows each line. Times are in seconds.
 
     name = "River valley"
     supervisors = ["0x…"]
@@ -246,7 +246,9 @@ class _Reader:
         if text is None:
             if number not in _SHIPPED:
                 known = ", ".join(str(i) for i in _SHIPPED)
-                raise self._wrong(where, f"no schema {number} ships (only {known})", "give definition or definition_file")
+                raise self._wrong(
+                    where, f"no schema {number} ships (only {known})", "give definition or definition_file"
+                )
             return _SHIPPED[number]
         try:
             schema = Schema.parse(self._canonical(text))
@@ -298,7 +300,9 @@ class _Reader:
         try:
             data = hex_bytes(value, 32)
         except InvalidEncoding as error:
-            raise self._wrong(where, "is missing or malformed", "give 0x and 64 lower-case hexadecimal digits") from error
+            raise self._wrong(
+                where, "is missing or malformed", "give 0x and 64 lower-case hexadecimal digits"
+            ) from error
         if not any(data):
             raise self._wrong(where, "is zero", "give the real one")
         return data

@@ -438,7 +438,9 @@ class Inquirer:
         try:
             openings = protocol.open_aggregate(frame, private, aggregate)
         except InvalidCiphertext as error:
-            raise ProtocolViolation("the aggregate is not a ciphertext; somebody sent a factor of the modulus") from error
+            raise ProtocolViolation(
+                "the aggregate is not a ciphertext; somebody sent a factor of the modulus"
+            ) from error
         try:
             totals = protocol.totals(frame, [opening.m for opening in openings])
             note = ""

@@ -31,7 +31,7 @@ from mpcredit.state import Inquiry, Pins
 from mpcredit.supervisor import Supervisor
 from mpcredit.tags import Tagger
 
-__all__ = ["InquiryHandle", "InquiryResult", "Institution", "SupervisorNode", "exposure_of", "run"]
+__all__ = ["InquiryHandle", "InquiryResult", "Institution", "SupervisorNode", "coverage_of", "exposure_of", "run"]
 
 
 def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inquiry) -> Exposure:
@@ -49,6 +49,15 @@ def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inqu
         active=len(inquiry.cohort) + len(inquiry.absent),
         attested=inquiry.stage is Stage.VALID,
     )
+
+
+def coverage_of(inquiry: Inquiry) -> str:
+    """In words: "7 of 8 institutions; not ready: Bank C"."""
+    present = len(inquiry.cohort)
+    text = f"{present} of {present + len(inquiry.absent)} institutions"
+    if inquiry.absent:
+        text += "; not ready: " + ", ".join(inquiry.names[i] for i in inquiry.absent)
+    return text
 
 
 @dataclass
@@ -80,11 +89,7 @@ class InquiryResult:
     @property
     def coverage(self) -> str:
         """In words: "7 of 8 institutions; not ready: Bank C"."""
-        present = len(self.inquiry.cohort)
-        text = f"{present} of {present + len(self.inquiry.absent)} institutions"
-        if self.inquiry.absent:
-            text += "; not ready: " + ", ".join(self.inquiry.names[i] for i in self.inquiry.absent)
-        return text
+        return coverage_of(self.inquiry)
 
     def exposures(self) -> list[Exposure]:
         """One for each subject, in the order of the request (schema 1)."""
@@ -175,6 +180,7 @@ class Institution:
         ledger, signer, store, keys, tagger, book: its ports.
         policy: its own credit policy.
         pins: accounts it accepts as owners and supervisors.
+        follower: reads the ledger; by default a new one of `ledger`, `pins` and `confirmations`.
         bits: size of n of its own inquiries.
         confirmations: blocks before an event counts as final.
         ready_seconds: how far ahead it declares itself ready; 0 leaves that to the operator.
@@ -192,13 +198,14 @@ class Institution:
         book: Book,
         policy: CreditPolicy,
         pins: Pins | None = None,
+        follower: Follower | None = None,
         bits: int = 3072,
         confirmations: int = 0,
         minimum_cohort: int = 3,
         ready_seconds: int = 86_400,
         idle: Callable[[], None] = lambda: time.sleep(0.5),
     ) -> None:
-        self.follower = Follower(ledger, pins, confirmations)
+        self.follower = follower or Follower(ledger, pins, confirmations)
         self.desk = Desk(self.follower, Outbox(store, signer, ledger), store, keys, tagger, minimum_cohort)
         self.tagger = tagger
         self.policy = policy
@@ -223,15 +230,25 @@ class Institution:
         """As registered."""
         return self.desk.member.name
 
-    def start(self, *, restored: bool = False) -> None:
+    def start(self, *, restored: bool = False) -> bool:
         """Compare store and ledger once per process (R25).
 
         Args:
             restored: the operator says that the store comes from a backup.
+
+        Returns:
+            Whether the store was marked as restored now.
         """
-        if not self._started or restored:
-            self.desk.outbox.check_restored(declared=restored)
-            self._started = True
+        if self._started and not restored:
+            return False
+        marked = self.desk.outbox.check_restored(declared=restored)
+        self._started = True
+        return marked
+
+    def use_book(self, book: Book) -> None:
+        """Answer from a newer loan book from now on; answers that were made stay as they are (R24)."""
+        self.furnisher.book = book
+        self.inquirer.book = book
 
     def sync(self) -> None:
         """Read the ledger up to its head."""

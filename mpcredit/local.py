@@ -56,8 +56,8 @@ DEFAULT_PARAMETERS = Parameters(
 
 def bank_names(count: int) -> list[str]:
     """ "Bank A", "Bank B", … as the book maker names them."""
-    letters = [chr(ord("A") + i % 26) if i < 26 else chr(ord("A") + i // 26 - 1) + chr(ord("A") + i % 26) for i in range(count)]
-    return [f"Bank {text}" for text in letters]
+    alphabet = [chr(ord("A") + place) for place in range(26)]
+    return [f"Bank {alphabet[i // 26 - 1] if i >= 26 else ''}{alphabet[i % 26]}" for i in range(count)]
 
 
 def founding_argument(
@@ -123,7 +123,7 @@ def _cannot_advance(_seconds: int) -> None:
 
 
 def _fund_from_key(endpoint: Endpoint, address: str) -> None:
-    """Send funds from the account whose private key is in MPCREDIT_FUNDING_KEY; on a chain without fees none is needed."""
+    """Send funds from the account of MPCREDIT_FUNDING_KEY (a private key); on a chain without fees none is needed."""
     secret = os.environ.get("MPCREDIT_FUNDING_KEY")
     remedy = "put the private key of a funded account into MPCREDIT_FUNDING_KEY"
     price = endpoint.ask("read the gas price", lambda: endpoint.web3.eth.gas_price)
@@ -240,8 +240,10 @@ def local_consortium(
     Raises:
         LedgerError: the chain is not to be had.
     """
-    names = [book.institution or name for book, name in zip(books, bank_names(len(books)), strict=True)] if books else (
-        bank_names(institutions)
+    names = (
+        [book.institution or name for book, name in zip(books, bank_names(len(books)), strict=True)]
+        if books
+        else (bank_names(institutions))
     )
     if len(names) < 3 or len(set(names)) != len(names):
         raise MpcreditError(

@@ -70,6 +70,9 @@ class Membership:
 
     def _ready(self) -> list[str]:
         member, now = self.desk.member, self.desk.follower.now
+        choice = self.desk.store.get("meta", "readiness")
+        if choice and choice["held"]:
+            return []  # withdrawn by the operator, until the operator declares it again
         if not self.ready_seconds or not member.serving or member.ready_until > now + self.ready_seconds // 2:
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
@@ -83,7 +86,9 @@ class Membership:
             Refused: too far ahead, or not a member.
         """
         try:
-            row = self.desk.post(f"ready/{until}/{self.desk.follower.now}", Call("consortium", "declareReady", (until,)))
+            row = self.desk.post(
+                f"ready/{until}/{self.desk.follower.now}", Call("consortium", "declareReady", (until,))
+            )
         except Refused as error:
             log.warning("the ledger did not take the readiness: %s", error)
             raise

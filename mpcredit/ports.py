@@ -80,7 +80,7 @@ class Signer(Protocol):
         """Checksum address of the account."""
 
     def nonce(self) -> int:
-        """Number of transactions the account has on the ledger (mined)."""
+        """Number of transactions the account has sent, mined or known to the node to be under way (R25)."""
 
     def sign(self, call: Call, nonce: int) -> Signed:
         """Make a transaction. Estimates gas, so it raises the mapped contract error if the call would revert now.
@@ -162,9 +162,7 @@ class Store(Protocol):
     def outbox_pending(self) -> list[OutboxRow]:
         """Steps that are neither mined nor failed, by nonce."""
 
-    def outbox_update(
-        self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None
-    ) -> None:
+    def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
         """Note what became of a step."""
 
 

@@ -92,7 +92,18 @@ def context(realm: Realm, joint_credit: str, inquiry: bytes, opening: Opening, s
     """The hash of everything the contributors must agree on (R15), 32 bytes; it keys masks, randomness and disclosure."""
     return keccak(
         abi_encode(
-            ["bytes32", "uint256", "address", "bytes32", "uint256", "bytes32", "bytes32", "bytes32", "uint8", "bytes32"],
+            [
+                "bytes32",
+                "uint256",
+                "address",
+                "bytes32",
+                "uint256",
+                "bytes32",
+                "bytes32",
+                "bytes32",
+                "uint8",
+                "bytes32",
+            ],
             [
                 _label("mpcredit/ctx/1"),
                 realm.chain_id,
@@ -156,9 +167,7 @@ def frame_of(inquiry: Inquiry, realm: Realm) -> Frame:
     Raises:
         InvalidMessage: the ids on this endpoint do not follow from what was published.
     """
-    frame = make_frame(
-        realm, inquiry.joint_credit, inquiry.inquirer, inquiry.opening, inquiry.schema, inquiry.cohort
-    )
+    frame = make_frame(realm, inquiry.joint_credit, inquiry.inquirer, inquiry.opening, inquiry.schema, inquiry.cohort)
     q0 = inquiry_q0(
         realm,
         inquiry.joint_credit,
@@ -262,15 +271,11 @@ def contribution(
 
     # (2) add the masks: uniform in Z_n, whatever n is: R18.
     n = frame.public.n
-    masked = [
-        (m + mask_sum(member, mask_keys, frame.ctx, block, n)) % n for block, m in enumerate(plaintexts)
-    ]
+    masked = [(m + mask_sum(member, mask_keys, frame.ctx, block, n)) % n for block, m in enumerate(plaintexts)]
 
     # (3) encrypt with randomness from the seed: R19.
     randomness = exponents(seed, frame.ctx, member, frame.blocks, frame.public)
-    ciphertexts = [
-        paillier.encrypt(frame.public, m, exponent=s) for m, s in zip(masked, randomness, strict=True)
-    ]
+    ciphertexts = [paillier.encrypt(frame.public, m, exponent=s) for m, s in zip(masked, randomness, strict=True)]
 
     # (4) seal the seed to the supervisor, bound to context, member and ciphertexts: R20.
     body = join_payload(b"", ciphertexts, frame.public)
@@ -296,12 +301,8 @@ def read_contribution(
         body = payload[DISCLOSURE_BYTES:]
         seed = open_disclosure(supervisor_private, disclosure, frame.ctx, member, body)
         randomness = exponents(seed, frame.ctx, member, frame.blocks, frame.public)
-        masked = [
-            paillier.strip(frame.public, c, exponent=s) for c, s in zip(ciphertexts, randomness, strict=True)
-        ]
-        plaintexts = [
-            (m - mask_sum(member, mask_keys, frame.ctx, block, n)) % n for block, m in enumerate(masked)
-        ]
+        masked = [paillier.strip(frame.public, c, exponent=s) for c, s in zip(ciphertexts, randomness, strict=True)]
+        plaintexts = [(m - mask_sum(member, mask_keys, frame.ctx, block, n)) % n for block, m in enumerate(masked)]
         return frame.schema.unpack(plaintexts, frame.subjects, frame.public.bits, 1)
     except (InvalidMessage, ValueOutOfRange) as error:
         raise ProtocolViolation(

@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from eth_abi.abi import decode as abi_decode
 from eth_account import Account
 from eth_account.messages import encode_defunct
-from eth_utils.address import to_checksum_address
 
 from mpcredit import events as ev
-from mpcredit.encoding import abi_encode, keccak
+from mpcredit.encoding import abi_decode, abi_encode, keccak
 from mpcredit.errors import InvalidMessage, WrongLedger
 from mpcredit.events import Change, Stage, members_of
 from mpcredit.pairkeys import KeyRef, Realm, check_public
@@ -64,9 +62,7 @@ def _label(text: str) -> bytes:
 def roster_start(realm: Realm) -> bytes:
     """The value of the roster before its first change (R39)."""
     return keccak(
-        abi_encode(
-            ["bytes32", "uint256", "address"], [_label("mpcredit/roster/1"), realm.chain_id, realm.consortium]
-        )
+        abi_encode(["bytes32", "uint256", "address"], [_label("mpcredit/roster/1"), realm.chain_id, realm.consortium])
     )
 
 
@@ -274,9 +270,7 @@ class LedgerState:
 
     def cohort(self, group: int, at: int) -> int:
         """The bitmap that `open` would freeze at a time (R14), whoever asks."""
-        bitmap = sum(
-            1 << index for index, member in self.members.items() if member.serving and member.ready_until > at
-        )
+        bitmap = sum(1 << index for index, member in self.members.items() if member.serving and member.ready_until > at)
         return bitmap if group == 0 else bitmap & self.groups.get(group, 0)
 
     def by_operator(self, account: str) -> Member | None:
@@ -420,18 +414,18 @@ class LedgerState:
         match event.kind:
             case Change.MEMBER_INVITED:
                 index, owner, operator, name = values
-                self.members[index] = Member(index, _checksum(owner), name, {_checksum(operator)})
+                self.members[index] = Member(index, owner, name, {operator})
             case Change.MEMBER_CONFIRMED:
                 self.members[values[0]].confirmed = True
             case Change.MEMBER_REMOVED:
                 self.members[values[0]].removed = True
                 self.members[values[0]].operators.clear()
             case Change.OWNER_REPLACED:
-                self.members[values[0]].owner = _checksum(values[1])
+                self.members[values[0]].owner = values[1]
             case Change.OPERATOR_SET:
                 index, account, allowed = values
                 operators = self.members[index].operators
-                (operators.add if allowed else operators.discard)(_checksum(account))
+                (operators.add if allowed else operators.discard)(account)
             case Change.KEY_SET:
                 self._key_set(*values)
             case Change.MEMBER_AUDITED:
@@ -443,12 +437,11 @@ class LedgerState:
             case Change.GROUP_SET:
                 self.groups[values[0]] = values[1]
             case Change.SUPERVISOR_ADDED:
-                self.supervisors.add(_checksum(values[0]))
+                self.supervisors.add(values[0])
             case Change.SUPERVISOR_REMOVED:
-                self.supervisors.discard(_checksum(values[0]))
+                self.supervisors.discard(values[0])
             case Change.SUPERVISOR_KEY_SET:
                 version, key, account, signature = values
-                account = _checksum(account)
                 previous = self.supervisor_key.public if self.supervisor_key else bytes(32)
                 self._check_statement(SUPERVISOR, version, key, previous, signature, account)
                 self.supervisor_keys[version] = SupervisorKey(version, key, account)
@@ -476,7 +469,3 @@ class LedgerState:
                 f"the ledger shows a key of member {member} that its owner {expected} has not signed",
                 remedy="use another endpoint; this one makes keys up",
             )
-
-
-def _checksum(address: str) -> str:
-    return str(to_checksum_address(address))

@@ -23,7 +23,7 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import StoreError
 from mpcredit.ports import OutboxRow
 
-__all__ = ["SCHEMA_VERSION", "AlreadyStored", "MemoryStore", "SqliteStore", "StorePort"]
+__all__ = ["SCHEMA_VERSION", "AlreadyStored", "MemoryStore", "SqliteStore", "StoreInUse", "StorePort"]
 
 SCHEMA_VERSION: Final = 1
 """Version of the tables below; raised with every change of them."""
@@ -63,6 +63,17 @@ class AlreadyStored(StoreError):
         super().__init__(f"there is a {kind} under {key} already", remedy="use the stored one; it is never replaced")
         self.kind = kind
         self.key = key
+
+
+class StoreInUse(StoreError):
+    """Another process has the store."""
+
+    def __init__(self, path: Path, process: str) -> None:
+        super().__init__(
+            f"{path}: another process has this store open (process {process})",
+            remedy="stop it first; two writers could answer one inquiry twice",
+        )
+        self.process = process
 
 
 class StorePort(Protocol):
@@ -222,10 +233,7 @@ class SqliteStore:
         except OSError as error:
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
-            raise StoreError(
-                f"{self.path}: another process has this store open (process {owner or 'unknown'})",
-                remedy="stop it first; two writers could answer one inquiry twice",
-            ) from error
+            raise StoreInUse(self.path, owner or "unknown") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         return descriptor

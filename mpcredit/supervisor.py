@@ -71,9 +71,7 @@ class Supervisor:
         attest: put verdicts on the ledger by itself; False only watches.
     """
 
-    def __init__(
-        self, follower: Follower, outbox: Outbox, store: Store, keys: Keys, *, attest: bool = True
-    ) -> None:
+    def __init__(self, follower: Follower, outbox: Outbox, store: Store, keys: Keys, *, attest: bool = True) -> None:
         self.follower = follower
         self.outbox = outbox
         self.store = store
@@ -139,7 +137,9 @@ class Supervisor:
                 continue  # somebody has not sealed yet
             if not self._has_sealed(member.key):
                 continue
-            row = self._post(f"audit/{index}/{member.key.version}", Call("consortium", "auditOk", (index, member.key.version)))
+            row = self._post(
+                f"audit/{index}/{member.key.version}", Call("consortium", "auditOk", (index, member.key.version))
+            )
             if row:
                 serving.add(index)
                 done.append(f"mask keys of {member.name} (key {member.key.version}) agree on both ends")
@@ -344,8 +344,12 @@ class Supervisor:
             ):
                 names = ", ".join(inquiry.names[member] for member in known.culprits)
                 return [f"voided {to_hex(inquiry.id)[:12]}; named: {names}"]
-        elif inquiry.stage is Stage.REPORTED and known.totals is not None and self._post(
-            f"attest/{to_hex(inquiry.id)}", Call(inquiry.joint_credit, "attest", (inquiry.id, True, 0, ZERO))
+        elif (
+            inquiry.stage is Stage.REPORTED
+            and known.totals is not None
+            and self._post(
+                f"attest/{to_hex(inquiry.id)}", Call(inquiry.joint_credit, "attest", (inquiry.id, True, 0, ZERO))
+            )
         ):
             return [f"attested {to_hex(inquiry.id)[:12]}"]
         return []
@@ -385,4 +389,3 @@ def _sum_records(records: Iterable[list[dict[str, int]]]) -> list[dict[str, int]
             for name, value in record.items():
                 sums[place][name] += value
     return sums
-

@@ -49,12 +49,12 @@ def timeline(inquiry: Inquiry, *, now: int) -> Timeline:
     inquirer = names[inquiry.inquirer]
     entries: list[tuple[Position, str, str]] = []
     absent = "; not ready: " + ", ".join(names[i] for i in inquiry.absent) if inquiry.absent else ""
-    entries.append(
-        (inquiry.opened.at, inquirer, f"opened the inquiry over {len(inquiry.cohort)} institutions{absent}")
-    )
+    entries.append((inquiry.opened.at, inquirer, f"opened the inquiry over {len(inquiry.cohort)} institutions{absent}"))
     for member, event in inquiry.contributions.items():
         if member != inquiry.inquirer:
-            entries.append((event.at, names[member], f"answered, {event.at.timestamp - inquiry.opened.at.timestamp} s later"))
+            entries.append(
+                (event.at, names[member], f"answered, {event.at.timestamp - inquiry.opened.at.timestamp} s later")
+            )
     if inquiry.refusal:
         code = inquiry.refusal.code
         entries.append((inquiry.refusal.at, names[inquiry.refusal.member], f"refused with code {code}"))
@@ -84,15 +84,20 @@ def _turn(inquiry: Inquiry, now: int) -> tuple[str, str]:
     if inquiry.stage is Stage.OPEN:
         waiting = ", ".join(names[i] for i in inquiry.awaited)
         if now >= inquiry.opened.deadline:
-            return inquirer, f"the deadline has passed without {waiting}: {inquirer} may expire it, or they still answer"
+            return (
+                inquirer,
+                f"the deadline has passed without {waiting}: {inquirer} may expire it, or they still answer",
+            )
         left = inquiry.opened.deadline - now
         return waiting, f"they answer by themselves while their service runs (`mpcredit answer`); {left} s are left"
     if inquiry.stage is Stage.COMPLETE:
-        return inquirer, f"{inquirer} reads the aggregate and reports (`mpcredit inquire --resume`)"
+        return inquirer, f"{inquirer} reads the aggregate and reports (`mpcredit inquire --resume last`)"
     if inquiry.stage is Stage.REPORTED:
         return "the supervisor", "it verifies and attests by itself while its watcher runs (`mpcredit watch`)"
     if inquiry.stage is Stage.REFUSED and inquiry.refusal:
-        return "", ADVICE.get(inquiry.refusal.code, "ask the institution what this code means; it may run a newer version")
+        return "", ADVICE.get(
+            inquiry.refusal.code, "ask the institution what this code means; it may run a newer version"
+        )
     if inquiry.stage is Stage.EXPIRED:
         silent = ", ".join(names[i] for i in inquiry.awaited)
         return "", (

@@ -8,7 +8,7 @@
 
 An artifact holds name, ABI, bytecode, the compiler with its settings, and the SHA-256 of each source it was made from.
 The compiler is the npm package `solc` behind `tools/solc`; nothing is read from or written to HOME. The settings are in
-this file and nowhere else; `ape-config.yaml` repeats the two that ape can be given, and `tests/unit` compares them.
+this file and nowhere else; `ape-config.yaml` repeats those that ape can be given, and a test compares them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
 SHIPPED = ROOT / "mpcredit" / "artifacts"
 HARNESSES = ROOT / ".build" / "artifacts"
-COMPILERS = ROOT / ".build" / "solc"
+COMPILERS = ROOT / ".build" / "solcx"
 
 SOLC_VERSION = "0.8.37"
 SETTINGS: dict[str, Any] = {
@@ -40,20 +40,22 @@ CODE_LIMIT = 24_576
 
 
 def provide_solc() -> Path:
-    """Put the shim where py-solc-x and ape look for a compiler of this version, and tell them; return the executable."""
+    """Put the shim where py-solc-x and ape look for this compiler, and tell them; return the executable."""
     if not (ROOT / "node_modules" / "solc").is_dir():
         raise SystemExit("tools/compile.py: node_modules/solc is missing (run: npm ci)")
     COMPILERS.mkdir(parents=True, exist_ok=True)
     link = COMPILERS / f"solc-v{SOLC_VERSION}"
     if not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(ROOT / "tools" / "solc", COMPILERS))
+        # Test workers may come here at the same time, so the link is made under another name and moved.
+        scratch = link.with_name(f"{link.name}.{os.getpid()}")
+        scratch.symlink_to(os.path.relpath(ROOT / "tools" / "solc", COMPILERS))
+        scratch.replace(link)
     os.environ["SOLCX_BINARY_PATH"] = str(COMPILERS)
     return link
 
 
 def compile_contracts(names: list[str] | None = None) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Compile; return the artifacts by path of their source ("Consortium.sol", "test/X.sol") and the compiler's warnings."""
+    """Compile; return the artifacts by path of their source ("Consortium.sol", "test/X.sol") and all warnings."""
     solc = provide_solc()
     import solcx
     from solcx.exceptions import SolcError
@@ -106,6 +108,15 @@ def place_of(source: str) -> Path:
     """Where the artifact of a contract belongs."""
     folder = HARNESSES if source.startswith("test/") else SHIPPED
     return folder / f"{Path(source).stem}.json"
+
+
+def is_fresh(artifact: dict[str, Any]) -> bool:
+    """Whether the sources and settings are still those that the artifact was made from."""
+    made_from = all(
+        (ROOT / path).exists() and hashlib.sha256((ROOT / path).read_bytes()).hexdigest() == digest
+        for path, digest in artifact["sources"].items()
+    )
+    return made_from and artifact["compiler"]["settings"] == SETTINGS
 
 
 def write(artifacts: dict[str, dict[str, Any]]) -> None:

@@ -8,15 +8,19 @@ type Workspace is uint256;
 
 /// @title Products of big integers through the MODEXP precompile
 /// @notice Numbers are big-endian, all of one width w (a multiple of 64 bytes, 1,024 at most), modulo one odd m of that width.
-/// @dev MODEXP squares but does not multiply. With h = a / 2 (mod m), which is a or a + m, whichever is even, halved:
+/// @dev MODEXP squares but does not multiply:
 ///
-///     a * b = 2hb = h^2 + b^2 - (h - b)^2 (mod m)
+///     2ab = a^2 + b^2 - (a - b)^2 (mod m)
 ///
-/// The square of b is needed anyway (`Paillier` tells multiples of n by it), so a product costs two more squares. No
-/// operand is ever longer than w, and the sum of the three, each in [0, m), lies in (-m, 2m): m is added or taken off at
-/// most once. Nothing here depends on a fork's prices, and 1,024 bytes is what MODEXP takes at most since Osaka (EIP-7823).
-/// Whatever goes wrong with the precompile reverts: too little gas, a chain that lacks it, an answer of another length.
-/// Loops go from the lowest word to the highest; `carry` and `borrow` are what goes from one word to the next.
+/// The square of b is needed anyway (`Paillier` tells multiples of n by it), so twice a product costs two more squares.
+/// Halving it each time would cost half as much again as all this; so a number in storage collects a factor of 2 with each
+/// multiplication, and `halve` takes all of them off in one go when it is read.
+/// No operand is ever longer than w, and the sum of the three squares, each in [0, m), lies in (-m, 2m): m is added or
+/// taken off at most once. Nothing here depends on a fork's prices, and 1,024 bytes is what MODEXP takes at most since Osaka
+/// (EIP-7823). Whatever goes wrong with the precompile reverts: too little gas, a chain that lacks it, an answer of another
+/// length.
+/// The loops that every contribution runs take two words in each round, from the lowest to the highest; `carry` and `borrow`
+/// are what goes from one word to the next. A number in storage has the word that begins at its byte i in slot `slot` + i.
 ///
 /// Memory of a workspace of width w:
 ///
@@ -28,8 +32,8 @@ type Workspace is uint256;
 ///     0x61 +  w   modulus (w)                 /
 ///     0x80 + 2w   factor: b (w)
 ///     0x80 + 3w   b^2 mod m (w)
-///     0x80 + 4w   h^2 mod m (w)
-///     0x80 + 5w   (h - b)^2 mod m (w)
+///     0x80 + 4w   a^2 mod m (w)
+///     0x80 + 5w   (a - b)^2 mod m (w)
 ///     0x80 + 6w   end
 library ModMath {
     /// The address of MODEXP (EIP-198).
@@ -101,9 +105,10 @@ library ModMath {
     function setFactor(Workspace space, bytes calldata b) internal pure returns (bool below) {
         uint256 factor = factorOf(space);
 
-        // Memory-safe: writes to the factor, inside the workspace.
+        // Memory-safe: writes to factor and base, inside the workspace.
         assembly ("memory-safe") {
             calldatacopy(factor, b.offset, mload(space))
+            calldatacopy(add(space, BASE), b.offset, mload(space))
         }
         return _isLess(factor, modulusOf(space), widthOf(space));
     }
@@ -112,34 +117,32 @@ library ModMath {
         return _isZero(factorOf(space), widthOf(space));
     }
 
-    /// @notice Square the factor, for `multiplyStored`, and tell whether m divides the square.
+    /// @notice Square the factor, just set, for `doubleProduct`, and tell whether m divides the square.
     function squareFactor(Workspace space) internal view returns (bool isZero) {
-        uint256 width = widthOf(space);
-        uint256 factor = factorOf(space);
+        uint256 square = _squareOf(space, 0);
 
-        // Memory-safe: writes to the base, inside the workspace.
-        assembly ("memory-safe") {
-            let base := add(space, BASE)
-            for { let i := 0 } lt(i, width) { i := add(i, 0x20) } { mstore(add(base, i), mload(add(factor, i))) }
-        }
-        _square(space, factor + width);
+        _square(space, square);
 
-        return _isZero(factor + width, width);
+        return _isZero(square, widthOf(space));
     }
 
     // ---------------------------------------------------------------- product
 
-    /// @notice Multiply a, in the storage from `slot` on, by the factor, modulo m, in place. Both are below m, and
-    /// `squareFactor` was called.
-    function multiplyStored(Workspace space, uint256 slot) internal {
-        uint256 width = widthOf(space);
-        uint256 halfSquare = factorOf(space) + 2 * width;
-
-        _loadHalf(space, slot);
-        _square(space, halfSquare);
+    /// @notice a := 2ab mod m, for a in the storage from `slot` on and the factor b, both below m, after `squareFactor`.
+    function doubleProduct(Workspace space, uint256 slot) internal {
+        _load(space, slot);
+        _square(space, _squareOf(space, 1));
         _subtractFactor(space);
-        _square(space, halfSquare + width);
-        _storeSum(space, slot, halfSquare);
+        _square(space, _squareOf(space, 2));
+        _storeSum(space, slot);
+    }
+
+    /// Where a square goes: 0 for b^2, 1 for a^2, 2 for (a - b)^2.
+    function _squareOf(Workspace space, uint256 which) private pure returns (uint256 pointer) {
+        // Memory-safe: reads the first word of the workspace.
+        assembly ("memory-safe") {
+            pointer := add(add(space, FACTOR), mul(add(3, which), mload(space)))
+        }
     }
 
     /// Put base^2 mod m at `target`, by MODEXP or not at all.
@@ -155,55 +158,38 @@ library ModMath {
         require(answered, IJointCredit.PrecompileFailed());
     }
 
-    /// base := h, which is a / 2 if a is even, else (a + m) / 2, and below m as a is.
-    function _loadHalf(Workspace space, uint256 slot) private view {
-        uint256 base = Workspace.unwrap(space) + BASE;
+    /// base := a.
+    function _load(Workspace space, uint256 slot) private view {
         uint256 place;
-        uint256 mask;
-        uint256 toModulus;
-        uint256 word;
-        uint256 carry;
+        uint256 end;
 
-        // Memory-safe, as the blocks below: reads the modulus, writes to the base, both inside the workspace.
-        // The mask has all bits set if a is odd, so that m is added, else none.
+        // Memory-safe, as the block below: writes to the base, inside the workspace.
         assembly ("memory-safe") {
-            let width := mload(space)
-            toModulus := add(width, 1)
-            place := add(base, sub(width, 0x20))
-            slot := add(slot, sub(shr(5, width), 1))
-            let a := sload(slot)
-            mask := sub(0, and(a, 1))
-            word := add(a, and(mload(add(place, toModulus)), mask))
-            carry := lt(word, a)
+            place := add(space, BASE)
+            end := add(place, mload(space))
+            slot := sub(slot, place)
         }
         do {
-            // Each word is stored when the next is known, whose lowest bit comes down into it.
             assembly ("memory-safe") {
-                slot := sub(slot, 1)
-                let next := sub(place, 0x20)
-                let a := sload(slot)
-                let partly := add(a, and(mload(add(next, toModulus)), mask))
-                let sum := add(partly, carry)
-                carry := or(lt(partly, a), lt(sum, partly))
-                mstore(place, or(shr(1, word), shl(255, sum)))
-                word := sum
-                place := next
+                mstore(place, sload(add(slot, place)))
+                place := add(place, 0x20)
             }
-        } while (place != base);
-        assembly ("memory-safe") {
-            mstore(base, or(shr(1, word), shl(255, carry)))
-        }
+            assembly ("memory-safe") {
+                mstore(place, sload(add(slot, place)))
+                place := add(place, 0x20)
+            }
+        } while (place != end);
     }
 
-    /// base := the difference of base and factor, whichever is greater first.
+    /// base := |a - b|, from a.
     function _subtractFactor(Workspace space) private pure {
         uint256 base = Workspace.unwrap(space) + BASE;
         uint256 factor = factorOf(space);
         bool swapped = _isLess(base, factor, widthOf(space));
         uint256 toGreater;
         uint256 toLess;
-        uint256 place;
         uint256 borrow = 0;
+        uint256 place;
 
         // Memory-safe, as the block below: reads base and factor, writes to the base, all inside the workspace.
         assembly ("memory-safe") {
@@ -220,67 +206,81 @@ library ModMath {
                 mstore(place, sub(partly, borrow))
                 borrow := or(lt(greater, less), lt(partly, borrow))
             }
+            assembly ("memory-safe") {
+                place := sub(place, 0x20)
+                let greater := mload(add(place, toGreater))
+                let less := mload(add(place, toLess))
+                let partly := sub(greater, less)
+                mstore(place, sub(partly, borrow))
+                borrow := or(lt(greater, less), lt(partly, borrow))
+            }
         } while (place != base);
     }
 
-    /// stored := h^2 + b^2 - (h - b)^2 mod m.
-    function _storeSum(Workspace space, uint256 slot, uint256 halfSquare) private {
-        uint256 width = widthOf(space);
-        uint256 modulus = modulusOf(space);
-        uint256 toModulus;
+    /// stored := a^2 + b^2 - (a - b)^2 mod m.
+    function _storeSum(Workspace space, uint256 slot) private {
+        uint256 square = _squareOf(space, 1);
         uint256 place;
+        uint256 width;
+        uint256 toSlot;
+        uint256 toModulus;
         uint256 mask;
         uint256 flip;
         uint256 carry;
+        uint256 word;
 
         // The top words tell, but for their last bits, whether m is to be added (the sum is negative), taken off (it is
         // above m) or neither. They are taken without their lowest two bits, so that their sum does not overflow.
-        // What is added to each word is (word of m AND mask) XOR flip: m, 0, or all bits of m turned with a carry of 1,
-        // which is -m and leaves one carry too many at the end.
-        // Memory-safe, as the block below: reads modulus and squares, all inside the workspace.
+        // Added to each word is, for m, (word of m AND mask) XOR flip: m, 0, or m with all bits turned; for (a - b)^2, the
+        // word with all bits turned. Two numbers whose bits are turned lack 1 to be their negatives modulo 2^(8w), and are
+        // 2^(8w) too much in the end: the carry begins with that 1 for each, and loses it in the end.
+        // Memory-safe, as the blocks below: reads modulus and squares, all inside the workspace.
         assembly ("memory-safe") {
+            width := mload(space)
+            let modulus := add(add(space, MODULUS), width)
             let top := shr(2, mload(modulus))
-            let sum := sub(
-                add(shr(2, mload(halfSquare)), shr(2, mload(sub(halfSquare, width)))),
-                shr(2, mload(add(halfSquare, width)))
-            )
+            let sum := add(shr(2, mload(square)), shr(2, mload(sub(square, width))))
+            sum := sub(sum, shr(2, mload(add(square, width))))
             flip := sub(0, sgt(sum, top))
             mask := or(flip, sar(255, sum))
-            carry := and(flip, 1)
-            place := add(halfSquare, width)
-            toModulus := sub(modulus, halfSquare)
-            slot := add(slot, shr(5, width))
+            carry := sub(1, flip)
+            toModulus := sub(modulus, square)
+            toSlot := sub(slot, square)
+            place := add(square, width)
         }
-        uint256 word;
         do {
-            // `carry` is from -1 to 2 in two's complement: the sum of (0, partly) and carry with its sign takes two words.
             assembly ("memory-safe") {
-                slot := sub(slot, 1)
                 place := sub(place, 0x20)
-
-                let first := mload(place)
-                let partly := add(first, xor(and(mload(add(place, toModulus)), mask), flip))
-                let next := lt(partly, first)
-
-                first := mload(sub(place, width))
-                let difference := sub(first, mload(add(place, width)))
-                next := sub(next, gt(difference, first))
-
-                partly := add(partly, difference)
-                next := add(next, lt(partly, difference))
-
-                word := add(partly, carry)
-                carry := add(next, add(sar(255, carry), lt(word, partly)))
-                sstore(slot, word)
+                let x := mload(place)
+                let sum1 := add(x, mload(sub(place, width)))
+                let y := not(mload(add(place, width)))
+                let sum2 := add(sum1, y)
+                let z := xor(and(mload(add(place, toModulus)), mask), flip)
+                let sum3 := add(sum2, z)
+                word := add(sum3, carry)
+                carry := add(add(lt(sum1, x), lt(sum2, y)), add(lt(sum3, z), lt(word, sum3)))
+                sstore(add(place, toSlot), word)
             }
-        } while (place != halfSquare);
+            assembly ("memory-safe") {
+                place := sub(place, 0x20)
+                let x := mload(place)
+                let sum1 := add(x, mload(sub(place, width)))
+                let y := not(mload(add(place, width)))
+                let sum2 := add(sum1, y)
+                let z := xor(and(mload(add(place, toModulus)), mask), flip)
+                let sum3 := add(sum2, z)
+                word := add(sum3, carry)
+                carry := add(add(lt(sum1, x), lt(sum2, y)), add(lt(sum3, z), lt(word, sum3)))
+                sstore(add(place, toSlot), word)
+            }
+        } while (place != square);
 
-        // Unchecked: modulo 2^256, as `carry` is counted.
+        // Unchecked: modulo 2^256, as the flips were counted.
         unchecked {
-            carry -= flip & 1;
+            carry = carry + flip - 1;
         }
         // Where the last bits of the top words mattered, the sum can still be out of [0, m).
-        if (carry != 0 || word >= _wordAt(modulus)) _reduceStored(space, slot, carry);
+        if (carry != 0 || word >= _wordAt(modulusOf(space))) _reduceStored(space, slot, carry);
     }
 
     /// Bring carry * 2^(8w) + stored, which is in [-m, 2m), into [0, m). Hardly ever needed, so written for the reader.
@@ -291,7 +291,7 @@ library ModMath {
 
         // Memory-safe: writes to the base, inside the workspace.
         assembly ("memory-safe") {
-            for { let i := 0 } lt(i, width) { i := add(i, 0x20) } { mstore(add(base, i), sload(add(slot, shr(5, i)))) }
+            for { let i := 0 } lt(i, width) { i := add(i, 0x20) } { mstore(add(base, i), sload(add(slot, i))) }
         }
         bool negative = int256(carry) < 0;
         if (carry == 0 && _isLess(base, modulus, width)) return;
@@ -307,16 +307,59 @@ library ModMath {
                 switch negative
                 case 0 {
                     let partly := sub(word, m)
-                    sstore(add(slot, shr(5, i)), sub(partly, over))
+                    sstore(add(slot, i), sub(partly, over))
                     over := or(lt(word, m), lt(partly, over))
                 }
                 default {
                     let partly := add(word, m)
                     let sum := add(partly, over)
-                    sstore(add(slot, shr(5, i)), sum)
+                    sstore(add(slot, i), sum)
                     over := or(lt(partly, m), lt(sum, partly))
                 }
             }
+        }
+    }
+
+    // ---------------------------------------------------------------- reading
+
+    /// @notice Read a number from storage and halve it `times` times modulo m.
+    /// @dev (x + qm) / 2^times, with q such that the sum's last `times` bits are zero: below m as x is.
+    /// @param target where the w bytes go; not in the workspace
+    /// @param times at most 255
+    function halve(Workspace space, uint256 slot, uint256 times, uint256 target) internal view {
+        uint256 modulus = modulusOf(space);
+
+        // Memory-safe: reads the modulus, inside the workspace; writes `target`, which the caller owns.
+        assembly ("memory-safe") {
+            let last := sub(mload(space), 0x20)
+
+            // The inverse of m modulo 2^256 by Newton's iteration: right in 5 bits, then in 10, 20, 40, 80, 160, 320.
+            let q := mload(add(modulus, last))
+            let inverse := xor(mul(3, q), 2)
+            for { let i := 0 } lt(i, 6) { i := add(i, 1) } { inverse := mul(inverse, sub(2, mul(q, inverse))) }
+            q := and(mul(sub(0, sload(add(slot, last))), inverse), sub(shl(times, 1), 1))
+
+            let carry := 0
+            let word := 0
+            for { let i := mload(space) } i {} {
+                i := sub(i, 0x20)
+                // q times a word of m takes two words: `low` and, by the remainder modulo 2^256 - 1, `high`.
+                let m := mload(add(modulus, i))
+                let low := mul(q, m)
+                let high := mulmod(q, m, not(0))
+                high := sub(sub(high, low), lt(high, low))
+
+                let x := sload(add(slot, i))
+                low := add(low, x)
+                high := add(high, lt(low, x))
+                let sum := add(low, carry)
+                carry := add(high, lt(sum, low))
+
+                // Each word is stored when the next is known, whose lowest bits come down into it.
+                if lt(i, last) { mstore(add(add(target, i), 0x20), or(shr(times, word), shl(sub(256, times), sum))) }
+                word := sum
+            }
+            mstore(target, or(shr(times, word), shl(sub(256, times), carry)))
         }
     }
 

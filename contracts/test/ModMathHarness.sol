@@ -26,8 +26,8 @@ contract ModMathHarness {
             _store(pairs[place:place + width]);
             space.setFactor(pairs[place + width:place + 2 * width]);
             space.squareFactor();
-            space.multiplyStored(SLOT);
-            _load(target + place / 2, width);
+            space.doubleProduct(SLOT);
+            space.halve(SLOT, 1, target + place / 2);
         }
         return answer;
     }
@@ -63,15 +63,8 @@ contract ModMathHarness {
         // Safe: this contract keeps nothing else in storage.
         assembly ("memory-safe") {
             for { let i := 0 } lt(i, number.length) { i := add(i, 0x20) } {
-                sstore(add(SLOT, shr(5, i)), calldataload(add(number.offset, i)))
+                sstore(add(SLOT, i), calldataload(add(number.offset, i)))
             }
-        }
-    }
-
-    function _load(uint256 to, uint256 length) private view {
-        // Memory-safe: the caller owns what is at `to`; lengths are whole words.
-        assembly ("memory-safe") {
-            for { let i := 0 } lt(i, length) { i := add(i, 0x20) } { mstore(add(to, i), sload(add(SLOT, shr(5, i)))) }
         }
     }
 

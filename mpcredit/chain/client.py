@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from eth_account.signers.local import LocalAccount
@@ -28,13 +28,13 @@ from web3.types import RPCEndpoint, TxParams
 
 from mpcredit.chain import faults
 from mpcredit.chain.artifacts import Artifact, abi_type, consortium, joint_credit
-from mpcredit.chain.decode import Log, decode_log, decode_values
+from mpcredit.chain.decode import Log, decode_log
 from mpcredit.chain.transactions import parse_signed, serialise
-from mpcredit.encoding import keccak, to_hex
+from mpcredit.encoding import abi_decode, keccak, to_hex
 from mpcredit.errors import LedgerError, MpcreditError, TransactionFailed, WrongLedger
 from mpcredit.events import Call, Event, JointCreditReplaced, Position
 from mpcredit.pairkeys import Realm
-from mpcredit.ports import Block, Outcome, Signed
+from mpcredit.ports import Block, Ledger, Outcome, Signed, Signer
 
 __all__ = ["Account", "ChainLedger", "ChainSigner", "Endpoint", "Wallet", "connect"]
 
@@ -468,7 +468,7 @@ def _target(call: Call, consortium_address: str) -> tuple[Artifact, ChecksumAddr
 
 def _answer(artifact: Artifact, function: str, data: bytes) -> Any:
     types = [abi_type(given) for given in artifact.entries("function")[function]["outputs"]]
-    values = decode_values(types, data)
+    values = abi_decode(types, data)
     return values[0] if len(values) == 1 else values
 
 
@@ -707,8 +707,8 @@ class ChainSigner:
         return self.wallet.address
 
     def nonce(self) -> int:
-        """Number of transactions the account has on the ledger (mined)."""
-        return self.wallet.nonce()
+        """Number of transactions the account has sent, mined or known to the node to be under way."""
+        return max(self.wallet.nonce(), self.wallet.nonce(pending=True))
 
     def sign(self, call: Call, nonce: int) -> Signed:
         """Make a transaction. Estimates gas, so it raises the mapped contract error if the call would revert now.
@@ -733,3 +733,8 @@ class ChainSigner:
         artifact, target = _target(call, self._consortium)
         _signed, outcome = self.wallet.send(target, artifact.call_data(call.function, call.arguments), timeout=timeout)
         return outcome
+
+
+if TYPE_CHECKING:  # mypy holds the adapters to their ports
+    _ledger: type[Ledger] = ChainLedger
+    _signer: type[Signer] = ChainSigner

@@ -14,21 +14,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from eth_abi.codec import ABIDecoder
-from eth_abi.decoding import StringDecoder
-from eth_abi.encoding import TextStringEncoder
-from eth_abi.exceptions import DecodingError
-from eth_abi.registry import BaseEquals
-from eth_abi.registry import registry as _default_registry
-from eth_utils.address import to_checksum_address
 
 from mpcredit import events
 from mpcredit.chain.artifacts import Artifact, abi_type, load
-from mpcredit.encoding import to_hex
-from mpcredit.errors import LedgerError
+from mpcredit.encoding import abi_decode, to_hex
+from mpcredit.errors import InvalidEncoding, LedgerError
 from mpcredit.events import Change, Event, Opening, Parameters, Position
 
-__all__ = ["EVENT_CLASSES", "Log", "decode_log", "decode_values"]
+__all__ = ["EVENT_CLASSES", "Log", "decode_log"]
 
 EVENT_CLASSES: dict[str, type[Event]] = {
     **{
@@ -48,34 +41,6 @@ class Log:
     at: Position
     topics: tuple[bytes, ...]
     data: bytes
-
-
-class _LenientStringDecoder(StringDecoder):  # eth_abi is partly untyped
-    def __init__(self) -> None:
-        super().__init__(handle_string_errors="replace")  # type: ignore[no-untyped-call]  # as above
-
-
-def _decoder() -> ABIDecoder:
-    registry = _default_registry.copy()  # type: ignore[no-untyped-call]  # as above
-    registry.unregister("string")
-    string = BaseEquals("string")  # type: ignore[no-untyped-call]  # as above
-    registry.register(string, TextStringEncoder, _LenientStringDecoder, label="string")
-    return ABIDecoder(registry)
-
-
-_DECODER = _decoder()
-
-
-def decode_values(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
-    """Decode ABI data; text that is not UTF-8 gets replacement characters, and addresses their checksum.
-
-    Raises:
-        DecodingError: the data does not have these types.
-    """
-    decoded = _DECODER.decode(list(types), data)
-    return tuple(
-        to_checksum_address(value) if kind == "address" else value for kind, value in zip(types, decoded, strict=True)
-    )
 
 
 def _snake(name: str) -> str:
@@ -116,15 +81,15 @@ def decode_log(artifact: Artifact, log: Log) -> Event:
         entry = _topics(artifact.name)[log.topics[0]]
         topics = iter(log.topics[1:])
         plain = [given for given in entry["inputs"] if not given["indexed"]]
-        data = iter(decode_values([abi_type(given) for given in plain], log.data))
+        data = iter(abi_decode([abi_type(given) for given in plain], log.data))
         values = [
-            decode_values([abi_type(given)], next(topics))[0] if given["indexed"] else next(data)
+            abi_decode([abi_type(given)], next(topics))[0] if given["indexed"] else next(data)
             for given in entry["inputs"]
         ]
         names = [_snake(given["name"]) for given in entry["inputs"]]
         fields = {name: _field(name, value) for name, value in zip(names, values, strict=True)}
         return EVENT_CLASSES[entry["name"]](at=log.at, **fields)
-    except (DecodingError, LookupError, ValueError, StopIteration) as error:
+    except (InvalidEncoding, LookupError, ValueError, StopIteration) as error:
         raise LedgerError(
             f"log {log.at.log_index} of block {log.at.block} ({artifact.name} {log.at.contract}, "
             f"transaction {to_hex(log.at.transaction)}) is not an event that this version of mpcredit knows",

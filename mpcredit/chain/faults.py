@@ -18,12 +18,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from eth_abi.exceptions import DecodingError
 
 from mpcredit.chain.artifacts import abi_type, consortium, joint_credit
-from mpcredit.chain.decode import decode_values
-from mpcredit.encoding import to_hex
-from mpcredit.errors import MpcreditError, Refused, TransactionFailed
+from mpcredit.encoding import abi_decode, to_hex
+from mpcredit.errors import InvalidEncoding, MpcreditError, Refused, TransactionFailed
 from mpcredit.events import Stage, members_of
 
 __all__ = ["FAULTS", "ContractRefused", "Fault", "Revert", "decode_revert", "fault", "revert_data"]
@@ -317,8 +315,8 @@ def decode_revert(data: bytes) -> Revert:
     if entry is None:
         return Revert("", {}, data)
     try:
-        values = decode_values([abi_type(given) for given in entry["inputs"]], data[4:])
-    except (DecodingError, ValueError):
+        values = abi_decode([abi_type(given) for given in entry["inputs"]], data[4:])
+    except (InvalidEncoding, ValueError):
         return Revert("", {}, data)
     return Revert(
         entry["name"], {given["name"]: value for given, value in zip(entry["inputs"], values, strict=True)}, data
@@ -345,14 +343,14 @@ def _unexplained(data: bytes) -> tuple[str, str]:
     """Say what can be said of revert data that is none of the contracts' errors."""
     try:
         if data[:4] == bytes.fromhex("08c379a0"):
-            return f"the contract reverted: {decode_values(['string'], data[4:])[0]}", ""
+            return f"the contract reverted: {abi_decode(['string'], data[4:])[0]}", ""
         if data[:4] == bytes.fromhex("4e487b71"):
-            code = decode_values(["uint256"], data[4:])[0]
+            code = abi_decode(["uint256"], data[4:])[0]
             return (
                 f"the contract stopped at an internal error ({_PANICS.get(code, f'panic 0x{code:02x}')})",
                 "report this to the developers with the call that caused it",
             )
-    except (DecodingError, ValueError):
+    except (InvalidEncoding, ValueError):
         pass
     if not data:
         return (

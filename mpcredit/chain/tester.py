@@ -185,8 +185,7 @@ class _Provider(EthereumTesterProvider):
         self.lock = threading.RLock()
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
-        with self.lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with self.lock:
             try:
                 return super().make_request(method, params)
             except (BlockNotFound, TransactionNotFound):

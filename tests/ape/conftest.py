@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +13,23 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from eth_account.messages import encode_defunct
 from eth_utils import keccak
 
+_place = Path(__file__).resolve().parents[2] / "tools" / "compile.py"
+_specification = importlib.util.spec_from_file_location("compile_tool", _place)
+assert _specification is not None
+assert _specification.loader is not None
+_compile_tool = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(_compile_tool)
+
 SUPERVISOR = 255
 DAY = 86_400
 
 
 def pytest_ignore_collect(collection_path: Any, config: pytest.Config) -> bool | None:
-    """Without ape's plugin there is no chain to run these tests on."""
-    return None if config.pluginmanager.has_plugin("ape_test") else True
+    """Without ape's plugin there is no chain to run these tests on; with it, ape is shown its compiler."""
+    if not config.pluginmanager.has_plugin("ape_test"):
+        return True
+    _compile_tool.provide_solc()
+    return None
 
 
 @dataclass

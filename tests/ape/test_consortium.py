@@ -1,4 +1,4 @@
-"""The contracts through ape's compiler, accounts and providers; what they do in each case is tests/contract's matter."""
+"""The contracts through ape's compiler, accounts and providers; tests/contract has what they do in each case."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,12 @@ from eth_utils import event_abi_to_log_topic, function_abi_to_4byte_selector, is
 from eth_utils.abi import get_abi_input_types
 
 ROOT = Path(__file__).resolve().parents[2]
+_specification = importlib.util.spec_from_file_location("compile_tool", ROOT / "tools" / "compile.py")
+assert _specification is not None
+assert _specification.loader is not None
+compile_tool = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(compile_tool)
+
 # The well-known mnemonic of test chains: every key below is public.
 PUBLIC_TEST_MNEMONIC = "test test test test test test test test test test test junk"
 ACCOUNTS = 40
@@ -70,11 +77,17 @@ SCHEMA_1 = b'{"id":1}'
 
 @cache
 def artifact(name: str) -> dict[str, Any]:
-    """A contract that ships, or a harness."""
-    for folder in (ROOT / "mpcredit" / "artifacts", ROOT / ".build" / "artifacts"):
-        if (folder / f"{name}.json").exists():
-            return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    raise FileNotFoundError(f"{name}: run python tools/compile.py")
+    """A contract that ships, or a harness; compiled here if the sources are newer than what was written."""
+    for folder in (compile_tool.SHIPPED, compile_tool.HARNESSES):
+        place = folder / f"{name}.json"
+        if place.exists():
+            found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+            if compile_tool.is_fresh(found):
+                return found
+    made, _ = compile_tool.compile_contracts([name])
+    # What ships is written by `make artifacts` alone, so that a check can find it stale.
+    compile_tool.write({source: a for source, a in made.items() if source.startswith("test/")})
+    return next(a for a in made.values() if a["contractName"] == name)
 
 
 def stand_in_code(salt: bytes = b"") -> bytes:
@@ -236,7 +249,7 @@ def _revert_data(failure: TransactionFailed) -> bytes:
 
 
 class Council(Deployed):
-    """A consortium and its people. Account 0 deploys and plays no other part; 1 to 3 may supervise; 39 is an outsider."""
+    """A consortium and its people. Account 0 deploys and plays no other part; 1 to 3 may supervise; 39 is nobody."""
 
     def __init__(self, chain: Chain, invited: int = 6, joint_credit: bytes | None = None, **changes: Any) -> None:
         self.deployer = chain.accounts[0]
@@ -303,7 +316,9 @@ class Council(Deployed):
 
     def confirm(self, bank: Bank) -> dict[str, Any]:
         """A bank confirms its record with its first key."""
-        return self.send(bank.owner, "confirm", bank.index, bank.key(), self.signed_key(bank.owner, bank.index, 1, bank.key()))
+        return self.send(
+            bank.owner, "confirm", bank.index, bank.key(), self.signed_key(bank.owner, bank.index, 1, bank.key())
+        )
 
     def rotate(self, bank: Bank, version: int) -> dict[str, Any]:
         """A bank replaces its key."""
@@ -334,9 +349,7 @@ class Council(Deployed):
     def changes(self, receipt: dict[str, Any]) -> list[tuple[Any, ...]]:
         """The changes of the roster in a receipt: (kind, *values)."""
         links = [values for name, *values in self.events(receipt) if name == "RosterChanged"]
-        return [
-            (CHANGES[kind], *_shown(decode(CHANGE_TYPES[CHANGES[kind]].split(), data))) for _, kind, data in links
-        ]
+        return [(CHANGES[kind], *_shown(decode(CHANGE_TYPES[CHANGES[kind]].split(), data))) for _, kind, data in links]
 
     # ------------------------------------------------------------ proposals
 

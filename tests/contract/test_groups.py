@@ -90,13 +90,16 @@ def test_set_group__smaller_than_the_minimum_cohort__reverts(large):
 
 
 def test_set_group__bad_number_or_members__reverts(council):
-    assert council.refusal_to_decide(council.encoded("setGroup", 0, ALL_FIVE)) == ("UnknownGroup", 0)
-    assert council.refusal_to_decide(council.encoded("setGroup", 17, ALL_FIVE)) == ("UnknownGroup", 17)
-    assert council.refusal_to_decide(council.encoded("setGroup", 16, ALL_FIVE)) is None
-    assert council.refusal_to_decide(council.encoded("setGroup", 1, ALL_FIVE | bitmap(6))) == ("BadParameter", "members")
-    assert council.refusal_to_decide(council.encoded("setGroup", 1, ALL_FIVE | bitmap(5))) is None
+    def refusal(number, members):
+        return council.refusal_to_decide(council.encoded("setGroup", number, members))
+
+    assert refusal(0, ALL_FIVE) == ("UnknownGroup", 0)
+    assert refusal(17, ALL_FIVE) == ("UnknownGroup", 17)
+    assert refusal(16, ALL_FIVE) is None
+    assert refusal(1, ALL_FIVE | bitmap(6)) == ("BadParameter", "members")
+    assert refusal(1, ALL_FIVE | bitmap(5)) is None
     council.decide(council.encoded("removeMember", 5))
-    assert council.refusal_to_decide(council.encoded("setGroup", 1, ALL_FIVE | bitmap(5))) == ("BadParameter", "members")
+    assert refusal(1, ALL_FIVE | bitmap(5)) == ("BadParameter", "members")
 
 
 def test_set_group__again__replaces_and_the_empty_set_dissolves(large):

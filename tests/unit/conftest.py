@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from pure_support import PUBLIC_TEST_KEYS
 
 from mpcredit.paillier import PrivateKey
 from mpcredit.pairkeys import InstitutionKey, KeyRef, Realm
 from mpcredit.tags import HmacTagger, TagKey
 
-VECTORS = Path(__file__).parent.parent / "vectors"
-PUBLIC_TEST_KEYS = {
-    case["name"]: (int(case["p"], 16), int(case["q"], 16))
-    for case in json.loads((VECTORS / "paillier_test_keys.json").read_text())["cases"]
-}
-
 settings.register_profile(
     "mpcredit", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mpcredit"))
-
-
-def vectors(name: str) -> list[dict[str, Any]]:
-    """The cases of a vector file."""
-    cases: list[dict[str, Any]] = json.loads((VECTORS / name).read_text(encoding="utf-8"))["cases"]
-    return cases
 
 
 @pytest.fixture(scope="session")

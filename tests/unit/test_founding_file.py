@@ -87,6 +87,7 @@ def test_schema__definition_in_any_layout__is_made_canonical(changed, tmp_path):
     assert inline.schemas == from_file.schemas == shipped.schemas == (GUARANTEES_2,)
 
 
+BANK_B = '"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"'
 BANK_A = '"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"'
 
 
@@ -123,10 +124,10 @@ BANK_A = '"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"'
         ('name = "Bank B"', 'name = ""', "[[founder]] 2, name", "empty"),
         ('name = "Bank B"', f'name = "{"é" * 33}"', "[[founder]] 2, name", "66 bytes"),
         ('name = "Bank B"', 'name = "Bank\\u0000B"', "[[founder]] 2, name", "do not print"),
-        ('"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"', BANK_A, "[[founder]] 2, owner", "belongs to founder 1"),
-        ('"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"', '"0x3c44"', "[[founder]] 2, owner", "no account"),
-        ('"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"', f'"0x{"0" * 40}"', "[[founder]] 2, owner", "no account"),
-        ('"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"', '"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293Bc"', "[[founder]] 2, owner", "checksum"),
+        (BANK_B, BANK_A, "[[founder]] 2, owner", "belongs to founder 1"),
+        (BANK_B, '"0x3c44"', "[[founder]] 2, owner", "no account"),
+        (BANK_B, f'"0x{"0" * 40}"', "[[founder]] 2, owner", "no account"),
+        (BANK_B, '"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293Bc"', "[[founder]] 2, owner", "checksum"),
         ('name = "Bank D"', 'name = "Bank D"\nkey = "0x00"', "[[founder]] 4", "unknown entry 'key'"),
     ],
 )  # fmt: skip

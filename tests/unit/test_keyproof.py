@@ -20,7 +20,7 @@ def _prime(bits: int, start: int = 0) -> int:
 @pytest.fixture(scope="module")
 def with_square() -> tuple[int, int, int]:
     """p, q and n = p^2 q of 2048 bits: passes every check but the proof."""
-    p, q = _prime(683, 7**200), _prime(682, 11**150)
+    p, q = _prime(683, 7**200), _prime(683, 11**150)
     n = p * p * q
     assert n.bit_length() == 2048
     paillier.check_modulus(n)
@@ -31,10 +31,12 @@ def with_square() -> tuple[int, int, int]:
 def with_divisor() -> tuple[int, int, int]:
     """p, q and n = p q of 2048 bits with p dividing q - 1: square-free, yet gcd(n, phi(n)) = p."""
     p = _prime(1000, 13**100)
-    k = 2 << 46
-    while not (gmpy2.is_prime(k * p + 1) and (p * (k * p + 1)).bit_length() == 2048):
+    # The first even k from the middle of those that give 2048 bits for which k p + 1 is prime.
+    k = 2 * (2**2047 * 3 // 4 // p**2)
+    while not gmpy2.is_prime(k * p + 1):
         k += 2
     q = k * p + 1
+    assert (p * q).bit_length() == 2048
     paillier.check_modulus(p * q)
     return p, q, p * q
 

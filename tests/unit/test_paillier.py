@@ -8,9 +8,9 @@ import random
 
 import phe
 import pytest
-from conftest import PUBLIC_TEST_KEYS
 from hypothesis import given
 from hypothesis import strategies as st
+from pure_support import PUBLIC_TEST_KEYS
 
 from mpcredit import paillier
 from mpcredit.errors import InvalidCiphertext, InvalidEncoding, InvalidKey, InvalidProof, ValueOutOfRange

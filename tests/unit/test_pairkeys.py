@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from typing import Any
 
 import pytest
-from conftest import PUBLIC_TEST_KEYS, vectors
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
+from pure_support import PUBLIC_TEST_KEYS, hkdf_sha256, vectors
 
 from mpcredit import pairkeys
 from mpcredit.errors import InvalidKey
@@ -20,16 +19,6 @@ from mpcredit.pairkeys import InstitutionKey, KeyRef, PairKeys, Realm
 P = 2**255 - 19
 N = PUBLIC_TEST_KEYS["toy-256"][0] * PUBLIC_TEST_KEYS["toy-256"][1]
 CTX = hashlib.sha256(b"context").digest()
-
-
-def hkdf_sha256(ikm: bytes, salt: bytes, info: bytes, length: int) -> bytes:
-    """RFC 5869, written out."""
-    prk = hmac.digest(salt or bytes(32), ikm, "sha256")
-    okm, block = b"", b""
-    while len(okm) < length:
-        block = hmac.digest(prk, block + info + bytes([len(okm) // 32 + 1]), "sha256")
-        okm += block
-    return okm[:length]
 
 
 def all_pairs(privates: list[InstitutionKey], refs: list[KeyRef], realm: Realm) -> list[dict[int, PairKeys]]:

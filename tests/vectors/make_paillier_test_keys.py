@@ -46,7 +46,7 @@ def main() -> None:
     if "--check" in sys.argv:
         for case in json.loads(FILE.read_text())["cases"]:
             p, q = int(case["p"], 16), int(case["q"], 16)
-            assert probably_prime(p) and probably_prime(q), case["name"]
+            assert all(probably_prime(factor) for factor in (p, q)), case["name"]
             assert (p * q).bit_length() == case["bits"], case["name"]
         return
     cases = []
