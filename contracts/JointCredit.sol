@@ -6,13 +6,14 @@ import {IJointCredit} from "./interfaces/IJointCredit.sol";
 import {Bitmap} from "./libraries/Bitmap.sol";
 import {ModMath, Workspace} from "./libraries/ModMath.sol";
 import {Paillier} from "./libraries/Paillier.sol";
+import {Progress, Terms, progressOf, termsOf} from "./libraries/Words.sol";
 
 /// @title Joint credit inquiries
 /// @notice See `IJointCredit` for what each function does and for whom.
 /// @dev What an inquiry keeps, and where:
-/// - who is awaited and the stage in one slot (`Progress`), so that "once" and "complete" cost one write;
+/// - who is awaited and the stage in one word (`Progress`), so that "once" and "complete" cost one write;
 /// - what never changes (`Terms`, the cohort, n^2) as the code of a small data contract, the cheapest thing to read much of;
-///   its address follows from its number, which is in that slot too, so nothing else is read to find it;
+///   its address follows from its number, which is in that word too, so nothing else is read to find it;
 /// - the running product in a lane: slots in a row, used again by later inquiries, so that they are written over and the
 ///   state of the chain grows with the inquiries that are open at one time, not with all that ever were.
 /// An inquiry that ends leaves its product in an event and its hash in storage, and gives lane and due time back.
@@ -43,29 +44,8 @@ contract JointCredit is IJointCredit {
 
     // ---------------------------------------------------------------- storage
 
-    /// One slot: every contribution writes it.
-    struct Progress {
-        /// members of the cohort that have not contributed
-        uint216 awaited;
-        /// which of the data contracts is this inquiry's, from 1
-        uint32 number;
-        Stage stage;
-    }
-
-    /// What `open` fixed. One word of the data contract, the fields from the top in this order.
-    struct Terms {
-        /// unix time from which `expire` is permitted
-        uint32 deadline;
-        uint32 lane;
-        uint8 inquirer;
-        /// which of the inquirer's due times is this inquiry's
-        uint8 due;
-        uint8 blocks;
-        /// bytes of one ciphertext
-        uint16 width;
-    }
-
     struct Inquiry {
+        /// every contribution writes it
         Progress progress;
         bytes32 aggregateHash;
         bytes32 reportCommitment;
@@ -124,19 +104,16 @@ contract JointCredit is IJointCredit {
         Workspace space = Paillier.workspaceFor(opening.n);
 
         inquirer.lastNonce = opening.nonce;
-        Terms memory fixed_ = Terms({
-            deadline: deadline,
-            lane: _takeLane(),
-            inquirer: terms.member,
-            due: _takeDue(inquirer, deadline + terms.reportSeconds),
-            blocks: opening.blocks,
-            width: uint16(width)
-        });
-        _inquiries[inquiry].progress = Progress({
-            awaited: uint216(terms.cohort.without(terms.member)),
-            number: _publish(fixed_, terms.cohort, space),
-            stage: Stage.Open
-        });
+        Terms fixed_ = termsOf(
+            deadline,
+            _takeLane(),
+            terms.member,
+            _takeDue(inquirer, deadline + terms.reportSeconds),
+            opening.blocks,
+            uint16(width)
+        );
+        uint32 number = _publish(fixed_, terms.cohort, space);
+        _inquiries[inquiry].progress = progressOf(terms.cohort.without(terms.member), number, Stage.Open);
         for (uint256 i = 0; i < opening.blocks; ++i) {
             space.takeCiphertext(_ciphertext(opening.payload, i, width), i);
             _startLane(space, _slotOf(fixed_, i));
@@ -149,13 +126,13 @@ contract JointCredit is IJointCredit {
     function report(bytes32 inquiry, bytes32 commitment, bytes calldata sealedReport, bytes32 anchor) external {
         uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
-        Progress memory progress = record.progress;
-        Terms memory terms = _termsAt(_dataContract(progress.number));
+        Progress progress = record.progress;
+        Terms terms = _termsAt(_dataContract(progress.number()));
 
-        require(progress.stage == Stage.Complete, WrongStage(progress.stage));
-        require(member == terms.inquirer, NotInquirer(member, terms.inquirer));
+        require(progress.stage() == Stage.Complete, WrongStage(progress.stage()));
+        require(member == terms.inquirer(), NotInquirer(member, terms.inquirer()));
 
-        record.progress.stage = Stage.Reported;
+        record.progress = progress.at(Stage.Reported);
         record.reportCommitment = commitment;
         _close(inquiry, record, progress, terms);
 
@@ -168,21 +145,21 @@ contract JointCredit is IJointCredit {
     function contribute(bytes32 inquiry, bytes calldata payload) external {
         uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
-        Progress memory progress = record.progress;
-        address data = _dataContract(progress.number);
-        Terms memory terms = _termsAt(data);
+        Progress progress = record.progress;
+        address data = _dataContract(progress.number());
+        Terms terms = _termsAt(data);
 
         _checkAwaited(progress, member);
-        _checkLength(payload, terms.blocks, terms.width);
+        _checkLength(payload, terms.blocks(), terms.width());
 
-        progress.awaited = uint216(uint256(progress.awaited).without(member));
-        bool complete = progress.awaited == 0;
-        if (complete) progress.stage = Stage.Complete;
-        Workspace space = _workspaceAt(data, terms.width);
+        progress = progress.without(member);
+        bool complete = progress.awaited() == 0;
+        if (complete) progress = progress.at(Stage.Complete);
+        Workspace space = _workspaceAt(data, terms.width());
 
         record.progress = progress;
-        for (uint256 i = 0; i < terms.blocks; ++i) {
-            space.takeCiphertext(_ciphertext(payload, i, terms.width), i);
+        for (uint256 i = 0; i < terms.blocks(); ++i) {
+            space.takeCiphertext(_ciphertext(payload, i, terms.width()), i);
             space.doubleProduct(_slotOf(terms, i));
         }
 
@@ -194,13 +171,13 @@ contract JointCredit is IJointCredit {
     function refuse(bytes32 inquiry, uint8 code) external {
         uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
-        Progress memory progress = record.progress;
+        Progress progress = record.progress;
 
         _checkAwaited(progress, member);
         require(code != 0, RefusalCode());
 
-        record.progress.stage = Stage.Refused;
-        _close(inquiry, record, progress, _termsAt(_dataContract(progress.number)));
+        record.progress = progress.at(Stage.Refused);
+        _close(inquiry, record, progress, _termsAt(_dataContract(progress.number())));
 
         emit Refused(inquiry, member, code);
     }
@@ -209,11 +186,11 @@ contract JointCredit is IJointCredit {
     function notSent(bytes32 inquiry) external {
         uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
-        Progress memory progress = record.progress;
+        Progress progress = record.progress;
 
         require(
-            progress.stage == Stage.Refused || progress.stage == Stage.Expired || progress.stage == Stage.Void,
-            WrongStage(progress.stage)
+            progress.stage() == Stage.Refused || progress.stage() == Stage.Expired || progress.stage() == Stage.Void,
+            WrongStage(progress.stage())
         );
         _checkMissing(progress, member);
         require(!record.stated.has(member), AlreadyStated(member));
@@ -235,17 +212,17 @@ contract JointCredit is IJointCredit {
     /// @inheritdoc IJointCredit
     function expire(bytes32 inquiry) external {
         Inquiry storage record = _inquiries[inquiry];
-        Progress memory progress = record.progress;
-        Terms memory terms = _termsAt(_dataContract(progress.number));
+        Progress progress = record.progress;
+        Terms terms = _termsAt(_dataContract(progress.number()));
 
-        require(progress.stage == Stage.Open, WrongStage(progress.stage));
-        require(block.timestamp >= terms.deadline, TooEarly(terms.deadline));
+        require(progress.stage() == Stage.Open, WrongStage(progress.stage()));
+        require(block.timestamp >= terms.deadline(), TooEarly(terms.deadline()));
 
-        record.progress.stage = Stage.Expired;
+        record.progress = progress.at(Stage.Expired);
         _close(inquiry, record, progress, terms);
 
-        emit Expired(inquiry, progress.awaited);
-        consortium.lapse(progress.awaited);
+        emit Expired(inquiry, progress.awaited());
+        consortium.lapse(progress.awaited());
     }
 
     // ---------------------------------------------------------------- supervisor
@@ -253,8 +230,8 @@ contract JointCredit is IJointCredit {
     /// @inheritdoc IJointCredit
     function attest(bytes32 inquiry, bool valid, uint256 culprits, bytes32 anchor) external {
         Inquiry storage record = _inquiries[inquiry];
-        Progress memory progress = record.progress;
-        Stage stage = progress.stage;
+        Progress progress = record.progress;
+        Stage stage = progress.stage();
 
         require(consortium.isSupervisor(msg.sender), NotSupervisor(msg.sender));
         if (valid) {
@@ -263,12 +240,12 @@ contract JointCredit is IJointCredit {
         } else {
             require(stage == Stage.Open || stage == Stage.Complete || stage == Stage.Reported, WrongStage(stage));
             require(culprits != 0, CulpritsMissing());
-            uint256 outside = culprits & ~_cohortAt(_dataContract(progress.number));
+            uint256 outside = culprits & ~_cohortAt(_dataContract(progress.number()));
             require(outside == 0, CulpritsOutsideCohort(outside));
         }
 
-        record.progress.stage = valid ? Stage.Valid : Stage.Void;
-        if (stage != Stage.Reported) _close(inquiry, record, progress, _termsAt(_dataContract(progress.number)));
+        record.progress = progress.at(valid ? Stage.Valid : Stage.Void);
+        if (stage != Stage.Reported) _close(inquiry, record, progress, _termsAt(_dataContract(progress.number())));
 
         emit Attested(inquiry, msg.sender, valid, culprits, anchor);
         if (!valid) consortium.suspendCulprits(culprits);
@@ -279,17 +256,17 @@ contract JointCredit is IJointCredit {
     /// @inheritdoc IJointCredit
     function status(bytes32 inquiry) external view returns (Status memory) {
         Inquiry storage record = _inquiries[inquiry];
-        Progress memory progress = record.progress;
-        Terms memory terms = _termsAt(_dataContract(progress.number));
+        Progress progress = record.progress;
+        Terms terms = _termsAt(_dataContract(progress.number()));
 
         return Status({
-            stage: progress.stage,
-            inquirer: terms.inquirer,
-            blocks: terms.blocks,
-            deadline: terms.deadline,
-            cohort: _cohortAt(_dataContract(progress.number)),
-            awaited: progress.awaited,
-            width: terms.width,
+            stage: progress.stage(),
+            inquirer: terms.inquirer(),
+            blocks: uint8(terms.blocks()),
+            deadline: terms.deadline(),
+            cohort: _cohortAt(_dataContract(progress.number())),
+            awaited: progress.awaited(),
+            width: terms.width(),
             aggregateHash: record.aggregateHash,
             reportCommitment: record.reportCommitment
         });
@@ -298,21 +275,21 @@ contract JointCredit is IJointCredit {
     /// @inheritdoc IJointCredit
     function aggregate(bytes32 inquiry) external view returns (bytes memory) {
         Inquiry storage record = _inquiries[inquiry];
-        Progress memory progress = record.progress;
+        Progress progress = record.progress;
 
-        require(progress.stage != Stage.None, WrongStage(progress.stage));
+        require(progress.stage() != Stage.None, WrongStage(progress.stage()));
         require(
-            progress.stage == Stage.Open || progress.stage == Stage.Complete, AggregateGone(record.aggregateHash)
+            progress.stage() == Stage.Open || progress.stage() == Stage.Complete, AggregateGone(record.aggregateHash)
         );
 
-        return _aggregateOf(progress, _termsAt(_dataContract(progress.number)));
+        return _aggregateOf(progress, _termsAt(_dataContract(progress.number())));
     }
 
     /// @inheritdoc IJointCredit
     function cohort(bytes32 inquiry) external view returns (uint256 members, uint256 awaited) {
-        Progress memory progress = _inquiries[inquiry].progress;
+        Progress progress = _inquiries[inquiry].progress;
 
-        return (_cohortAt(_dataContract(progress.number)), progress.awaited);
+        return (_cohortAt(_dataContract(progress.number())), progress.awaited());
     }
 
     /// @inheritdoc IJointCredit
@@ -333,21 +310,24 @@ contract JointCredit is IJointCredit {
     // ---------------------------------------------------------------- checks
 
     /// The inquiry takes contributions, and the member owes one.
-    function _checkAwaited(Progress memory progress, uint8 member) private view {
-        require(progress.stage == Stage.Open, WrongStage(progress.stage));
+    function _checkAwaited(Progress progress, uint8 member) private view {
+        require(progress.stage() == Stage.Open, WrongStage(progress.stage()));
         _checkMissing(progress, member);
     }
 
     /// The member is in the cohort and has not contributed.
-    function _checkMissing(Progress memory progress, uint8 member) private view {
-        if (uint256(progress.awaited).has(member)) return;
-        require(_cohortAt(_dataContract(progress.number)).has(member), NotInCohort(member));
+    function _checkMissing(Progress progress, uint8 member) private view {
+        if (progress.has(member)) return;
+        require(_cohortAt(_dataContract(progress.number())).has(member), NotInCohort(member));
         revert NotAwaited(member);
     }
 
     function _checkLength(bytes calldata payload, uint256 blocks, uint256 width) private pure {
-        uint256 expected = DISCLOSURE + blocks * width;
-        require(payload.length == expected, PayloadLength(payload.length, expected));
+        // Unchecked: 16 ciphertexts of 1,024 bytes at most, or one of a width that is then turned away.
+        unchecked {
+            uint256 expected = DISCLOSURE + blocks * width;
+            require(payload.length == expected, PayloadLength(payload.length, expected));
+        }
     }
 
     // ---------------------------------------------------------------- an inquiry's parts
@@ -385,12 +365,12 @@ contract JointCredit is IJointCredit {
     }
 
     /// End the life of the aggregate: hash to storage, bytes to an event, lane and due time back.
-    function _close(bytes32 inquiry, Inquiry storage record, Progress memory progress, Terms memory terms) private {
+    function _close(bytes32 inquiry, Inquiry storage record, Progress progress, Terms terms) private {
         bytes memory product = _aggregateOf(progress, terms);
 
         record.aggregateHash = keccak256(product);
-        _freeLane(terms.lane);
-        _freeDue(_inquirers[terms.inquirer], terms.due);
+        _freeLane(terms.lane());
+        _freeDue(_inquirers[terms.inquirer()], terms.due());
 
         emit AggregateClosed(inquiry, product);
     }
@@ -398,13 +378,10 @@ contract JointCredit is IJointCredit {
     // ---------------------------------------------------------------- data contracts
 
     /// Put what never changes on the ledger as code, in the contract of the next number.
-    function _publish(Terms memory terms, uint256 members, Workspace space) private returns (uint32 number) {
+    function _publish(Terms terms, uint256 members, Workspace space) private returns (uint32 number) {
         number = ++_counts.data;
-        uint256 fields = (uint256(terms.deadline) << 224) | (uint256(terms.lane) << 192)
-            | (uint256(terms.inquirer) << 184) | (uint256(terms.due) << 176) | (uint256(terms.blocks) << 168)
-            | (uint256(terms.width) << 152);
         uint256 modulus = space.modulusOf();
-        uint256 width = terms.width;
+        uint256 width = terms.width();
         address made;
 
         // Memory-safe: writes behind the free memory pointer only. Init code of 10 bytes that returns what follows it:
@@ -418,7 +395,7 @@ contract JointCredit is IJointCredit {
             let code := mload(0x40)
             let length := add(width, 0x41)
             mstore(code, or(shl(176, 0x61000080600a3d393df3), shl(232, length)))
-            mstore(add(code, 0x0b), fields)
+            mstore(add(code, 0x0b), terms)
             mstore(add(code, 0x2b), members)
             for { let i := 0 } lt(i, width) { i := add(i, 0x20) } {
                 mstore(add(add(code, 0x4b), i), mload(add(modulus, i)))
@@ -451,14 +428,8 @@ contract JointCredit is IJointCredit {
     }
 
     /// All zero if there is no such inquiry: nobody creates a contract with the number zero.
-    function _termsAt(address data) private view returns (Terms memory terms) {
-        uint256 fields = _wordAt(data, 0x01);
-        terms.deadline = uint32(fields >> 224);
-        terms.lane = uint32(fields >> 192);
-        terms.inquirer = uint8(fields >> 184);
-        terms.due = uint8(fields >> 176);
-        terms.blocks = uint8(fields >> 168);
-        terms.width = uint16(fields >> 152);
+    function _termsAt(address data) private view returns (Terms) {
+        return Terms.wrap(_wordAt(data, 0x01));
     }
 
     /// Zero if there is no such inquiry.
@@ -500,8 +471,8 @@ contract JointCredit is IJointCredit {
     }
 
     /// The first slot of a block. The slots of a lane are numbered by bytes from a hash on, so two lanes do not meet.
-    function _slotOf(Terms memory terms, uint256 block_) private pure returns (uint256 slot) {
-        uint256 lane = terms.lane;
+    function _slotOf(Terms terms, uint256 block_) private pure returns (uint256 slot) {
+        uint256 lane = terms.lane();
 
         // Memory-safe: 0x00 to 0x3f is scratch space.
         assembly ("memory-safe") {
@@ -511,7 +482,7 @@ contract JointCredit is IJointCredit {
         }
         // Unchecked: slots are counted modulo 2^256.
         unchecked {
-            slot += block_ * terms.width;
+            slot += block_ * terms.width();
         }
     }
 
@@ -526,19 +497,19 @@ contract JointCredit is IJointCredit {
     }
 
     /// The product, all blocks. In the lane, every contribution but the inquirer's own left a factor of 2.
-    function _aggregateOf(Progress memory progress, Terms memory terms) private view returns (bytes memory product) {
-        address data = _dataContract(progress.number);
-        uint256 contributions = _cohortAt(data).count() - uint256(progress.awaited).count();
-        Workspace space = _workspaceAt(data, terms.width);
-        product = new bytes(uint256(terms.blocks) * terms.width);
+    function _aggregateOf(Progress progress, Terms terms) private view returns (bytes memory product) {
+        address data = _dataContract(progress.number());
+        uint256 contributions = _cohortAt(data).count() - progress.awaited().count();
+        Workspace space = _workspaceAt(data, terms.width());
+        product = new bytes(uint256(terms.blocks()) * terms.width());
         uint256 pointer;
 
         // Memory-safe: the address of the bytes behind the length.
         assembly ("memory-safe") {
             pointer := add(product, 0x20)
         }
-        for (uint256 i = 0; i < terms.blocks; ++i) {
-            space.halve(_slotOf(terms, i), contributions - 1, pointer + i * terms.width);
+        for (uint256 i = 0; i < terms.blocks(); ++i) {
+            space.halve(_slotOf(terms, i), contributions - 1, pointer + i * terms.width());
         }
     }
 

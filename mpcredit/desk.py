@@ -36,7 +36,7 @@ class Desk:
     tagger: Tagger
     minimum_cohort: int = 3
     """This institution's own least cohort, whatever the ledger says."""
-    _pairs: dict[tuple[bytes, bytes], PairKeys] = field(default_factory=dict, repr=False)
+    _pairs: dict[tuple[KeyRef, KeyRef], PairKeys] = field(default_factory=dict, repr=False)
     _subjects: dict[bytes, SubjectList] = field(default_factory=dict, repr=False)
     _unreadable: set[bytes] = field(default_factory=set, repr=False)
 
@@ -72,10 +72,11 @@ class Desk:
 
     def pair_keys(self, own: KeyRef, other: KeyRef) -> PairKeys:
         """The pair keys of this institution's key with another member's key, cached."""
-        known = self._pairs.get((own.public, other.public))
+        # By member and version too: a copied key under another member must not give the keys of the member it was copied from.
+        known = self._pairs.get((own, other))
         if known is None:
             known = derive(self.keys.institution_key(own.public), own, other, self.realm)
-            self._pairs[(own.public, other.public)] = known
+            self._pairs[(own, other)] = known
         return known
 
     def mask_keys(self, keys: dict[int, KeyRef]) -> dict[int, bytes]:
@@ -116,8 +117,10 @@ class Desk:
                 continue  # the inquirer notes its own when it opens
             try:
                 subjects = self.subjects(inquiry)
-            except (InvalidMessage, MpcreditError):
+            except InvalidMessage:
                 self._unreadable.add(inquiry.id)
+                continue
+            except MpcreditError:  # for example a key that is not at hand now: tried again next time
                 continue
             self.note_seen(
                 inquiry.id,
@@ -167,6 +170,7 @@ class Desk:
             cohort=int(str(value["cohort"]), 16),
             opened_at=known.opened.at.timestamp if known else int(str(value["opened_at"])),
             order=(known.opened.at.block, known.opened.at.log_index) if known else (int(order[0]), int(order[1])),
+            answered=value["inquirer"] == self.index or "payload" in (self.store.get("answer", to_hex(inquiry)) or {}),
         )
 
     def post(self, step: str, call: Call) -> OutboxRow:

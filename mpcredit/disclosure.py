@@ -16,7 +16,7 @@ from mpcredit.pairkeys import Realm
 from mpcredit.sealing import SubjectList
 from mpcredit.state import Inquiry, LedgerState
 
-__all__ = ["ADVICE", "RefusalCode", "Refusal", "Seen", "decide", "window_conflict"]
+__all__ = ["ADVICE", "Refusal", "RefusalCode", "Seen", "decide", "window_conflict"]
 
 
 class RefusalCode(IntEnum):
@@ -63,6 +63,8 @@ class Seen:
     opened_at: int
     order: tuple[int, int]
     """Block number and log index of `Opened`."""
+    answered: bool = False
+    """Whether figures of this member were put into a contribution to it, be that mined or not."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,23 @@ class Refusal:
 
 
 def _excused(state: LedgerState, earlier: bytes) -> frozenset[int]:
-    """Members that may be missing from a second cohort: they refused, stated that they sent nothing, or were named."""
+    """Members that may be missing from a second cohort: they refused, stated that they sent nothing, or were named.
+
+    A restored member's refusal does not say that it sent nothing: it does not know (R25).
+    """
     inquiry = state.inquiries.get(earlier)
     if inquiry is None or not inquiry.stage.failed:
         return frozenset()
-    refused = {inquiry.refusal.member} if inquiry.refusal else set()
+    refusal = inquiry.refusal
+    refused = {refusal.member} if refusal and refusal.code != RefusalCode.RESTORED else set()
     return frozenset(inquiry.not_sent) | frozenset(inquiry.culprits) | refused
 
 
 def _before(order: tuple[int, int], memory: Iterable[Seen], state: LedgerState) -> Iterator[Seen]:
-    """What came earlier on the ledger, and what a reorganisation took off it: that was public all the same."""
-    return (seen for seen in memory if seen.order < order or seen.inquiry not in state.inquiries)
+    """What came earlier on the ledger, and what was public all the same: what a reorganisation took off it, and what this
+    member has answered, even if a reorganisation has put it behind the other one since.
+    """
+    return (s for s in memory if s.order < order or s.answered or s.inquiry not in state.inquiries)
 
 
 def window_conflict(
@@ -142,11 +150,17 @@ def _consent_problem(
             return error.message
         if inquiry.inquirer in state.revoked.get(consent.hash, set()):
             return "the consent was revoked"
+    # A receipt is for one inquirer, so only its own inquiries can have used it: anybody can write another's hash into his.
+    place = (opened.at.block, opened.at.log_index)
+    used: set[bytes] = set()
     for seen in memory:
-        earlier = state.inquiries.get(seen.inquiry)
-        if (earlier is None or not earlier.stage.failed) and set(hashes) & set(seen.consents):
-            return "the consent was used before"
-    return None
+        if seen.inquirer == inquiry.inquirer and seen.inquiry not in state.inquiries:
+            used |= set(seen.consents)
+    for other in state.inquiries.values():
+        before = (other.opened.at.block, other.opened.at.log_index) < place
+        if other.inquirer == inquiry.inquirer and before and not other.stage.failed:
+            used |= set(other.opening.consents)
+    return "the consent was used before" if used & set(hashes) else None
 
 
 def decide(

@@ -35,6 +35,10 @@ __all__ = [
     "to_hex",
 ]
 
+MAXIMUM_DEPTH = 32
+"""Of JSON; ours needs four."""
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[{\]}]")
 _HEX = re.compile(r"0x(?:[0-9a-f]{2})*")
 
 
@@ -96,8 +100,15 @@ def parse_canonical_json(data: bytes) -> Any:
     """Decode canonical JSON, and refuse any other spelling of the same value.
 
     Raises:
-        InvalidEncoding: not JSON, a float, a repeated key, or bytes that are not the canonical ones.
+        InvalidEncoding: not JSON, a float, a repeated key, nested too deeply, or bytes that are not the canonical ones.
     """
+    # Some libraries raise Python's recursion limit so far that a deep document overflows the C stack and ends the
+    # process; a stranger's document must not be able to.
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAXIMUM_DEPTH:
+            raise InvalidEncoding(f"JSON that is nested more than {MAXIMUM_DEPTH} deep")
     try:
         value = json.loads(
             bytes(data).decode("utf-8"),

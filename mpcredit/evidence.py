@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import rlp  # type: ignore[import-untyped]
 from eth_account import Account
-from eth_account.typed_transactions import TypedTransaction
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
 
@@ -218,7 +218,8 @@ def _verify(value: Mapping[str, Any], consortium: str | None) -> VerifiedEvidenc
     # (2) the opening, signed by an operator of the inquirer: R15, R6, R7.
     opened = _parse_call(hex_bytes(transactions["open"], None), "open", joint_credit, realm.chain_id)
     (fields,) = opened.arguments
-    opening = Opening(*fields[:4], fields[4].decode("ascii"), *fields[5:9], tuple(fields[9]), *fields[10:])
+    opening = Opening(**dict(zip(Opening.__dataclass_fields__, fields, strict=True)))
+    opening = replace(opening, currency=fields[4].decode("ascii"), consents=tuple(fields[9]))
     inquirer = member_of(opened.sender, "opening")
     name = state.members[inquirer].name
     if opening.roster not in rosters:

@@ -59,6 +59,7 @@ class Furnisher:
         """
         done: list[str] = []
         index = self.desk.index
+        self._notice_restore(index)
         for inquiry in list(self.desk.state.inquiries.values()):
             if index not in inquiry.cohort or inquiry.inquirer == index or index not in inquiry.awaited:
                 continue
@@ -75,6 +76,19 @@ class Furnisher:
                 log.warning("inquiry %s cannot be answered: %s", to_hex(inquiry.id)[:12], error)
         return done
 
+    def _notice_restore(self, index: int) -> None:
+        """An answer of this member on the ledger that its store does not know: the store is an older one (R25)."""
+        outbox = self.desk.outbox
+        for inquiry in self.desk.state.inquiries.values():
+            if index not in inquiry.cohort or inquiry.inquirer == index:
+                continue
+            refused = inquiry.refusal is not None and inquiry.refusal.member == index
+            there = index in inquiry.contributions or index in inquiry.not_sent or refused
+            if not there or inquiry.opened.at.block <= outbox.restored_at:
+                continue
+            if self.desk.store.get("answer", to_hex(inquiry.id)) is None:
+                outbox.check_restored(declared=True)
+
     # ----------------------------------------------------------------- answering
 
     def _answer(self, inquiry: Inquiry) -> list[str]:
@@ -83,6 +97,7 @@ class Furnisher:
 
         # (1) one answer for ever: what is stored is sent, whatever the book says now: R24.
         if answer is None:
+            self.desk.outbox.check_restored()  # a machine set back to a snapshot goes on without a start: R25
             refusal = self.judge(inquiry)
             answer = _refused(refusal) if refusal else self._figures(inquiry)
             self.desk.store.insert("answer", key, answer)
@@ -169,8 +184,10 @@ class Furnisher:
                 return []
             # From now on nothing may be sent: the same insert-once record that an answer would take.
             self.desk.store.insert("answer", key, {"refused": NOTHING_SENT, "text": "stated that nothing was sent"})
-        elif "refused" not in answer or (inquiry.refusal and inquiry.refusal.member == self.desk.index):
-            return []  # an answer exists, or the refusal itself says that none was sent
+        elif "refused" not in answer or int(answer["refused"]) == RefusalCode.RESTORED:
+            return []  # an answer exists, or may have existed before the restore
+        elif inquiry.refusal and inquiry.refusal.member == self.desk.index:
+            return []  # the refusal itself says that none was sent
         try:
             row = self.desk.post(f"not-sent/{key}", Call(inquiry.joint_credit, "notSent", (inquiry.id,)))
         except Refused as error:

@@ -204,7 +204,8 @@ class Inquirer:
             if self.desk.index in self.desk.state.revoked.get(consent.hash, set()):
                 raise InvalidConsent("the consent was revoked", remedy="ask the customer for a new one")
             for other in self.desk.state.inquiries.values():
-                if consent.hash in other.opening.consents and not other.stage.failed:
+                own = other.inquirer == self.desk.index
+                if own and consent.hash in other.opening.consents and not other.stage.failed:
                     raise InvalidConsent(
                         "the consent was used for an earlier inquiry", remedy="ask the customer for a new one"
                     )
@@ -286,14 +287,33 @@ class Inquirer:
             )
             return []
 
-        # (2) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
+        # (2) are these the members and the supervisor that this institution knows? Nothing is sealed to others: R9.
+        strangers = state.unpinned(bitmap)
+        if strangers:
+            who = ", ".join(state.members[i].name if i in state.members else "the supervisor" for i in strangers)
+            self._update(
+                request,
+                note=f"the owner account behind the key of {who} is not one that this institution has accepted; compare "
+                "it with them by another channel, then `mpcredit member pin`",
+            )
+            return []
+
+        # (3) do the consents still hold, after whatever it waited for? R17.
+        consents = [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in value["subjects"]]
+        try:
+            self._check_request(request.tags, consents)
+        except InvalidConsent as error:
+            self._update(request, state=RequestState.FAILED, note=str(error))
+            return [f"request {request.id} ended: {error.message}"]
+
+        # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
         memory = desk.remember()
         conflict = window_conflict(request.tags, bitmap, now, (2**62, 0), memory, state)
         if conflict:
             self._update(request, note=self._window_note(*conflict))
             return []
 
-        # (3) key, ids, sealed subjects.
+        # (5) key, ids, sealed subjects.
         private = paillier.generate(self.bits)
         public = private.public
         n = int_to_bytes(public.n, public.modulus_bytes)
@@ -310,7 +330,6 @@ class Inquirer:
         counter = desk.store.get("meta", "inquiry_nonce")
         nonce = max(used, int(counter["nonce"]) if counter else 0) + 1
         q0 = protocol.inquiry_q0(desk.realm, joint_credit, desk.index, n, state.roster, nonce)
-        consents = [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in value["subjects"]]
         subjects = SubjectList(
             schema=schema.id,
             currency=value["currency"],
@@ -329,7 +348,7 @@ class Inquirer:
             content_key=self.random_bytes(32),
         )
 
-        # (4) the own contribution, like everyone else's: R18 to R20.
+        # (6) the own contribution, like everyone else's: R18 to R20.
         def opening_with(payload: bytes) -> Opening:
             return Opening(
                 nonce=nonce,
@@ -360,7 +379,7 @@ class Inquirer:
         )
         opening = opening_with(payload)
 
-        # (5) into the store, then to the ledger: R24. The tags count as asked from now on, whatever comes of it: R27.
+        # (7) into the store, then to the ledger: R24. The tags count as asked from now on, whatever comes of it: R27.
         key = f"open/{request.id}/{nonce}"
         desk.keys.keep_inquiry_key(private)
         with desk.store.transaction():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from eth_account import Account
 from eth_account.messages import encode_defunct
@@ -101,6 +102,8 @@ class _Chain:
     fund: Callable[[str], None]
     advance: Callable[[int], None]
     close: Callable[[], None] = lambda: None
+    anvil: anvil_chain.Anvil | None = None
+    """If it is one: its blocks can be replaced."""
 
 
 def _open_chain(chain: str) -> _Chain:
@@ -109,10 +112,11 @@ def _open_chain(chain: str) -> _Chain:
         return _Chain(
             chain, web3, lambda a: tester_chain.fund(web3, a), lambda seconds: tester_chain.advance(web3, seconds)
         )
-    if chain == "anvil":
-        node = anvil_chain.Anvil()
+    kind, _, hardfork = chain.partition(":")
+    if kind == "anvil":
+        node = anvil_chain.Anvil(hardfork=hardfork) if hardfork else anvil_chain.Anvil()
         node.start()
-        return _Chain(chain, node.web3, node.fund, node.advance, node.stop)
+        return _Chain(chain, node.web3, node.fund, node.advance, node.stop, node)
     endpoint = Endpoint(chain)
     endpoint.chain_id(None)  # a node that is down is noticed before anything is made
     return _Chain(chain, endpoint.web3, lambda a: _fund_from_key(endpoint, a), _cannot_advance)
@@ -135,7 +139,7 @@ def _fund_from_key(endpoint: Endpoint, address: str) -> None:
         payer: LocalAccount = Account.from_key(secret)
     except Exception as error:  # eth_keys and eth_utils raise several kinds; none of them may show the key
         raise LedgerError("MPCREDIT_FUNDING_KEY is no private key", remedy=remedy) from error
-    transaction = {
+    transaction: dict[str, Any] = {
         "to": address,
         "value": FUNDS,
         "gas": 21_000,
@@ -231,7 +235,7 @@ def local_consortium(
     Args:
         institutions: how many, at least 3.
         bits: size of n for inquiries.
-        chain: "tester" (in this process), "anvil", or the URL of a node.
+        chain: "tester" (in this process), "anvil", "anvil:london" or another hard fork, or the URL of a node.
         books: one for each institution; by default made from the shipped real accounts.
         parameters: terms; by default DEFAULT_PARAMETERS with a minimum cohort that fits.
         directory: for the stores; by default a temporary one.

@@ -9,7 +9,7 @@ import logging
 
 from mpcredit.errors import LedgerError
 from mpcredit.events import Call
-from mpcredit.ports import Ledger, Outcome, OutboxRow, Signer, Store
+from mpcredit.ports import Ledger, OutboxRow, Outcome, Signer, Store
 
 __all__ = ["Outbox"]
 

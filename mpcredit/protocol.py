@@ -144,9 +144,14 @@ def make_frame(
     """Compute ids and context of an opening.
 
     Raises:
-        InvalidMessage: the number of blocks is not the one that the subjects need.
+        InvalidMessage: the schema is another, or the number of blocks is not the one that the subjects need.
         InvalidKey: n has not the form of a modulus.
     """
+    if schema.id != opening.schema:
+        raise InvalidMessage(
+            f"the definition registered as schema {opening.schema} is not that of schema {opening.schema}",
+            remedy="use another schema",
+        )
     public = PublicKey.from_bytes(opening.n)
     subjects = len(opening.consents)
     blocks = schema.blocks(subjects, public.bits)

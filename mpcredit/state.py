@@ -247,6 +247,10 @@ class LedgerState:
         self.groups: dict[int, int] = {}
         self.tag_keys: dict[int, bytes] = {}
         self.schemas: dict[int, Schema] = {}
+        self.unreadable_schemas: set[int] = set()
+        """Registered, but not in a form that this version knows; inquiries under them are left alone."""
+        self.left_alone: set[bytes] = set()
+        """Inquiries under such a schema."""
         self.parameters: ev.Parameters | None = None
         self.joint_credit: str | None = None
         self.joint_credits: set[str] = set()
@@ -261,8 +265,9 @@ class LedgerState:
 
     @property
     def supervisor_key(self) -> SupervisorKey | None:
-        """The current one."""
-        return self.supervisor_keys[max(self.supervisor_keys)] if self.supervisor_keys else None
+        """The current one; None before the first, and while the newest is of an account that was removed (R35)."""
+        newest = self.supervisor_keys[max(self.supervisor_keys)] if self.supervisor_keys else None
+        return newest if newest is not None and newest.account in self.supervisors else None
 
     def active(self) -> tuple[int, ...]:
         """Members that are confirmed and not removed."""
@@ -272,6 +277,17 @@ class LedgerState:
         """The bitmap that `open` would freeze at a time (R14), whoever asks."""
         bitmap = sum(1 << index for index, member in self.members.items() if member.serving and member.ready_until > at)
         return bitmap if group == 0 else bitmap & self.groups.get(group, 0)
+
+    def unpinned(self, cohort: int) -> tuple[int, ...]:
+        """Members of a cohort (or SUPERVISOR) whose present key was signed by an account that this reader does not accept."""
+        found = []
+        for index in members_of(cohort):
+            member = self.members[index]
+            if not self.pins.accepts_owner(index, member.signed_by[member.key.version]):
+                found.append(index)
+        if self.supervisor_key is not None and not self.pins.accepts_supervisor(self.supervisor_key.account):
+            found.append(SUPERVISOR)
+        return tuple(found)
 
     def by_operator(self, account: str) -> Member | None:
         """The member for which an account acts."""
@@ -290,11 +306,16 @@ class LedgerState:
             WrongLedger: the event contradicts the roster's hash chain or an owner's signature: the endpoint, or the
                 chain behind it, is not the consortium's.
         """
+        if getattr(event, "inquiry", None) in self.left_alone:
+            return
         match event:
             case ev.RosterChanged():
                 self._roster_changed(event)
             case ev.SchemaRegistered():
-                self.schemas.setdefault(event.schema, Schema.parse(event.definition))
+                try:
+                    self.schemas.setdefault(event.schema, Schema.parse(event.definition))
+                except InvalidMessage:
+                    self.unreadable_schemas.add(event.schema)
             case ev.ParametersSet():
                 self.parameters = event.parameters
             case ev.ReadinessDeclared():
@@ -369,6 +390,9 @@ class LedgerState:
 
     def _opened(self, event: ev.Opened) -> None:
         opening = event.opening
+        if opening.schema in self.unreadable_schemas:
+            self.left_alone.add(event.inquiry)
+            return
         schema = self.schemas.get(opening.schema)
         supervisor_key = self.supervisor_key
         cohort = members_of(opening.cohort)
@@ -381,11 +405,6 @@ class LedgerState:
             raise WrongLedger(
                 "an inquiry has members in its cohort that are not in the roster", remedy="use another endpoint"
             )
-        unpinned = [
-            i for i in cohort if not self.pins.accepts_owner(i, self.members[i].signed_by[self.members[i].key.version])
-        ]
-        if not self.pins.accepts_supervisor(supervisor_key.account):
-            unpinned.append(SUPERVISOR)
         self.inquiries[event.inquiry] = Inquiry(
             opened=event,
             schema=schema,
@@ -394,7 +413,7 @@ class LedgerState:
             supervisor_key=supervisor_key,
             names={index: member.name for index, member in self.members.items()},
             absent=tuple(index for index in self.active() if index not in cohort),
-            unpinned=tuple(unpinned),
+            unpinned=self.unpinned(opening.cohort),
             cohort_as_folded=self.cohort(opening.group, event.at.timestamp),
             contributions={event.inquirer: event},
         )
@@ -442,7 +461,13 @@ class LedgerState:
                 self.supervisors.discard(values[0])
             case Change.SUPERVISOR_KEY_SET:
                 version, key, account, signature = values
-                previous = self.supervisor_key.public if self.supervisor_key else bytes(32)
+                if account not in self.supervisors:
+                    raise WrongLedger(
+                        f"the ledger shows a supervisor key of {account}, which is no supervisor",
+                        remedy="use another endpoint; this one makes keys up",
+                    )
+                newest = self.supervisor_keys[max(self.supervisor_keys)] if self.supervisor_keys else None
+                previous = newest.public if newest else bytes(32)
                 self._check_statement(SUPERVISOR, version, key, previous, signature, account)
                 self.supervisor_keys[version] = SupervisorKey(version, key, account)
             case Change.TAG_KEY_SET:

@@ -15,15 +15,19 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import (
     InvalidConsent,
     InvalidMessage,
+    KeyStoreError,
+    LedgerError,
     MpcreditError,
+    NotYet,
     ProtocolViolation,
     Refused,
+    StoreError,
 )
 from mpcredit.events import Call, MaskKeysSealed, Stage
 from mpcredit.follower import Follower
 from mpcredit.outbox import Outbox
-from mpcredit.pairkeys import KeyRef
 from mpcredit.paillier import verify_opening
+from mpcredit.pairkeys import KeyRef
 from mpcredit.ports import Keys, Store
 from mpcredit.sealing import SubjectList, open_mask_keys, open_report, open_subjects_supervisor
 from mpcredit.state import Inquiry, LedgerState
@@ -108,9 +112,14 @@ class Supervisor:
         before = len(self.findings)
         done = self._audit()
         for inquiry in list(self.state.inquiries.values()):
-            self.check(inquiry)
-            if self.attests:
-                done.extend(self._attest(inquiry))
+            try:
+                self.check(inquiry)
+                if self.attests:
+                    done.extend(self._attest(inquiry))
+            except (LedgerError, StoreError):
+                raise
+            except MpcreditError as error:  # one inquiry must not hold up the others
+                log.warning("inquiry %s cannot be checked now: %s", to_hex(inquiry.id)[:12], error)
         return [finding.text for finding in self.findings[before:]] + done
 
     # ----------------------------------------------------------------- mask audit
@@ -160,12 +169,20 @@ class Supervisor:
                 supervisor=private,
                 supervisor_key_version=event.supervisor_key_version,
             )
+        except KeyStoreError as error:
+            log.warning("the mask keys that %s sealed cannot be read any more: %s", member.name, error)
+            return
         except MpcreditError as error:
             self._find(None, (event.member,), f"the mask keys that {member.name} sealed do not open: {error.message}")
             return
         self._sealed.add((sender.member, sender.version))
         for entry in entries:
             place = _pair_place(sender.member, sender.version, entry.other, entry.other_version)
+            agreed = self._ends.get((place, entry.other))
+            if agreed is not None and agreed == self._ends.get((place, sender.member)) != entry.key:
+                # Both ends agreed before; else one member could make every later inquiry of the pair uncheckable.
+                self._find(None, (event.member,), f"{member.name} sealed another mask key for a pair that had agreed")
+                continue
             self._ends[(place, sender.member)] = entry.key
 
     def _end(self, one: KeyRef, other: KeyRef, sender: int) -> bytes | None:
@@ -206,6 +223,7 @@ class Supervisor:
         """
         known = self.verified.setdefault(inquiry.id, Verified())
         checked = self._checked.setdefault(inquiry.id, set())
+        private = self.keys.institution_key(inquiry.supervisor_key.public)
         try:
             frame = protocol.frame_of(inquiry, self.state.realm)
         except InvalidMessage as error:
@@ -223,20 +241,21 @@ class Supervisor:
         for member in inquiry.contributions:
             if member in checked:
                 continue
+            try:
+                masks = self._masks_of(inquiry, member)
+            except NotYet as error:  # nobody's fault that shows here, and the others can be checked
+                log.warning("inquiry %s: %s", to_hex(inquiry.id)[:12], error)
+                continue
             checked.add(member)
             try:
                 known.records[member] = protocol.read_contribution(
-                    frame,
-                    member,
-                    inquiry.payload(member),
-                    self._masks_of(inquiry, member),
-                    supervisor_private=self.keys.institution_key(inquiry.supervisor_key.public),
+                    frame, member, inquiry.payload(member), masks, supervisor_private=private
                 )
             except ProtocolViolation as error:
                 self._find(inquiry, error.culprits, f"{inquiry.names[member]}: {error.message}")
 
-        # (3) the report: R30.
-        if inquiry.report is not None and -2 not in checked and not inquiry.awaited:
+        # (3) the report, when all contributions have been checked: R30.
+        if inquiry.report is not None and -2 not in checked and checked.issuperset(inquiry.cohort):
             checked.add(-2)
             self._check_report(inquiry, frame, known)
         return known
@@ -249,8 +268,9 @@ class Supervisor:
                 continue
             mask = self._pair_mask(own, key)
             if mask is None:
-                raise ProtocolViolation(
-                    f"no audited mask key for members {member} and {other}", culprits=(), remedy="audit the pair first"
+                raise NotYet(
+                    f"there is no audited mask key for members {member} and {other}",
+                    remedy="both must seal it; it is tried again by itself",
                 )
             masks[other] = mask
         return masks
@@ -301,8 +321,11 @@ class Supervisor:
         name = inquiry.names[inquiry.inquirer]
         try:
             aggregate = protocol.product(frame, [inquiry.payload(member) for member in inquiry.cohort])
-            if inquiry.aggregate is not None and inquiry.aggregate != protocol.aggregate_bytes(frame, aggregate):
-                self._find(inquiry, (), "the aggregate on the ledger is not the product of the contributions")
+        except InvalidMessage:
+            return  # a contribution is malformed; whose, was found above
+        if inquiry.aggregate is not None and inquiry.aggregate != protocol.aggregate_bytes(frame, aggregate):
+            self._find(inquiry, (), "the aggregate on the ledger is not the product of the contributions")
+        try:
             openings = open_report(
                 inquiry.report.sealed_report,
                 inquiry.report.commitment,
@@ -317,8 +340,8 @@ class Supervisor:
         except InvalidMessage as error:
             self._find(inquiry, inquirer, f"{name}: the report is false: {error.message}")
             return
-        if known.culprits or set(known.records) != set(inquiry.cohort):
-            return  # the totals are those of a liar, who is known; or not every contribution could be recomputed
+        if known.findings:
+            return  # the totals are those of a liar, who is known, or not those of the ledger
         expected = _sum_records(known.records.values())
         try:
             reported = protocol.totals(frame, [opening.m for opening in openings])

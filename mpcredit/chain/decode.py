@@ -9,11 +9,10 @@ version's fault.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-
 
 from mpcredit import events
 from mpcredit.chain.artifacts import Artifact, abi_type, load

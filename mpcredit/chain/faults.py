@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-
 from mpcredit.chain.artifacts import abi_type, consortium, joint_credit
 from mpcredit.encoding import abi_decode, to_hex
 from mpcredit.errors import InvalidEncoding, MpcreditError, Refused, TransactionFailed

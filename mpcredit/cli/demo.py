@@ -32,7 +32,7 @@ __all__ = ["demo", "show"]
 WIDTH = 100
 """Columns where the output is no terminal; a wider terminal is not used in full either."""
 SHOWN = 12
-"""Applications shown in full; more are counted."""
+"""Answers and customers shown; more are counted."""
 HEX_DIGITS = 24
 """Digits of a long number shown at each end."""
 _COLOURS = {Outcome.APPROVE: "green", Outcome.REFER: "yellow", Outcome.DECLINE: "red"}
@@ -127,6 +127,7 @@ class _Teller:
         self.console = console
         self.quiet = quiet
         self.status: Status | None = None
+        self.answers = 0
 
     def __enter__(self) -> _Teller:
         if self.console.is_terminal:
@@ -140,8 +141,13 @@ class _Teller:
 
     def __call__(self, progress: Progress) -> None:
         if progress.done:
-            if not self.quiet:
-                self.console.print(_line(progress))
+            self.answers += progress.step == 3
+            more = self.answers - SHOWN
+            if self.quiet or (progress.step == 3 and more > 0):
+                return
+            if progress.step == 4 and more > 0:
+                self.console.print(_line(Progress(3, f"… and {more} more")))
+            self.console.print(_line(progress))
         elif self.status is not None:
             self.status.update(escape(_shortened(progress.text, self.console.width - 4)))
 
@@ -285,14 +291,14 @@ def _totals(result: Result, shown: tuple[Applicant, ...]) -> RenderableType:
 def _decisions(result: Result, shown: tuple[Applicant, ...]) -> RenderableType:
     each = " each" if len(result.applicants) > 1 else ""
     table = _table(f"Decisions of {result.institutions[0]} on {result.requested}{each}, by its credit policy")
-    table.add_column("customer", max_width=28)
+    table.add_column("customer", max_width=34)
     table.add_column("coverage", no_wrap=True)
     table.add_column("decision", no_wrap=True)
     table.add_column("reasons")
     for applicant in shown:
         label = Text(_name(applicant.subject), style="bold")
         if applicant.why:
-            label.append(f" {applicant.why}", style="not bold dim")
+            label.append(f"\n{applicant.why}", style="not bold dim")
         table.add_row(label, result.coverage.split(" institutions")[0], *_decision(applicant.decision))
     return table
 
@@ -314,8 +320,8 @@ def _reason(reason: Reason) -> str:
     }.get(reason.code)
     if what is None:
         return reason.text
-    does = "declined" if reason.outcome is Outcome.DECLINE else "a person decides"
-    return f"{what.format(reason.value)}: above {reason.limit} {does}"
+    limit = reason.limit.rsplit(" ", 1)[0]
+    return f"{what.format(reason.value)}: {reason.outcome.value} above {limit}"
 
 
 def _heart(heart: Heart, currency: str, inquirer: str) -> RenderableType:

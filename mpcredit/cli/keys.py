@@ -1,0 +1,406 @@
+"""mpcredit keys: make, show, rotate, exchange and destroy this party's keys."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mpcredit.cli._access import view
+from mpcredit.cli._owner import Owner, create_account_file, owner_path
+from mpcredit.cli._shared import ConfigOption, JsonOption, Output, OwnerOption, ask, fingerprint, load, moment, require_role
+from mpcredit.config import Config, open_keystore
+from mpcredit.encoding import to_hex
+from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
+from mpcredit.inquirer import Request
+from mpcredit.keystore import KeyStore
+from mpcredit.local import sign_key
+from mpcredit.state import Member
+from mpcredit.tags import TagKey
+
+app = typer.Typer(help="Make, show, rotate, exchange and destroy this party's keys.", no_args_is_help=True)
+
+ACCOUNT_FILE = "ledger-account.json"
+
+
+def account_address(config: Config) -> str | None:
+    """The ledger account's address, read without a passphrase; None if there is no account."""
+    if config.account is not None:
+        return config.account
+    try:
+        value = json.loads((config.keys / ACCOUNT_FILE).read_text(encoding="utf-8"))
+        from eth_utils.address import to_checksum_address
+
+        return str(to_checksum_address(value["address"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KeyStoreError(
+            f"{config.keys / ACCOUNT_FILE}: cannot be read", remedy="restore it from a backup"
+        ) from error
+
+
+def tag_commitments(config: Config, keys: KeyStore) -> dict[int, str]:
+    """Commitments of the tag keys at hand, from their files' headers."""
+    found = {}
+    for version in keys.tag_versions():
+        try:
+            value = json.loads((config.keys / f"tag-{version}.json").read_text(encoding="utf-8"))
+            found[version] = str(value["public"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise KeyStoreError(
+                f"{config.keys / f'tag-{version}.json'}: cannot be read", remedy="restore it from a backup"
+            ) from error
+    return found
+
+
+def x25519_keys(config: Config, keys: KeyStore) -> dict[int, bytes]:
+    """The party's public X25519 keys by version."""
+    return keys.institution_versions() if config.role == "institution" else keys.supervisor_versions()
+
+
+def _described(config: Config, keys: KeyStore) -> dict[str, Any]:
+    word = "institution_keys" if config.role == "institution" else "supervisor_keys"
+    return {
+        "role": config.role,
+        "directory": str(config.keys),
+        "ledger_account": account_address(config),
+        word: [
+            {"version": version, "public": to_hex(public), "fingerprint": fingerprint(public)}
+            for version, public in x25519_keys(config, keys).items()
+        ],
+        "tag_keys": [
+            {"version": version, "commitment": commitment} for version, commitment in tag_commitments(config, keys).items()
+        ],
+        "inquiry_keys": len(keys.inquiry_keys()),
+    }
+
+
+def _show(out: Output, title: str, value: dict[str, Any]) -> None:
+    rows: list[tuple[str, object]] = [
+        ("key files", value["directory"]),
+        ("ledger account", value["ledger_account"] or "none yet"),
+    ]
+    kind = "institution" if value["role"] == "institution" else "supervisor"
+    for key in value[f"{kind}_keys"]:
+        rows.append((f"{kind} key {key['version']}", key["public"]))
+        rows.append(("  fingerprint", key["fingerprint"]))
+    for key in value["tag_keys"]:
+        rows.append((f"tag key {key['version']}", f"commitment {key['commitment']}"))
+    if value["inquiry_keys"]:
+        rows.append(("inquiry keys", value["inquiry_keys"]))
+    out.facts(title, rows)
+
+
+@app.command()
+def new(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Make this party's ledger account and its first institution key (or supervisor key).
+
+    What is there already is kept; what is missing is made. Nothing is sent to the ledger.
+
+    Example: mpcredit keys new --config bank-a/mpcredit.toml
+    """
+    settings, out = load(config), Output(json)
+    keys = open_keystore(settings, ask)
+    made = []
+    if account_address(settings) is None:
+        keys.create_account()
+        made.append("ledger account")
+    if not x25519_keys(settings, keys):
+        create = keys.create_institution_key if settings.role == "institution" else keys.create_supervisor_key
+        create(1)
+        made.append(f"{settings.role} key 1")
+    if not made:
+        raise KeyStoreError(
+            f"{settings.keys}: the keys are there already",
+            remedy="see them with `mpcredit keys show`; a new institution key is made by `mpcredit keys rotate`",
+        )
+    value = _described(settings, keys)
+    _show(out, f"Made: {', '.join(made)}", value)
+    if settings.role == "institution":
+        next_steps = [
+            "make an owner account and keep it offline: mpcredit keys owner",
+            "give both addresses and your name to whoever writes the founding file (the ledger account is the operator)",
+            "compare the founding file with what the others say, deploy, then: mpcredit member confirm",
+        ]
+    else:
+        next_steps = [
+            "give the ledger account's address to whoever writes the founding file (it is the supervisor's account)",
+            "after the deployment, register the key: mpcredit member supervisor-key",
+        ]
+    out.steps("Next", next_steps)
+    out.document({**value, "made": made})
+
+
+@app.command()
+def show(
+    check: Annotated[
+        bool, typer.Option("--check", help="Open every key file with the passphrase, not only read their headers.")
+    ] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show addresses, public keys and fingerprints; no private key is ever printed.
+
+    Example: mpcredit keys show --check
+    """
+    settings, out = load(config), Output(json)
+    keys = open_keystore(settings, ask)
+    value = _described(settings, keys)
+    if value["ledger_account"] is None and not x25519_keys(settings, keys):
+        raise KeyStoreError(f"{settings.keys}: there are no keys", remedy="make them with `mpcredit keys new`")
+    if check:
+        if settings.account is None:
+            keys.account()
+        for public in x25519_keys(settings, keys).values():
+            keys.institution_key(public)
+        for version in keys.tag_versions():
+            keys.tag_key(version)
+        for name in keys.inquiry_keys():
+            keys.inquiry_key(name)
+    _show(out, "Keys" + (", all of which open" if check else ""), value)
+    out.document({**value, "checked": check})
+
+
+@app.command()
+def owner(
+    out_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="By default owner-account.json beside the configuration.", show_default=False
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make an owner account: an Ethereum JSON keystore under a passphrase of its own (MPCREDIT_OWNER_PASSPHRASE).
+
+    It governs for the institution: confirms, votes, rotates keys. Keep the file offline when it is not needed.
+
+    Example: mpcredit keys owner --out /media/safe/owner-account.json
+    """
+    settings, out = load(config), Output(json)
+    require_role(settings, "institution")
+    path = owner_path(settings, out_file)
+    address = create_account_file(path)
+    out.facts("Made the owner account", [("address", address), ("file", path)])
+    out.document({"owner": address, "file": str(path)})
+
+
+def next_key(keys_at_hand: dict[int, bytes], registered: set[bytes], version: int) -> bytes | None:
+    """A key at hand that may become the next version: made for it by an attempt that did not reach the ledger."""
+    found = keys_at_hand.get(version)
+    return found if found is not None and found not in registered else None
+
+
+def own_member(owner_address: str, members: dict[int, Member]) -> Member:
+    """The member that an account owns.
+
+    Raises:
+        InvalidMessage: it owns none.
+    """
+    found = next((m for m in members.values() if m.owner == owner_address and not m.removed), None)
+    if found is None:
+        raise InvalidMessage(
+            f"the account {owner_address} owns no member of the consortium",
+            remedy="check the file of the owner account, and [ledger] consortium in the configuration",
+        )
+    return found
+
+
+@app.command()
+def rotate(owner_account: OwnerOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Make the next institution key and register it, signed by the owner account.
+
+    It counts for later inquiries; open ones end under the old key, which is kept until you destroy it. The institution
+    serves again when the supervisor has audited the new mask keys, which needs its service to run.
+
+    Example: mpcredit keys rotate --owner-account owner-account.json
+    """
+    settings, out = load(config), Output(json)
+    require_role(settings, "institution")
+    keys = open_keystore(settings, ask)
+    keys.unlock()
+    acting = Owner(settings, owner_account)
+    with view(settings) as read:
+        state = read.follower.state
+        member = own_member(acting.account.address, state.members)
+        if not member.keys:
+            raise InvalidMessage(f"{member.name} has not confirmed its record", remedy="run `mpcredit member confirm`")
+        version = member.key.version + 1
+        registered = {key.public for m in state.members.values() for key in m.keys.values()}
+        public = next_key(keys.institution_versions(), registered, version) or keys.create_institution_key(version).public
+        keys.institution_key(public)
+        signature = sign_key(acting.account, state.realm, member.index, version, public, member.key.public)
+        block = acting.send(read.ledger, "rotateKey", member.index, public, signature)
+    out.facts(
+        f"Registered institution key {version} of {member.name} in block {block}",
+        [("public key", to_hex(public)), ("fingerprint", fingerprint(public))],
+    )
+    out.say("It serves again after the mask audit: keep `mpcredit answer` running. The old key is kept for open inquiries.")
+    out.document(
+        {"member": member.index, "version": version, "public": to_hex(public), "fingerprint": fingerprint(public), "block": block}
+    )
+
+
+@app.command()
+def tag(
+    make: Annotated[bool, typer.Option("--new", help="Make the next tag key: one member does, for all.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="FILE",
+            help="Write the tag key under a passphrase of its own (MPCREDIT_EXPORT_PASSPHRASE) for another member.",
+            show_default=False,
+        ),
+    ] = None,
+    import_: Annotated[
+        Path | None,
+        typer.Option(
+            "--import", metavar="FILE", help="Keep the tag key that another member exported.", show_default=False
+        ),
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option("--version", help="Which version to export; by default the newest.", show_default=False)
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make, export or import the key under which all members compute the tags of customers.
+
+    The founding file holds its commitment. Exchange file and passphrase by two channels; everybody compares the
+    commitment with the founding file.
+
+    Example: mpcredit keys tag --new; mpcredit keys tag --export for-bank-b.json; mpcredit keys tag --import from-bank-a.json
+    """
+    settings, out = load(config), Output(json)
+    require_role(settings, "institution")
+    if sum((make, export is not None, import_ is not None)) != 1:
+        raise InvalidMessage("say what to do with the tag key", remedy="give one of --new, --export FILE, --import FILE")
+    keys = open_keystore(settings, ask)
+    if make:
+        key = TagKey.generate(max(keys.tag_versions(), default=0) + 1)
+        keys.save_tag_key(key)
+        what = f"Made tag key {key.version}"
+    elif import_ is not None:
+        key = keys.import_tag_key(import_)
+        what = f"Kept tag key {key.version}"
+    else:
+        assert export is not None
+        if not keys.tag_versions():
+            raise KeyStoreError("there is no tag key", remedy="make it with --new, or import it with --import FILE")
+        chosen = version if version is not None else max(keys.tag_versions())
+        key = keys.tag_key(chosen)
+        keys.export_tag_key(chosen, export)
+        what = f"Exported tag key {chosen} to {export}"
+    out.facts(what, [("commitment", to_hex(key.commitment))])
+    if make:
+        out.say("Write the commitment into the founding file as tag_key_commitment (or propose it: `mpcredit propose tag-key`).")
+    out.document({"version": key.version, "commitment": to_hex(key.commitment), "file": str(export) if export else None})
+
+
+@app.command()
+def destroy(
+    kind: Annotated[str, typer.Argument(help="inquiry, institution, supervisor or tag.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Version of the key, or fingerprint of an inquiry key.", show_default=False)
+    ] = None,
+    older_than: Annotated[
+        int | None,
+        typer.Option(
+            "--older-than", metavar="DAYS", help="All inquiry keys whose request ended so long ago.", show_default=False
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would be destroyed.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Destroy keys whose retention is over: what they sealed can then not be read any more, by anybody's order.
+
+    Keys in use are refused. Copies in backups and snapshots are yours to destroy.
+
+    Example: mpcredit keys destroy inquiry --older-than 90 --yes
+    """
+    settings, out = load(config), Output(json)
+    keys = open_keystore(settings, ask)
+    if kind not in ("inquiry", "institution", "supervisor", "tag"):
+        raise InvalidMessage(f"there are no keys of kind {kind!r}", remedy="use inquiry, institution, supervisor or tag")
+    if (name is None) == (older_than is None) or (older_than is not None and kind != "inquiry"):
+        raise InvalidMessage("say which key", remedy="give its version or fingerprint, or for inquiry keys --older-than DAYS")
+    names = [name] if name is not None else []
+    with view(settings) as read:
+        requests = {
+            attempt["key"]: Request(key, value)
+            for key, value in read.store.items("request")
+            for attempt in value["attempts"]
+        }
+        if older_than is not None:
+            limit = min(read.follower.now, int(time.time())) - older_than * 86_400
+            names = [
+                print_
+                for print_ in keys.inquiry_keys()
+                if print_ in requests
+                and requests[print_].state.final
+                and int(requests[print_].value["requested_at"]) < limit
+            ]
+        for item in names:
+            _refuse_in_use(kind, item, settings, keys, requests, read.follower.state)
+    verb = "Destroyed" if yes else "Would destroy (add --yes)"
+    if yes:
+        for item in names:
+            _destroy(kind, item, keys)
+    out.say(f"{verb} {len(names)} {kind} key{'' if len(names) == 1 else 's'}: {', '.join(names) or 'none'}")
+    out.document({"kind": kind, "names": names, "destroyed": yes, "at": moment(int(time.time()))})
+
+
+def _refuse_in_use(
+    kind: str, name: str, config: Config, keys: KeyStore, requests: dict[str, Request], state: Any
+) -> None:
+    problem = ""
+    if kind == "inquiry":
+        if name not in keys.inquiry_keys():
+            problem = "there is no such key"
+        elif name in requests and not requests[name].state.final:
+            problem = f"request {requests[name].id} still needs it"
+    elif not name.isdecimal():
+        problem = "is not a version"
+    elif kind == "tag":
+        if int(name) not in keys.tag_versions():
+            problem = "there is no such key"
+        elif state.tag_keys and int(name) == max(state.tag_keys):
+            problem = "it is the consortium's tag key in force"
+    else:
+        public = (keys.institution_versions() if kind == "institution" else keys.supervisor_versions()).get(int(name))
+        current = {member.key.public for member in state.members.values() if member.keys}
+        if state.supervisor_key is not None:
+            current.add(state.supervisor_key.public)
+        pending = [
+            inquiry
+            for inquiry in state.inquiries.values()
+            if not inquiry.stage.ended or (kind == "supervisor" and inquiry.verdict is None and not inquiry.stage.failed)
+            if public == inquiry.supervisor_key.public or any(public == key.public for key in inquiry.keys.values())
+        ]
+        if public is None:
+            problem = "there is no such key"
+        elif public in current:
+            problem = "it is the key in force"
+        elif pending:
+            problem = f"{len(pending)} open inquiries need it"
+    if problem:
+        raise KeyStoreError(f"{config.keys}: {kind} key {name} is not destroyed: {problem}", remedy="see `mpcredit keys show`")
+
+
+def _destroy(kind: str, name: str, keys: KeyStore) -> None:
+    if kind == "inquiry":
+        keys.destroy_inquiry_key(name)
+    elif kind == "tag":
+        keys.destroy_tag_key(int(name))
+    else:
+        versions = keys.institution_versions() if kind == "institution" else keys.supervisor_versions()
+        if int(name) not in versions:
+            raise MpcreditError(f"there is no {kind} key {name}")
+        keys.destroy_institution_key(versions[int(name)])

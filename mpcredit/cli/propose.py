@@ -1,0 +1,511 @@
+"""mpcredit propose: changes of the consortium, which members vote on and a supervisor approves (R33 to R36)."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from eth_utils.address import is_address, to_checksum_address
+
+from mpcredit.chain import joint_credit_init_code, joint_credit_init_code_hash
+from mpcredit.chain.artifacts import abi_type, consortium
+from mpcredit.chain.decode import decode_values
+from mpcredit.cli._access import view
+from mpcredit.cli._owner import Owner
+from mpcredit.cli._shared import (
+    ConfigOption,
+    JsonOption,
+    Output,
+    OwnerOption,
+    find_member,
+    load,
+    moment,
+    parse_bytes,
+)
+from mpcredit.encoding import canonical_json, keccak, to_hex
+from mpcredit.errors import InvalidFile, InvalidMessage, MpcreditError
+from mpcredit.events import Parameters, members_of
+from mpcredit.schema import Schema
+from mpcredit.state import LedgerState, ProposalRecord
+
+app = typer.Typer(help="Propose a change of the consortium; list and show proposals.", no_args_is_help=True)
+
+PROPOSAL_LIFE = 60 * 86_400
+UNAPPROVED_DELAY = 30 * 86_400
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes onto the ledger, for the other members.")]
+
+Calls = list[bytes]
+
+
+# --------------------------------------------------------------------- reading
+
+
+def decode_call(data: bytes) -> tuple[str, list[tuple[str, Any]]]:
+    """Function and named arguments of a proposed call; what this version does not know is shown as bytes."""
+    for name, entry in consortium().entries("function").items():
+        types = [abi_type(given) for given in entry["inputs"]]
+        if keccak(f"{name}({','.join(types)})".encode())[:4] != data[:4]:
+            continue
+        try:
+            values = decode_values(types, data[4:])
+        except Exception:  # eth_abi raises many kinds for malformed bytes
+            break
+        names = [given["name"] for given in entry["inputs"]]
+        return name, [(_, value) for _, value in zip(names, values, strict=True)]
+    return "unknown call", [("data", data)]
+
+
+def tell_call(data: bytes, state: LedgerState) -> str:
+    """A proposed call for people."""
+    name, arguments = decode_call(data)
+    told = []
+    for argument, value in arguments:
+        if argument == "index" and value in state.members:
+            told.append(f"{argument} {value} ({state.members[value].name})")
+        elif argument == "members":
+            names = [state.members[i].name if i in state.members else str(i) for i in members_of(value)]
+            told.append(f"members {', '.join(names)}")
+        elif argument == "changed":
+            before = state.parameters
+            for field, new in zip(fields(Parameters), value, strict=True):
+                old = getattr(before, field.name) if before else None
+                if new != old:
+                    told.append(f"{field.name} {old} -> {new}")
+        elif argument == "definition":
+            told.append(f"definition {value.decode('utf-8', 'replace')}")
+        elif argument == "initCodeHash" and value == joint_credit_init_code_hash():
+            told.append(f"{to_hex(value)} (the JointCredit of this version of mpcredit)")
+        else:
+            told.append(f"{argument} {to_hex(value) if isinstance(value, bytes) else value}")
+    return f"{name}: {'; '.join(told) or 'nothing changes'}"
+
+
+def standing(number: int, record: ProposalRecord, state: LedgerState, now: int) -> dict[str, Any]:
+    """Where a proposal stands, for programs; `next` says what it needs."""
+    active = state.active()
+    votes = sorted(record.votes & set(active))
+    needed = -(-len(active) * 2 // 3)
+    approvals = {account: at for account, at in record.approvals.items() if account in state.supervisors}
+    delay = state.parameters.delay_seconds if state.parameters else 0
+    permitted = min(approvals.values()) + delay if approvals else None
+    if record.executed:
+        stands, move = "executed", ""
+    elif now > record.proposed.at.timestamp + PROPOSAL_LIFE:
+        stands, move = "expired", "propose it again"
+    elif len(votes) < needed:
+        stands, move = "open", f"{needed - len(votes)} more votes: mpcredit vote {number}"
+    elif permitted is None:
+        stands, move = "open", f"a supervisor's approval: mpcredit approve {number}"
+    elif now < permitted:
+        stands, move = "open", f"wait until {moment(permitted)}"
+    else:
+        stands, move = "open", f"execution: mpcredit execute {number}"
+    return {
+        "proposal": number,
+        "state": stands,
+        "reason": record.proposed.reason,
+        "proposer": record.proposed.proposer,
+        "proposed_at": record.proposed.at.timestamp,
+        "calls_hash": to_hex(record.proposed.calls_hash),
+        "calls": [tell_call(call, state) for call in record.proposed.calls],
+        "votes": votes,
+        "votes_needed": needed,
+        "approvals": [{"supervisor": account, "at": at} for account, at in sorted(approvals.items())],
+        "permitted_at": permitted,
+        "next": move,
+    }
+
+
+def find_proposal(state: LedgerState, number: int) -> ProposalRecord:
+    """A proposal by its number.
+
+    Raises:
+        InvalidMessage: there is none.
+    """
+    record = state.proposals.get(number)
+    if record is None:
+        known = ", ".join(map(str, state.proposals)) or "none"
+        raise InvalidMessage(f"there is no proposal {number}", remedy=f"there are: {known} (`mpcredit propose list`)")
+    if keccak_of_calls(record.proposed.calls) != record.proposed.calls_hash:
+        raise InvalidMessage(
+            f"the calls of proposal {number} do not hash to what is voted on", remedy="use another node; this one lies"
+        )
+    return record
+
+
+def keccak_of_calls(calls: Sequence[bytes]) -> bytes:
+    """The hash by which the ledger names the calls of a proposal."""
+    from mpcredit.encoding import abi_encode
+
+    return keccak(abi_encode(["bytes[]"], [list(calls)]))
+
+
+def show_proposal(out: Output, value: dict[str, Any], state: LedgerState) -> None:
+    """Print one proposal."""
+    names = ", ".join(state.members[i].name for i in value["votes"]) or "none"
+    approvals = ", ".join(f"{a['supervisor']} at {moment(a['at'])}" for a in value["approvals"]) or "none"
+    out.facts(
+        f"Proposal {value['proposal']}: {value['state']}",
+        [
+            *((f"call {i}", call) for i, call in enumerate(value["calls"], start=1)),
+            ("reason", value["reason"] or "not given"),
+            ("votes", f"{len(value['votes'])} of {value['votes_needed']} needed: {names}"),
+            ("approvals", approvals),
+            ("calls hash", value["calls_hash"]),
+            ("it needs", value["next"] or "nothing"),
+        ],
+    )
+
+
+@app.command("list")
+def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List all proposals, newest last, and what each still needs.
+
+    Example: mpcredit propose list
+    """
+    settings, out = load(config), Output(json)
+    with view(settings) as read:
+        state, now = read.follower.state, read.follower.now
+        found = [standing(number, record, state, now) for number, record in sorted(state.proposals.items())]
+    out.table(
+        "Proposals",
+        ["no.", "state", "what", "votes", "approved", "it needs"],
+        [
+            (
+                value["proposal"],
+                value["state"],
+                "\n".join(value["calls"]),
+                f"{len(value['votes'])}/{value['votes_needed']}",
+                "yes" if value["approvals"] else "no",
+                value["next"],
+            )
+            for value in found
+        ],
+        right=["no."],
+        styles={"executed": "green", "expired": "dim"},
+    )
+    out.document({"proposals": found})
+
+
+@app.command()
+def show(
+    proposal: Annotated[int, typer.Argument(help="Number of the proposal.")],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one proposal: every call in full, votes, approvals, and what it still needs.
+
+    Example: mpcredit propose show 3
+    """
+    settings, out = load(config), Output(json)
+    with view(settings) as read:
+        state = read.follower.state
+        value = standing(proposal, find_proposal(state, proposal), state, read.follower.now)
+        show_proposal(out, value, state)
+    out.document(value)
+
+
+# --------------------------------------------------------------------- proposing
+
+
+def _call(function: str, *arguments: Any) -> bytes:
+    return consortium().call_data(function, list(arguments))
+
+
+def _account(text: str, what: str) -> str:
+    if not is_address(text):
+        raise InvalidMessage(f"{what} {text!r} is no account", remedy="give an address: 0x and 40 hexadecimal digits")
+    return str(to_checksum_address(text))
+
+
+def _propose(make: Any, reason: str, owner: Path | None, config: Path | None, json: bool) -> None:
+    """Send a proposal; `make` turns the state of the ledger into its calls."""
+    settings, out = load(config), Output(json)
+    with view(settings) as read:
+        calls: Calls = make(read.follower.state)
+        acting = Owner(settings, owner)
+        block = acting.send(read.ledger, "propose", calls, reason)
+        read.follower.sync()
+        state = read.follower.state
+        calls_hash = keccak_of_calls(calls)
+        number = max(
+            n
+            for n, record in state.proposals.items()
+            if record.proposed.calls_hash == calls_hash and record.proposed.proposer == acting.account.address
+        )
+        value = standing(number, state.proposals[number], state, read.follower.now)
+        show_proposal(out, value, state)
+        out.say(f"Proposed in block {block}. Your own vote counts only once you cast it: mpcredit vote {number}")
+    out.document({**value, "block": block})
+
+
+@app.command()
+def invite(
+    name: Annotated[str, typer.Option("--name", help="As the others will read it.")],
+    owner: Annotated[str, typer.Option("--owner", metavar="ADDRESS", help="Its owner account.")],
+    operator: Annotated[str, typer.Option("--operator", metavar="ADDRESS", help="Its operator account.")],
+    reason: ReasonOption = "",
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Invite an institution. It then confirms its record itself (`mpcredit member confirm`).
+
+    Example: mpcredit propose invite --name "Bank E" --owner 0x15d3…6A65 --operator 0x9965…A4dc
+    """
+    arguments = (_account(owner, "--owner"), _account(operator, "--operator"), name)
+    _propose(lambda state: [_call("inviteMember", *arguments)], reason, owner_account, config, json)
+
+
+@app.command()
+def remove(
+    member: Annotated[str, typer.Argument(metavar="MEMBER", help="Index or name.")],
+    reason: ReasonOption = "",
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove a member. Rotate the tag key afterwards: it knows the old one.
+
+    Example: mpcredit propose remove "Bank C" --reason "licence withdrawn"
+    """
+    _propose(
+        lambda state: [_call("removeMember", find_member(state, member).index)], reason, owner_account, config, json
+    )
+
+
+@app.command("replace-owner")
+def replace_owner(
+    member: Annotated[str, typer.Argument(metavar="MEMBER", help="Index or name.")],
+    owner: Annotated[str, typer.Argument(metavar="ADDRESS", help="The new owner account.")],
+    reason: ReasonOption = "",
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Give a member another owner account, when the old one is lost. The others must then pin it.
+
+    Example: mpcredit propose replace-owner "Bank C" 0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65
+    """
+    address = _account(owner, "the owner")
+    _propose(
+        lambda state: [_call("replaceOwner", find_member(state, member).index, address)], reason, owner_account, config, json
+    )
+
+
+@app.command()
+def parameters(
+    minimum_cohort: Annotated[int | None, typer.Option(help="Institutions in an inquiry, at least.", show_default=False)] = None,
+    minimum_modulus_bits: Annotated[int | None, typer.Option(help="Of Paillier keys.", show_default=False)] = None,
+    answer_seconds: Annotated[int | None, typer.Option(help="Until an inquiry may be expired.", show_default=False)] = None,
+    report_seconds: Annotated[int | None, typer.Option(help="Until a report is overdue.", show_default=False)] = None,
+    window_seconds: Annotated[int | None, typer.Option(help="The window of rule R27.", show_default=False)] = None,
+    cooldown_seconds: Annotated[
+        int | None, typer.Option(help="Between inquiries of one inquirer on one subject.", show_default=False)
+    ] = None,
+    subjects_per_day: Annotated[int | None, typer.Option(help="Of one inquirer.", show_default=False)] = None,
+    book_age_seconds: Annotated[int | None, typer.Option(help="Oldest loan book to answer from.", show_default=False)] = None,
+    delay_seconds: Annotated[
+        int | None, typer.Option(help="Between approval and execution, at least 3600.", show_default=False)
+    ] = None,
+    reason: ReasonOption = "",
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Change terms of the consortium; what is not named stays. They hold from the next inquiry on.
+
+    Example: mpcredit propose parameters --minimum-cohort 5 --window-seconds 5184000
+    """
+    given = {
+        "minimum_cohort": minimum_cohort,
+        "minimum_modulus_bits": minimum_modulus_bits,
+        "answer_seconds": answer_seconds,
+        "report_seconds": report_seconds,
+        "window_seconds": window_seconds,
+        "cooldown_seconds": cooldown_seconds,
+        "subjects_per_day": subjects_per_day,
+        "book_age_seconds": book_age_seconds,
+        "delay_seconds": delay_seconds,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    if not changed:
+        raise InvalidMessage("no parameter is given", remedy="name what changes, for example --minimum-cohort 5")
+    negative = [name for name, value in changed.items() if not 0 <= value < 2**32]
+    if negative:
+        raise InvalidMessage(f"{negative[0]} is out of range", remedy="give an integer from 0 to 4294967295")
+
+    def make(state: LedgerState) -> Calls:
+        assert state.parameters is not None
+        new = replace(state.parameters, **changed)
+        return [_call("setParameters", tuple(getattr(new, field.name) for field in fields(Parameters)))]
+
+    _propose(make, reason, owner_account, config, json)
+
+
+@app.command()
+def schema(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The definition, as JSON (docs/spec.md, R5).")],
+    reason: ReasonOption = "",
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Register a schema of figures; once registered it never changes.
+
+    Example: mpcredit propose schema guarantees.json
+    """
+    import json as text
+
+    try:
+        definition = canonical_json(text.loads(file.read_text(encoding="utf-8")))
+        parsed = Schema.parse(definition)
+    except (OSError, ValueError) as error:
+        raise InvalidFile(str(file), f"cannot be read: {error}", "name a JSON file") from error
+    except MpcreditError as error:
+        raise InvalidFile(str(file), error.message, "correct the definition; docs/spec.md, R5, describes it") from error
+
+    def make(state: LedgerState) -> Calls:
+        parsed.check_capacity(max(len(state.active()), 1))
+        return [_call("registerSchema", parsed.id, definition)]
+
+    _propose(make, reason, owner_account, config, json)
+
+
+@app.command()
+def group(
+    number: Annotated[int, typer.Argument(help="1 to 16.")],
+    members: Annotated[list[str], typer.Argument(metavar="MEMBER...", help="Indices or names of all its members.")],
+    reason: ReasonOption = "",
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Set a group of members over which inquiries may be asked (R38).
+
+    Example: mpcredit propose group 1 "Bank A" "Bank B" 4 5 6
+    """
+    _propose(
+        lambda state: [_call("setGroup", number, sum({1 << find_member(state, text).index for text in members}))],
+        reason,
+        owner_account,
+        config,
+        json,
+    )
+
+
+@app.command("tag-key")
+def tag_key(
+    commitment: Annotated[str, typer.Argument(help="Commitment of the next tag key, from `mpcredit keys tag --new`.")],
+    reason: ReasonOption = "",
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put the next tag key in force, after every member has imported it. Do so when a member has left.
+
+    Example: mpcredit propose tag-key 0x5d1c…
+    """
+    value = parse_bytes(commitment, 32, "the commitment")
+    _propose(lambda state: [_call("setTagKey", value)], reason, owner_account, config, json)
+
+
+@app.command("joint-credit")
+def joint_credit(
+    reason: ReasonOption = "",
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Approve the JointCredit that ships with this version as the next one (R36).
+
+    After the execution: mpcredit propose create-joint-credit. Running inquiries end on the old contract.
+
+    Example: mpcredit propose joint-credit --reason "version 0.2"
+    """
+    _propose(
+        lambda state: [_call("approveJointCredit", joint_credit_init_code_hash())], reason, owner_account, config, json
+    )
+
+
+@app.command("create-joint-credit")
+def create_joint_credit(
+    owner_account: OwnerOption = None, config: ConfigOption = None, json: JsonOption = False
+) -> None:
+    """Hand the approved code to the Consortium, which creates the next JointCredit; anyone may.
+
+    Example: mpcredit propose create-joint-credit
+    """
+    settings, out = load(config), Output(json)
+    with view(settings) as read:
+        block = Owner(settings, owner_account).send(read.ledger, "createJointCredit", joint_credit_init_code())
+        read.follower.sync()
+        created = read.follower.state.joint_credit
+    out.say(f"The JointCredit in force is {created}, from block {block} on")
+    out.document({"joint_credit": created, "block": block})
+
+
+@app.command()
+def supervisor(
+    change: Annotated[str, typer.Argument(metavar="add|remove", help="What to do.")],
+    account: Annotated[str, typer.Argument(metavar="ADDRESS", help="The supervisor's account.")],
+    reason: ReasonOption = "",
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Add or remove a supervisor (R35).
+
+    Example: mpcredit propose supervisor add 0x976EA74026E726554dB657fA54763abd0C3a0aa9
+    """
+    if change not in ("add", "remove"):
+        raise InvalidMessage(f"a supervisor is not to be {change!r}", remedy="write add or remove")
+    address = _account(account, "the supervisor")
+    _propose(lambda state: [_call(f"{change}Supervisor", address)], reason, owner_account, config, json)
+
+
+@app.command()
+def calls(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML with one [[call]] for each call.")],
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Propose several calls that are carried out all or none, from a TOML file.
+
+    The file has reason = "…" and, for each call, [[call]] with function = "…" and arguments = [ … ] in the order of
+    the contract (docs/spec.md, R33); bytes are hexadecimal text.
+
+    Example: mpcredit propose calls change.toml
+    """
+    try:
+        value = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidFile(str(file), f"cannot be read: {error}", "name a TOML file") from error
+    entries = value.get("call")
+    if not isinstance(entries, list) or not entries or not isinstance(value.get("reason", ""), str):
+        raise InvalidFile(str(file), "has no [[call]]", 'write reason = "…" and [[call]] with function and arguments')
+    known = consortium().entries("function")
+    made: Calls = []
+    for number, entry in enumerate(entries, start=1):
+        place = f"{file}, [[call]] {number}"
+        if not isinstance(entry, dict) or set(entry) != {"function", "arguments"} or entry["function"] not in known:
+            raise InvalidFile(place, "names no function of the Consortium", "write function and arguments, nothing else")
+        try:
+            made.append(_call(entry["function"], *(_argument(argument) for argument in entry["arguments"])))
+        except (MpcreditError, TypeError, ValueError) as error:
+            raise InvalidFile(place, f"the arguments do not fit {entry['function']}", "see docs/spec.md, R33") from error
+    _propose(lambda state: made, str(value.get("reason", "")), owner_account, config, json)
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_argument(item) for item in value)
+    if isinstance(value, str) and value.startswith("0x") and len(value) != 42:
+        return bytes.fromhex(value[2:])
+    return value

@@ -1,0 +1,63 @@
+"""mpcredit vote: this institution's vote on a proposal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mpcredit.cli._access import view
+from mpcredit.cli._owner import Owner
+from mpcredit.cli._shared import ConfigOption, JsonOption, Output, OwnerOption, load, require_role
+from mpcredit.cli.propose import find_proposal, show_proposal, standing
+from mpcredit.errors import InvalidMessage
+
+
+def agree(question: str, yes: bool) -> None:
+    """Ask the person at the terminal, unless --yes was given.
+
+    Raises:
+        InvalidMessage: the answer is no, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidMessage("this needs your word, and there is no terminal to ask at", remedy="add --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if input().strip().lower() not in ("y", "yes"):
+        raise InvalidMessage("nothing was sent")
+
+
+def vote(
+    proposal: Annotated[int, typer.Argument(help="Number of the proposal.")],
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take the vote back.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Vote for a proposal from the owner account, after showing every call of it.
+
+    Example: mpcredit vote 3
+    """
+    settings, out = load(config), Output(json)
+    require_role(settings, "institution")
+    with view(settings) as read:
+        state = read.follower.state
+        record = find_proposal(state, proposal)
+        show_proposal(out, standing(proposal, record, state, read.follower.now), state)
+        agree("Take your vote back?" if withdraw else "Vote for it?", yes)
+        acting = Owner(settings, owner_account)
+        if withdraw:
+            block = acting.send(read.ledger, "withdrawVote", proposal)
+        else:
+            block = acting.send(read.ledger, "vote", proposal, record.proposed.calls_hash)
+        read.follower.sync()
+        state = read.follower.state
+        value = standing(proposal, find_proposal(state, proposal), state, read.follower.now)
+    out.say(
+        f"{'Vote withdrawn' if withdraw else 'Voted'} in block {block}: {len(value['votes'])} of {value['votes_needed']} "
+        f"needed. It needs: {value['next'] or 'nothing'}"
+    )
+    out.document({**value, "block": block})
