@@ -132,7 +132,7 @@ contract JointCredit is IJointCredit {
         require(progress.stage() == Stage.Complete, WrongStage(progress.stage()));
         require(member == terms.inquirer(), NotInquirer(member, terms.inquirer()));
 
-        record.progress = progress.at(Stage.Reported);
+        record.progress = progress.into(Stage.Reported);
         record.reportCommitment = commitment;
         _close(inquiry, record, progress, terms);
 
@@ -148,18 +148,19 @@ contract JointCredit is IJointCredit {
         Progress progress = record.progress;
         address data = _dataContract(progress.number());
         Terms terms = _termsAt(data);
+        uint256 width = terms.width();
 
         _checkAwaited(progress, member);
-        _checkLength(payload, terms.blocks(), terms.width());
+        _checkLength(payload, terms.blocks(), width);
 
         progress = progress.without(member);
         bool complete = progress.awaited() == 0;
-        if (complete) progress = progress.at(Stage.Complete);
-        Workspace space = _workspaceAt(data, terms.width());
+        if (complete) progress = progress.into(Stage.Complete);
+        Workspace space = _workspaceAt(data, width);
 
         record.progress = progress;
         for (uint256 i = 0; i < terms.blocks(); ++i) {
-            space.takeCiphertext(_ciphertext(payload, i, terms.width()), i);
+            space.takeCiphertext(_ciphertext(payload, i, width), i);
             space.doubleProduct(_slotOf(terms, i));
         }
 
@@ -176,7 +177,7 @@ contract JointCredit is IJointCredit {
         _checkAwaited(progress, member);
         require(code != 0, RefusalCode());
 
-        record.progress = progress.at(Stage.Refused);
+        record.progress = progress.into(Stage.Refused);
         _close(inquiry, record, progress, _termsAt(_dataContract(progress.number())));
 
         emit Refused(inquiry, member, code);
@@ -218,7 +219,7 @@ contract JointCredit is IJointCredit {
         require(progress.stage() == Stage.Open, WrongStage(progress.stage()));
         require(block.timestamp >= terms.deadline(), TooEarly(terms.deadline()));
 
-        record.progress = progress.at(Stage.Expired);
+        record.progress = progress.into(Stage.Expired);
         _close(inquiry, record, progress, terms);
 
         emit Expired(inquiry, progress.awaited());
@@ -244,7 +245,7 @@ contract JointCredit is IJointCredit {
             require(outside == 0, CulpritsOutsideCohort(outside));
         }
 
-        record.progress = progress.at(valid ? Stage.Valid : Stage.Void);
+        record.progress = progress.into(valid ? Stage.Valid : Stage.Void);
         if (stage != Stage.Reported) _close(inquiry, record, progress, _termsAt(_dataContract(progress.number())));
 
         emit Attested(inquiry, msg.sender, valid, culprits, anchor);
@@ -311,7 +312,8 @@ contract JointCredit is IJointCredit {
 
     /// The inquiry takes contributions, and the member owes one.
     function _checkAwaited(Progress progress, uint8 member) private view {
-        require(progress.stage() == Stage.Open, WrongStage(progress.stage()));
+        Stage stage = progress.stage();
+        require(stage == Stage.Open, WrongStage(stage));
         _checkMissing(progress, member);
     }
 

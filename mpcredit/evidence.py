@@ -2,8 +2,11 @@
 
 It holds the signed transactions as their senders made them, the roster's history, and the openings of the aggregate.
 `verify_evidence` needs nothing else: it recovers who signed what, recomputes the ids, the product and the totals, and names
-who lied. What it cannot prove is inclusion in a block: compare with the ledger (`mpcredit verify --ledger`) for that. Pin the
-consortium's address (and chain) by another channel: anybody can found a consortium of his own.
+who lied. What it cannot prove is inclusion in a block: compare with the ledger (`mpcredit verify --ledger`) for that.
+
+The history of a roster is signed by nobody, so anybody can write one under any consortium's address, with members of his
+own. A reader who does not trust the giver of the file must know a value of the roster itself (`Consortium.roster()` on any
+node, at the opening or later) and the hash of the schema (`schemaHash`), which the transactions do not name.
 """
 
 from __future__ import annotations
@@ -90,6 +93,10 @@ class VerifiedEvidence:
     """One record of sums per subject, in minor units."""
     attested: bool
     """Whether the supervisor's signed verdict `valid` is in the file."""
+    roster: bytes
+    """Of the opening; whoever knows no roster must compare it with the ledger."""
+    schema_hash: bytes
+    """Of the definition that gives the figures their names; it must be the ledger's."""
 
 
 def collect(
@@ -168,35 +175,52 @@ def _parse_call(raw: bytes, function: str, joint_credit: str, chain_id: int) -> 
     return _SignedCall(sender, abi_decode(types, data[4:]))
 
 
-def _replay_roster(realm: Realm, changes: Sequence[Mapping[str, Any]]) -> tuple[LedgerState, set[bytes]]:
+@dataclass(frozen=True)
+class _Moment:
+    """Who acted for whom after one change of the roster."""
+
+    roster: bytes
+    operators: frozenset[tuple[str, int]]
+    supervisors: frozenset[str]
+
+
+def _replay_roster(realm: Realm, changes: Sequence[Mapping[str, Any]]) -> tuple[LedgerState, list[_Moment]]:
     """Fold the roster's history; key signatures are checked on the way."""
     state = LedgerState(realm)
-    rosters = {state.roster}
+    moments = []
     for number, change in enumerate(changes):
         kind, data = Change(change["kind"]), hex_bytes(change["data"], None)
         at = Position(0, bytes(32), number, 0, bytes(32), realm.consortium)
         state.apply(RosterChanged(at, roster_link(state.roster, kind, data), kind, data))
-        rosters.add(state.roster)
-    return state, rosters
+        operators = frozenset((account, m.index) for m in state.members.values() for account in m.operators)
+        moments.append(_Moment(state.roster, operators, frozenset(state.supervisors)))
+    return state, moments
 
 
-def verify_evidence(evidence: Evidence, *, consortium: str | None = None) -> VerifiedEvidence:
+def verify_evidence(
+    evidence: Evidence, *, consortium: str | None = None, roster: bytes | None = None, schema_hash: bytes | None = None
+) -> VerifiedEvidence:
     """Check everything that the file claims.
 
     Args:
         consortium: the address that the reader knows by another channel; None skips that comparison.
+        roster: a value of the roster that the reader knows from the ledger, at the opening or later; None believes the
+            file's history of members.
+        schema_hash: of the schema's definition, as the ledger has it; None believes the file's.
 
     Raises:
         ProtocolViolation: somebody lied; `culprits` and the message name whom.
         InvalidMessage: the file is malformed or incomplete.
     """
     try:
-        return _verify(evidence.value, consortium)
+        return _verify(evidence.value, consortium, roster, schema_hash)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InvalidEncoding(f"the evidence is malformed: {error!r}", remedy="ask for the file again") from error
 
 
-def _verify(value: Mapping[str, Any], consortium: str | None) -> VerifiedEvidence:
+def _verify(
+    value: Mapping[str, Any], consortium: str | None, roster: bytes | None, schema_hash: bytes | None
+) -> VerifiedEvidence:
     realm = Realm(int(value["chain_id"]), to_checksum_address(value["consortium"]))
     if consortium is not None and to_checksum_address(consortium) != realm.consortium:
         raise InvalidMessage(
@@ -207,27 +231,37 @@ def _verify(value: Mapping[str, Any], consortium: str | None) -> VerifiedEvidenc
     transactions = value["transactions"]
 
     # (1) the roster: who is who, under which accounts and keys: R39.
-    state, rosters = _replay_roster(realm, value["roster"])
-
-    def member_of(account: str, what: str) -> int:
-        member = state.by_operator(account)
-        if member is None:
-            raise InvalidMessage(f"the {what} was signed by {account}, which is no operator of a member")
-        return member.index
+    state, moments = _replay_roster(realm, value["roster"])
 
     # (2) the opening, signed by an operator of the inquirer: R15, R6, R7.
     opened = _parse_call(hex_bytes(transactions["open"], None), "open", joint_credit, realm.chain_id)
     (fields,) = opened.arguments
     opening = Opening(**dict(zip(Opening.__dataclass_fields__, fields, strict=True)))
     opening = replace(opening, currency=fields[4].decode("ascii"), consents=tuple(fields[9]))
-    inquirer = member_of(opened.sender, "opening")
-    name = state.members[inquirer].name
-    if opening.roster not in rosters:
+    begun = next((place for place, moment in enumerate(moments) if moment.roster == opening.roster), None)
+    if begun is None:
         raise InvalidMessage("the opening names a roster that is not in the history given")
+    if roster is not None and roster not in {moment.roster for moment in moments[begun:]}:
+        raise InvalidMessage(
+            "the history of members in the file does not lead to the roster on the ledger",
+            remedy="it is made up, or older than the roster you gave: ask for the file again",
+        )
+
+    def acting(account: str, what: str, moments: Sequence[_Moment]) -> list[int]:
+        # An account may act for one member after another while an inquiry runs, so there can be several.
+        found = sorted({index for moment in moments for known, index in moment.operators if known == account})
+        if not found:
+            raise InvalidMessage(f"the {what} was signed by {account}, which is no operator of a member")
+        return found
+
+    (inquirer,) = acting(opened.sender, "opening", moments[begun : begun + 1])
+    name = state.members[inquirer].name
     schema = Schema.parse(str(value["schema"]).encode())
     cohort = members_of(opening.cohort)
     if schema.id != opening.schema or not set(cohort) <= set(state.members) or inquirer not in cohort:
         raise InvalidMessage("schema or cohort of the opening do not fit the history given")
+    if schema_hash is not None and schema.hash != schema_hash:
+        raise InvalidMessage("the schema in the file is not the one on the ledger", remedy="ask for the file again")
     frame = protocol.make_frame(realm, joint_credit, inquirer, opening, schema, cohort)
     if frame.inquiry != hex_bytes(value["inquiry"], 32):
         raise InvalidMessage("the inquiry's id does not follow from its opening")
@@ -240,41 +274,55 @@ def _verify(value: Mapping[str, Any], consortium: str | None) -> VerifiedEvidenc
     payloads = {inquirer: opening.payload}
     for raw in transactions["contribute"]:
         call = _parse_call(hex_bytes(raw, None), "contribute", joint_credit, realm.chain_id)
-        member = member_of(call.sender, "contribution")
-        if call.arguments[0] != frame.inquiry or member not in cohort or member in payloads:
-            raise InvalidMessage(f"a contribution of {state.members[member].name} does not belong to this inquiry")
-        payloads[member] = call.arguments[1]
+        senders = acting(call.sender, "contribution", moments[begun:])
+        places = [index for index in senders if index in cohort and index not in payloads]
+        if call.arguments[0] != frame.inquiry or not places:
+            who = state.members[senders[0]].name
+            raise InvalidMessage(f"a contribution of {who} does not belong to this inquiry")
+        try:
+            protocol.split_payload(frame, call.arguments[1])
+        except InvalidMessage as error:
+            raise ProtocolViolation(
+                f"{state.members[places[0]].name} signed a malformed contribution: {error.message}", culprits=[places[0]]
+            ) from error
+        payloads[places[0]] = call.arguments[1]
     missing = [state.members[i].name for i in cohort if i not in payloads]
     if missing:
         raise InvalidMessage(f"the contribution of {', '.join(missing)} is not in the file")
 
-    # (4) the aggregate, its openings and the totals: R22, R29.
+    # (4) the report that the inquirer signed is of these openings: R30.
+    openings = tuple(paillier.Opening(int(m, 16), int(r, 16)) for m, r in value["openings"])
+    if len(openings) != frame.blocks or any(o.m < 0 or o.r < 0 for o in openings):
+        raise InvalidProof("the openings do not cover all blocks")
+    report = _parse_call(hex_bytes(transactions["report"], None), "report", joint_credit, realm.chain_id)
+    commitment = report_commitment(frame.inquiry, hex_bytes(value["salt"], 32), openings, frame.public.modulus_bytes)
+    if inquirer not in acting(report.sender, "report", moments[begun:]) or report.arguments[0] != frame.inquiry:
+        raise InvalidMessage("the report in the file is not the inquirer's on this inquiry")
+    if report.arguments[1] != commitment:
+        # Openings and salt are signed by nobody, so this names nobody.
+        raise InvalidProof(
+            f"the openings in the file are not those that {name} (the inquirer) reported to the supervisor: whoever gave "
+            "the file has changed them, or reported others",
+            remedy="ask the supervisor",
+        )
+
+    # (5) the aggregate opens to what was reported: R22, R29.
     try:
         aggregate = protocol.product(frame, [payloads[member] for member in cohort])
-        openings = tuple(paillier.Opening(int(m, 16), int(r, 16)) for m, r in value["openings"])
-        if len(openings) != frame.blocks:
-            raise InvalidProof("the openings do not cover all blocks")
         for c, opened_block in zip(aggregate, openings, strict=True):
             paillier.verify_opening(frame.public, c, opened_block)
     except InvalidMessage as error:
         raise ProtocolViolation(
-            f"{name} (the inquirer) shows totals that are not those of the ledger: {error.message}", culprits=[inquirer]
+            f"{name} (the inquirer) reported totals that are not those of the ledger: {error.message}",
+            culprits=[inquirer],
         ) from error
-
-    # (5) the report that the inquirer signed is this opening: R30.
-    report = _parse_call(hex_bytes(transactions["report"], None), "report", joint_credit, realm.chain_id)
-    commitment = report_commitment(frame.inquiry, hex_bytes(value["salt"], 32), openings, frame.public.modulus_bytes)
-    reporter = member_of(report.sender, "report")
-    if reporter != inquirer or report.arguments[0] != frame.inquiry or report.arguments[1] != commitment:
-        raise ProtocolViolation(
-            f"{name} (the inquirer) reported something else to the supervisor than it shows here", culprits=[inquirer]
-        )
 
     # (6) the verdict: R31.
     attested = False
     if transactions.get("attest"):
         verdict = _parse_call(hex_bytes(transactions["attest"], None), "attest", joint_credit, realm.chain_id)
-        if verdict.sender not in state.supervisors or verdict.arguments[0] != frame.inquiry:
+        supervisors = frozenset[str]().union(*(moment.supervisors for moment in moments[begun:]))
+        if verdict.sender not in supervisors or verdict.arguments[0] != frame.inquiry:
             raise InvalidMessage("the verdict in the file is not a supervisor's on this inquiry")
         culprits = members_of(verdict.arguments[2])
         if not verdict.arguments[1]:
@@ -295,4 +343,6 @@ def _verify(value: Mapping[str, Any], consortium: str | None) -> VerifiedEvidenc
         currency=opening.currency,
         totals=totals,
         attested=attested,
+        roster=opening.roster,
+        schema_hash=schema.hash,
     )

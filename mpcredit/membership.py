@@ -30,7 +30,13 @@ class Membership:
         """Do what is due; safe to call at any time."""
         if not self.desk.member.confirmed:
             return []
-        return [*self._seal(), *self._ready()]
+        done: list[str] = []
+        for duty in (self._seal, self._ready):
+            try:
+                done.extend(duty())
+            except Refused as error:  # for example while there is no supervisor key; answering must go on
+                log.warning("the ledger did not take it: %s", error)
+        return done
 
     def _seal(self) -> list[str]:
         """Seal the mask key of every pair whose versions have not been sealed yet, in one transaction (R11)."""

@@ -30,11 +30,10 @@ type Workspace is uint256;
 ///     0x60        base (w)                     |
 ///     0x60 +  w   2, the exponent (1 byte)     |
 ///     0x61 +  w   modulus (w)                 /
-///     0x80 + 2w   factor: b (w)
+///     0x80 + 2w   factor: b, then (a - b)^2 mod m (w)
 ///     0x80 + 3w   b^2 mod m (w)
 ///     0x80 + 4w   a^2 mod m (w)
-///     0x80 + 5w   (a - b)^2 mod m (w)
-///     0x80 + 6w   end
+///     0x80 + 5w   end
 library ModMath {
     /// The address of MODEXP (EIP-198).
     uint256 private constant MODEXP = 0x05;
@@ -52,7 +51,7 @@ library ModMath {
         // Memory-safe: takes the memory that it writes to from behind the free memory pointer, and moves that pointer.
         assembly ("memory-safe") {
             space := mload(0x40)
-            mstore(0x40, add(space, add(FACTOR, mul(6, width))))
+            mstore(0x40, add(space, add(FACTOR, mul(5, width))))
             mstore(space, width)
             mstore(add(space, LENGTH_OF_EXPONENT), 1)
             mstore(add(space, LENGTH_OF_MODULUS), width)
@@ -104,13 +103,17 @@ library ModMath {
     /// @return below whether it is below the modulus
     function setFactor(Workspace space, bytes calldata b) internal pure returns (bool below) {
         uint256 factor = factorOf(space);
+        uint256 width;
+        uint256 modulus;
 
         // Memory-safe: writes to factor and base, inside the workspace.
         assembly ("memory-safe") {
-            calldatacopy(factor, b.offset, mload(space))
-            calldatacopy(add(space, BASE), b.offset, mload(space))
+            width := mload(space)
+            modulus := add(add(space, MODULUS), width)
+            calldatacopy(factor, b.offset, width)
+            calldatacopy(add(space, BASE), b.offset, width)
         }
-        return _isLess(factor, modulusOf(space), widthOf(space));
+        return _isLess(factor, modulus, width);
     }
 
     function isFactorZero(Workspace space) internal pure returns (bool) {
@@ -119,30 +122,32 @@ library ModMath {
 
     /// @notice Square the factor, just set, for `doubleProduct`, and tell whether m divides the square.
     function squareFactor(Workspace space) internal view returns (bool isZero) {
-        uint256 square = _squareOf(space, 0);
+        uint256 width = widthOf(space);
+        uint256 square;
 
+        assembly {
+            square := add(add(space, FACTOR), mul(3, width))
+        }
         _square(space, square);
 
-        return _isZero(square, widthOf(space));
+        return _isZero(square, width);
     }
 
     // ---------------------------------------------------------------- product
 
     /// @notice a := 2ab mod m, for a in the storage from `slot` on and the factor b, both below m, after `squareFactor`.
     function doubleProduct(Workspace space, uint256 slot) internal {
-        _load(space, slot);
-        _square(space, _squareOf(space, 1));
-        _subtractFactor(space);
-        _square(space, _squareOf(space, 2));
-        _storeSum(space, slot);
-    }
+        uint256 factor = factorOf(space);
+        uint256 square;
 
-    /// Where a square goes: 0 for b^2, 1 for a^2, 2 for (a - b)^2.
-    function _squareOf(Workspace space, uint256 which) private pure returns (uint256 pointer) {
-        // Memory-safe: reads the first word of the workspace.
-        assembly ("memory-safe") {
-            pointer := add(add(space, FACTOR), mul(add(3, which), mload(space)))
+        assembly {
+            square := add(factor, mul(2, mload(space)))
         }
+        _load(space, slot);
+        _square(space, square);
+        _subtractFactor(space, factor);
+        _square(space, factor);
+        _storeSum(space, slot, factor);
     }
 
     /// Put base^2 mod m at `target`, by MODEXP or not at all.
@@ -182,18 +187,22 @@ library ModMath {
     }
 
     /// base := |a - b|, from a.
-    function _subtractFactor(Workspace space) private pure {
-        uint256 base = Workspace.unwrap(space) + BASE;
-        uint256 factor = factorOf(space);
-        bool swapped = _isLess(base, factor, widthOf(space));
+    function _subtractFactor(Workspace space, uint256 factor) private pure {
+        uint256 base;
+        uint256 width;
+
+        // Memory-safe, as the blocks below: reads base and factor, writes to the base, all inside the workspace.
+        assembly ("memory-safe") {
+            base := add(space, BASE)
+            width := mload(space)
+        }
+        bool swapped = _isLess(base, factor, width);
         uint256 toGreater;
         uint256 toLess;
         uint256 borrow = 0;
         uint256 place;
-
-        // Memory-safe, as the block below: reads base and factor, writes to the base, all inside the workspace.
         assembly ("memory-safe") {
-            place := add(base, mload(space))
+            place := add(base, width)
             toGreater := mul(swapped, sub(factor, base))
             toLess := sub(sub(factor, base), toGreater)
         }
@@ -218,8 +227,8 @@ library ModMath {
     }
 
     /// stored := a^2 + b^2 - (a - b)^2 mod m.
-    function _storeSum(Workspace space, uint256 slot) private {
-        uint256 square = _squareOf(space, 1);
+    /// @param square where (a - b)^2 is, with b^2 and a^2 behind it; the loop goes over b^2
+    function _storeSum(Workspace space, uint256 slot, uint256 square) private {
         uint256 place;
         uint256 width;
         uint256 toSlot;
@@ -239,8 +248,9 @@ library ModMath {
             width := mload(space)
             let modulus := add(add(space, MODULUS), width)
             let top := shr(2, mload(modulus))
-            let sum := add(shr(2, mload(square)), shr(2, mload(sub(square, width))))
-            sum := sub(sum, shr(2, mload(add(square, width))))
+            let sum := sub(0, shr(2, mload(square)))
+            square := add(square, width)
+            sum := add(sum, add(shr(2, mload(square)), shr(2, mload(add(square, width)))))
             flip := sub(0, sgt(sum, top))
             mask := or(flip, sar(255, sum))
             carry := sub(1, flip)
@@ -252,8 +262,8 @@ library ModMath {
             assembly ("memory-safe") {
                 place := sub(place, 0x20)
                 let x := mload(place)
-                let sum1 := add(x, mload(sub(place, width)))
-                let y := not(mload(add(place, width)))
+                let sum1 := add(x, mload(add(place, width)))
+                let y := not(mload(sub(place, width)))
                 let sum2 := add(sum1, y)
                 let z := xor(and(mload(add(place, toModulus)), mask), flip)
                 let sum3 := add(sum2, z)
@@ -264,8 +274,8 @@ library ModMath {
             assembly ("memory-safe") {
                 place := sub(place, 0x20)
                 let x := mload(place)
-                let sum1 := add(x, mload(sub(place, width)))
-                let y := not(mload(add(place, width)))
+                let sum1 := add(x, mload(add(place, width)))
+                let y := not(mload(sub(place, width)))
                 let sum2 := add(sum1, y)
                 let z := xor(and(mload(add(place, toModulus)), mask), flip)
                 let sum3 := add(sum2, z)

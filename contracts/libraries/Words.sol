@@ -11,7 +11,7 @@ type Progress is uint256;
 /// this inquiry's (8), blocks (8), bytes of one ciphertext (16).
 type Terms is uint256;
 
-using {awaited, number, stage, has, without, at} for Progress global;
+using {awaited, number, stage, has, without, into} for Progress global;
 using {deadline, lane, inquirer, due, blocks, width} for Terms global;
 
 uint256 constant AWAITED_BITS = 216;
@@ -46,7 +46,7 @@ function without(Progress progress, uint8 member) pure returns (Progress) {
 }
 
 /// In another stage.
-function at(Progress progress, IJointCredit.Stage stage_) pure returns (Progress) {
+function into(Progress progress, IJointCredit.Stage stage_) pure returns (Progress) {
     return Progress.wrap((Progress.unwrap(progress) & ((1 << STAGE_SHIFT) - 1)) | (uint256(stage_) << STAGE_SHIFT));
 }
 
