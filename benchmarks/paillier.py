@@ -1,8 +1,9 @@
 """Paillier beside phe, on this machine: `python benchmarks/paillier.py --bits 2048 3072`.
 
-Times are medians of CPU time, in milliseconds; every result is checked before its time counts. The columns "reported"
-are not measured here: they are the figures of docs (Intel, 2 cores, CPython 3.11, November 2026) and of FISCO-BCOS's
-own publication, and are there for orientation only.
+Times are medians of CPU time, in milliseconds; every result is checked before its time counts. phe neither checks nor
+blinds what it decrypts; ours does. The windows cost a table first, which has a line of its own. The column "reported"
+is not measured here: earlier figures of the project's prototypes on a 2-core machine (November 2026), those of other
+libraries there, and FISCO-BCOS's own publication, for orientation only.
 """
 
 from __future__ import annotations

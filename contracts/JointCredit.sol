@@ -104,7 +104,7 @@ contract JointCredit is IJointCredit {
         Workspace space = Paillier.workspaceFor(opening.n);
 
         inquirer.lastNonce = opening.nonce;
-        Terms fixed_ = termsOf(
+        Terms agreed = termsOf(
             deadline,
             _takeLane(),
             terms.member,
@@ -112,11 +112,11 @@ contract JointCredit is IJointCredit {
             opening.blocks,
             uint16(width)
         );
-        uint32 number = _publish(fixed_, terms.cohort, space);
+        uint32 number = _publish(agreed, terms.cohort, space);
         _inquiries[inquiry].progress = progressOf(terms.cohort.without(terms.member), number, Stage.Open);
         for (uint256 i = 0; i < opening.blocks; ++i) {
             space.takeCiphertext(_ciphertext(opening.payload, i, width), i);
-            _startLane(space, _slotOf(fixed_, i));
+            _startLane(space, _slotOf(agreed, i));
         }
 
         emit Opened(inquiry, terms.member, q0, msg.sender, deadline, opening);
@@ -163,6 +163,7 @@ contract JointCredit is IJointCredit {
             space.takeCiphertext(_ciphertext(payload, i, width), i);
             space.doubleProduct(_slotOf(terms, i));
         }
+        space.release();
 
         emit Contributed(inquiry, member, payload);
         if (complete) emit Completed(inquiry);
@@ -312,8 +313,8 @@ contract JointCredit is IJointCredit {
 
     /// The inquiry takes contributions, and the member owes one.
     function _checkAwaited(Progress progress, uint8 member) private view {
-        Stage stage = progress.stage();
-        require(stage == Stage.Open, WrongStage(stage));
+        if (progress.isOpenFor(member)) return;
+        require(progress.stage() == Stage.Open, WrongStage(progress.stage()));
         _checkMissing(progress, member);
     }
 
@@ -407,25 +408,21 @@ contract JointCredit is IJointCredit {
         require(made != address(0) && made == _dataContract(number), DataNotStored());
     }
 
-    /// The address of the contract that this one created as its `number`-th: the hash of the RLP list of this address and
-    /// the number, which is the nonce of this account then (EIP-161: nonces of contracts begin with 1).
-    function _dataContract(uint32 number) private view returns (address) {
-        // Unchecked: at most 0xda, and 0x84, for the 4 bytes that the greatest number takes.
-        unchecked {
-            uint256 bytesOfNumber = number < 0x100 ? 1 : number < 0x10000 ? 2 : number < 0x1000000 ? 3 : 4;
-            uint256 length = number < 0x80 ? 1 : 1 + bytesOfNumber;
-            uint256 list = ((0xd5 + length) << 168) | (uint256(0x94) << 160) | uint160(address(this));
-            if (number >= 0x80) list = (list << 8) | (0x80 + bytesOfNumber);
-            list = (list << (8 * bytesOfNumber)) | number;
-            length += 22;
-            bytes32 hash;
-
-            // Memory-safe: 0x00 is scratch space.
-            assembly ("memory-safe") {
-                mstore(0x00, shl(sub(256, mul(8, length)), list))
-                hash := keccak256(0x00, length)
-            }
-            return address(uint160(uint256(hash)));
+    /// The address of the contract that this one created as its `nonce`-th: the hash of the RLP list of this address
+    /// and its nonce then (EIP-161: nonces of contracts begin with 1).
+    function _dataContract(uint256 nonce) private view returns (address data) {
+        // Memory-safe: 0x00 is scratch space. The list, of 22 bytes and the nonce's:
+        //
+        //     0xc0 + length of the rest | 0x94, this address (20) | nonce, from 0x80 on behind 0x80 + its length
+        assembly ("memory-safe") {
+            let size := add(add(1, gt(nonce, 0xff)), add(gt(nonce, 0xffff), gt(nonce, 0xffffff)))
+            let prefixed := gt(nonce, 0x7f)
+            let length := add(22, add(size, prefixed))
+            let list := or(shl(168, add(0xbf, length)), or(shl(160, 0x94), address()))
+            if prefixed { list := or(shl(8, list), add(0x80, size)) }
+            list := or(shl(mul(8, size), list), nonce)
+            mstore(0x00, shl(sub(256, mul(8, length)), list))
+            data := and(keccak256(0x00, length), 0xffffffffffffffffffffffffffffffffffffffff)
         }
     }
 

@@ -24,6 +24,7 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     bits = 3072
     minimum_cohort = 3
     ready_seconds = 86400
+    [server]                              # read by `mpcredit serve` alone: mpcredit/server/settings.py
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ __all__ = [
 ]
 
 _KNOWN: Mapping[str, frozenset[str]] = {
-    "": frozenset({"role", "founding", "ledger", "keys", "store", "book", "policy", "inquiry"}),
+    "": frozenset({"role", "founding", "ledger", "keys", "store", "book", "policy", "inquiry", "server"}),
     "ledger": frozenset({"url", "chain_id", "consortium", "confirmations", "first_block", "signer", "account"}),
     "keys": frozenset({"directory"}),
     "store": frozenset({"path"}),

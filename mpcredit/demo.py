@@ -279,7 +279,6 @@ def run(settings: Settings, listener: Listener = lambda progress: None) -> Resul
     # (1) everything that can be refused is refused before anything is sent.
     _check(settings)
     with contextlib.ExitStack() as stack:
-        listener(Progress(0, "reading the loan books"))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpcredit-demo-")))
         paths, books = _books(settings, scratch)
         picks = _picks(settings, books)
@@ -299,6 +298,7 @@ def run(settings: Settings, listener: Listener = lambda progress: None) -> Resul
             )
         )
         watch = _Watch(consortium, listener)
+        _await_ready(consortium, watch)
         watch.founded()
 
         # (3) the inquiry: steps 1 to 6.
@@ -376,7 +376,10 @@ def _check(settings: Settings) -> None:
         )
     if len(set(settings.named)) != len(settings.named):
         raise InvalidMessage("a subject is named twice", remedy="name each once, however it is spelled")
-    if settings.chain not in ("tester", "anvil") and urlsplit(settings.chain).scheme not in ("http", "https"):
+    if settings.chain.partition(":")[0] not in ("tester", "anvil") and urlsplit(settings.chain).scheme not in (
+        "http",
+        "https",
+    ):
         raise LedgerError(
             f"there is no chain {settings.chain!r}",
             remedy="take tester, anvil, or the URL of a node such as http://127.0.0.1:8545",
@@ -548,21 +551,23 @@ class _Watch:
     def __init__(self, consortium: LocalConsortium, listener: Listener) -> None:
         self.follower = Follower(consortium.ledger, consortium.pins)
         self.ledger = consortium.ledger
+        self._consortium = consortium
         self.deployed = consortium.deployed
         self.names = list(consortium.institutions)
         self.tell = listener
         self.gas: dict[str, list[int]] = {step: [] for step in GAS_STEPS}
         self._told: set[tuple[bytes, int]] = set()
-        consortium.listener = lambda who, what: self.look()
 
     def founded(self) -> None:
         """Sum up what it took to get here."""
         first = self.deployed.first_joint_credit.block
-        events = [event for event in self.follower.sync() if event.at.block > first]
+        self.follower.sync()
+        events = [event for event in self.follower.events if event.at.block > first]
         self._told.update((event.at.transaction, event.at.log_index) for event in events)
         used = [self._cost(transaction) for transaction in dict.fromkeys(event.at.transaction for event in events)]
         self.gas["set_up"] = [self.deployed.creation.gas_used, self.deployed.first_joint_credit.gas_used, *used]
         head = self.follower.head
+        self._consortium.listener = lambda who, what: self.look()
         self.tell(
             Progress(
                 0,
@@ -574,7 +579,7 @@ class _Watch:
         )
 
     def look(self) -> None:
-        """Tell what is new."""
+        """Tell what is new, once the consortium is founded."""
         for event in self.follower.sync():
             place = (event.at.transaction, event.at.log_index)
             if place not in self._told:
@@ -639,6 +644,25 @@ class _Watch:
         self.tell(Progress(6, f"{self.names[0]} decides by its credit policy: {counts or 'not'}", done=True))
 
 
+def _await_ready(consortium: LocalConsortium, watch: _Watch) -> None:
+    """On a chain that takes its time for a block, the last steps of the founding are still under way."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        watch.follower.sync()
+        if watch.follower.state.cohort(0, watch.follower.now).bit_count() == len(watch.names):
+            return
+        _pause(consortium.work(), until, "the institutions are not ready yet")
+
+
+def _pause(progress: bool, until: float, note: str) -> None:
+    """Wait a little if there was nothing to do, but not for ever."""
+    if progress:
+        return
+    if time.monotonic() > until:
+        raise NotYet(note, remedy="see whether the chain makes blocks")
+    time.sleep(_IDLE_SECONDS)
+
+
 def _inquire(consortium: LocalConsortium, watch: _Watch, subjects: Sequence[Subject], requested: Money) -> Request:
     """Steps 1 to 6, every party doing what is due to it until the inquiry has ended."""
     bank = consortium[watch.names[0]]
@@ -661,11 +685,7 @@ def _inquire(consortium: LocalConsortium, watch: _Watch, subjects: Sequence[Subj
     while not handle.request.state.final:
         progress = consortium.work()
         watch.look()
-        if not progress:
-            if time.monotonic() > until:
-                note = handle.request.note or f"the inquiry is {handle.request.state}"
-                raise NotYet(note, remedy="see whether the chain makes blocks")
-            time.sleep(_IDLE_SECONDS)
+        _pause(progress, until, handle.request.note or f"the inquiry is {handle.request.state}")
     request = handle.request
     inquiry = watch.inquiry(hex_bytes(request.value["inquiry"], 32)) if request.inquiry else None
     if inquiry is None or inquiry.verdict is None:
@@ -681,18 +701,23 @@ def _decide(policy: CreditPolicy, totals: dict[str, int] | None, requested: Mone
 
 def _attempt(consortium: LocalConsortium, request: Request, inquiry: Inquiry, subjects: Sequence[Subject]) -> Heart:
     """Turn the inquirer's private key on one institution's ciphertext, without and with masks."""
-    member = inquiry.cohort[min(_ATTEMPT, len(inquiry.cohort) - 1)]
-    name = inquiry.names[member]
     frame = protocol.frame_of(inquiry, consortium.ledger.realm)
     schema, public = frame.schema, frame.public
     fingerprint = next(a["key"] for a in request.value["attempts"] if a["inquiry"] == request.value["inquiry"])
     private = consortium.keys[inquiry.names[inquiry.inquirer]].inquiry_key(fingerprint)
     assert bytes_to_int(inquiry.opening.n) == private.public.n
 
-    # (1) the first subject that this institution has figures of.
-    book = consortium.books[name]
-    records = [book.lookup(subject) for subject in subjects]
-    index = next((i for i, record in enumerate(records) if any(record.values())), 0)
+    # (1) whom and what to look at: Bank C, else another, and the first subject that it has figures of.
+    others = sorted((i for i in inquiry.cohort if i != inquiry.inquirer), key=lambda i: (i != _ATTEMPT, i))
+    customers = (
+        (other, index)
+        for other in others
+        for index, subject in enumerate(subjects)
+        if any(consortium.books[inquiry.names[other]].lookup(subject).values())
+    )
+    member, index = next(customers, (others[0], 0))
+    name = inquiry.names[member]
+    records = [consortium.books[name].lookup(subject) for subject in subjects]
     per_block = schema.records_per_block(public.bits)
     block, place = divmod(index, per_block)
     count = min(per_block, len(subjects) - block * per_block)

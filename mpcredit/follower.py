@@ -5,6 +5,8 @@ After a reorganisation the whole fold is made anew from the first block: simple,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mpcredit.errors import LedgerError
 from mpcredit.events import Event
 from mpcredit.ports import Block, Ledger
@@ -20,12 +22,20 @@ class Follower:
         ledger: where to read.
         pins: accounts this reader accepts.
         confirmations: blocks on top of an event's block before it counts as final; 0 on chains that never reorganise.
+        clock: unix seconds, for chains whose head stands still while nobody sends anything; by default none.
     """
 
-    def __init__(self, ledger: Ledger, pins: Pins | None = None, confirmations: int = 0) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        pins: Pins | None = None,
+        confirmations: int = 0,
+        clock: Callable[[], float] = lambda: 0,
+    ) -> None:
         self.ledger = ledger
         self.pins = pins or Pins()
         self.confirmations = confirmations
+        self.clock = clock
         self.state = LedgerState(ledger.realm, self.pins)
         self.events: list[Event] = []
         """All events folded so far, in order."""
@@ -42,6 +52,14 @@ class Follower:
     def now(self) -> int:
         """Timestamp of the head, unix seconds; the ledger's clock, which all members share."""
         return self.head.timestamp if self.head else 0
+
+    @property
+    def next_time(self) -> int:
+        """Least timestamp of the next block, as far as one can tell: what is sent now is judged at that time.
+
+        On a chain that makes no empty blocks, deadlines and readiness pass while `now` stands still.
+        """
+        return max(self.now, int(self.clock()))
 
     def sync(self) -> list[Event]:
         """Fold what is new.

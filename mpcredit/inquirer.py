@@ -191,7 +191,7 @@ class Inquirer:
                 remedy="give one consent receipt for each subject, in the same order",
             )
         purpose = consents[0].purpose
-        now = self.desk.follower.now
+        now = self.desk.follower.next_time
         for tag, consent in zip(tags, consents, strict=True):
             consent.check(
                 realm=self.desk.realm,
@@ -257,12 +257,17 @@ class Inquirer:
             return self._await_opening(request)
         assert request.inquiry is not None
         inquiry = self.desk.state.inquiries.get(request.inquiry)
-        if inquiry is None or inquiry.opened.at.block > self.desk.follower.final_block:
+        if inquiry is None:
+            return self._lost(request)
+        if inquiry.opened.at.block > self.desk.follower.final_block:
             return []
         if inquiry.stage is Stage.OPEN:
             return self._await_answers(request, inquiry)
         if inquiry.stage is Stage.COMPLETE:
             return self._report(request, inquiry)
+        end = inquiry.verdict or inquiry.expired or inquiry.refusal
+        if end is not None and end.at.block > self.desk.follower.final_block:
+            return []
         return self._conclude(request, inquiry)
 
     def _update(self, request: Request, **changes: Any) -> None:
@@ -273,7 +278,7 @@ class Inquirer:
         """Make an attempt: key, masks, sealed subjects and own contribution for the roster and cohort of now."""
         desk, state, value = self.desk, self.desk.state, request.value
         schema = state.schemas[value["schema"]]
-        now = desk.follower.now
+        now = desk.follower.next_time
         bitmap = state.cohort(value["group"], now)
         minimum = max(3, desk.minimum_cohort, state.parameters.minimum_cohort if state.parameters else 0)
 
@@ -433,8 +438,22 @@ class Inquirer:
             self._update(request, state=RequestState.WANTED, note="the ledger refused the opening; trying again")
         return []
 
+    def _lost(self, request: Request) -> list[str]:
+        """A reorganisation took the opening off the ledger. It was public, so it is sent again unchanged, by the outbox."""
+        row = self.desk.store.outbox_by_key(request.value["step"])
+        if row is None or row.state != "failed":
+            self._update(request, note="the opening was taken off the ledger with its block; it is sent again unchanged")
+            return []
+        self._update(
+            request,
+            state=RequestState.FAILED,
+            note="the opening was taken off the ledger with its block, and the ledger does not take it again; others "
+            "have seen it: ask the customer for a new consent, then ask anew",
+        )
+        return [f"request {request.id} ended: its opening was lost in a reorganisation"]
+
     def _await_answers(self, request: Request, inquiry: Inquiry) -> list[str]:
-        if self.desk.follower.now < inquiry.opened.deadline:
+        if self.desk.follower.next_time < inquiry.opened.deadline:
             waiting = ", ".join(inquiry.names[i] for i in inquiry.awaited)
             self._update(request, note=f"waiting for {waiting}")
             return []

@@ -54,10 +54,7 @@ def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inqu
 def coverage_of(inquiry: Inquiry) -> str:
     """In words: "7 of 8 institutions; not ready: Bank C"."""
     present = len(inquiry.cohort)
-    text = f"{present} of {present + len(inquiry.absent)} institutions"
-    if inquiry.absent:
-        text += "; not ready: " + ", ".join(inquiry.names[i] for i in inquiry.absent)
-    return text
+    return f"{present} of {present + len(inquiry.absent)} institutions{inquiry.absence}"
 
 
 @dataclass
@@ -185,6 +182,7 @@ class Institution:
         confirmations: blocks before an event counts as final.
         ready_seconds: how far ahead it declares itself ready; 0 leaves that to the operator.
         idle: called while there is nothing to do; by default sleeps for half a second.
+        clock: unix seconds.
     """
 
     def __init__(
@@ -204,8 +202,10 @@ class Institution:
         minimum_cohort: int = 3,
         ready_seconds: int = 86_400,
         idle: Callable[[], None] = lambda: time.sleep(0.5),
+        clock: Callable[[], float] = lambda: time.time(),
     ) -> None:
         self.follower = follower or Follower(ledger, pins, confirmations)
+        self.follower.clock = clock
         self.desk = Desk(self.follower, Outbox(store, signer, ledger), store, keys, tagger, minimum_cohort)
         self.tagger = tagger
         self.policy = policy
@@ -262,7 +262,7 @@ class Institution:
             One line for each thing done; empty when there was nothing to do.
         """
         self.sync()
-        self.desk.outbox.drive()
+        self.desk.outbox.drive(self.follower.replays)
         done = [*self.membership.step(), *self.furnisher.step()]
         self.sync()
         done += self.inquirer.step()
@@ -346,7 +346,7 @@ class SupervisorNode:
             self.outbox.check_restored()
             self._started = True
         self.follower.sync()
-        self.outbox.drive()
+        self.outbox.drive(self.follower.replays)
         done = self.supervisor.step()
         self.follower.sync()
         return done

@@ -31,6 +31,7 @@ from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.keystore import MemoryKeyStore
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy
+from mpcredit.ports import Store
 from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.state import SUPERVISOR, Pins, key_statement
 from mpcredit.store import SqliteStore
@@ -204,9 +205,21 @@ class LocalConsortium:
     def settle(self, rounds: int = 50) -> None:
         """Work until nobody has anything left to do."""
         for _ in range(rounds):
-            if not self.work():
+            before = self.ledger.head()
+            if self.work():
+                continue
+            if self._under_way():
+                time.sleep(0.05)  # a node mines a moment after it has taken a transaction
+            elif self.ledger.head() == before:
                 return
         raise MpcreditError("the consortium does not come to rest")
+
+    def _under_way(self) -> bool:
+        """Whether anybody who is awake waits for a transaction to be mined."""
+        stores: list[Store] = [store for name, store in self.stores.items() if name not in self.asleep]
+        if self.supervised:
+            stores.append(self.supervisor.outbox.store)
+        return any(store.outbox_pending() for store in stores)
 
     def advance(self, seconds: int) -> None:
         """Let time pass on the ledger.

@@ -30,13 +30,7 @@ class Membership:
         """Do what is due; safe to call at any time."""
         if not self.desk.member.confirmed:
             return []
-        done: list[str] = []
-        for duty in (self._seal, self._ready):
-            try:
-                done.extend(duty())
-            except Refused as error:  # for example while there is no supervisor key; answering must go on
-                log.warning("the ledger did not take it: %s", error)
-        return done
+        return [*self._seal(), *self._ready()]
 
     def _seal(self) -> list[str]:
         """Seal the mask key of every pair whose versions have not been sealed yet, in one transaction (R11)."""
@@ -66,7 +60,11 @@ class Membership:
         )
         # Named by what it holds, so that a restart between sending and noting sends the same step, not a second one.
         step = "seal/" + ",".join(place for place, _ in missing)
-        row = desk.post(step, Call("consortium", "sealMaskKeys", (sealed,)))
+        try:
+            row = desk.post(step, Call("consortium", "sealMaskKeys", (sealed,)))
+        except Refused as error:
+            log.warning("the ledger did not take the mask keys: %s", error)
+            return []
         if row.state != "mined":
             return []
         with desk.store.transaction():
@@ -75,7 +73,7 @@ class Membership:
         return [f"sealed {len(missing)} mask keys to the supervisor"]
 
     def _ready(self) -> list[str]:
-        member, now = self.desk.member, self.desk.follower.now
+        member, now = self.desk.member, self.desk.follower.next_time
         choice = self.desk.store.get("meta", "readiness")
         if choice and choice["held"]:
             return []  # withdrawn by the operator, until the operator declares it again
@@ -83,7 +81,10 @@ class Membership:
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
             return []  # one is under way
-        return self.declare(now + self.ready_seconds)
+        try:
+            return self.declare(now + self.ready_seconds)
+        except Refused:  # logged; the rest of the service goes on
+            return []
 
     def declare(self, until: int) -> list[str]:
         """Declare this institution ready until a time (unix seconds); 0 withdraws it.
@@ -93,7 +94,7 @@ class Membership:
         """
         try:
             row = self.desk.post(
-                f"ready/{until}/{self.desk.follower.now}", Call("consortium", "declareReady", (until,))
+                f"ready/{until}/{self.desk.outbox.next_nonce()}", Call("consortium", "declareReady", (until,))
             )
         except Refused as error:
             log.warning("the ledger did not take the readiness: %s", error)

@@ -29,6 +29,7 @@ class Outbox:
         self.store = store
         self.signer = signer
         self.ledger = ledger
+        self._generation: int | None = None
 
     def next_nonce(self) -> int:
         """The nonce of the next new transaction."""
@@ -82,12 +83,19 @@ class Outbox:
             row = self._settle(key)
         return row
 
-    def drive(self) -> None:
+    def drive(self, generation: int = 0) -> None:
         """Look after what is under way: note what was mined, send the rest again.
+
+        Args:
+            generation: how often blocks were replaced (`Follower.replays`); when it has changed, and the first time,
+                what was mined is looked at again.
 
         Raises:
             LedgerError: the node is not to be had.
         """
+        if generation != self._generation:
+            self._look_again()
+            self._generation = generation
         for row in self.store.outbox_pending():
             if self._settle(row.key).state in ("mined", "failed"):
                 continue
@@ -97,6 +105,21 @@ class Outbox:
                 log.warning("step %s was not taken by the node: %s", row.key, error)
                 continue
             self._settle(row.key)
+
+    def _look_again(self) -> None:
+        """Whatever a reorganisation took off the ledger is under way again, and sent again unchanged.
+
+        From the newest step down to the first that stands where it stood: an account's steps are mined in their order.
+        """
+        row = self.store.outbox_below(self.store.next_nonce())
+        while row is not None:
+            outcome = self.ledger.outcome(row.tx_hash)
+            if outcome is not None and self._note(row, outcome):
+                return
+            if outcome is None and row.state in ("mined", "failed"):
+                log.warning("step %s is not on the ledger any more and is sent again", row.key)
+                self.store.outbox_update(row.key, state="sent")
+            row = self.store.outbox_below(row.nonce)
 
     def outcome(self, key: str) -> Outcome | None:
         """What became of a step, None while it is under way or unknown."""
@@ -111,8 +134,15 @@ class Outbox:
         outcome = self.ledger.outcome(row.tx_hash)
         if outcome is None:
             return row
-        state = "mined" if outcome.succeeded else "failed"
-        self.store.outbox_update(key, state=state, block=outcome.block, gas_used=outcome.gas_used)
+        self._note(row, outcome)
         found = self.store.outbox_by_key(key)
         assert found is not None
         return found
+
+    def _note(self, row: OutboxRow, outcome: Outcome) -> bool:
+        """Note what became of a step; returns whether that was known."""
+        state = "mined" if outcome.succeeded else "failed"
+        if (row.state, row.block) == (state, outcome.block):
+            return True
+        self.store.outbox_update(row.key, state=state, block=outcome.block, gas_used=outcome.gas_used)
+        return False

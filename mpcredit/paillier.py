@@ -231,6 +231,8 @@ class PrivateKey:
         # m mod prime, with the private exponent multiplied by a fresh random number of 64 bits.
         square = prime * prime
         blind = mpz(secrets.randbits(_BLINDING_BITS) | 1)
+        while prime.bit_length() <= _BLINDING_BITS and blind % prime == 0:
+            blind = mpz(secrets.randbits(_BLINDING_BITS) | 1)  # a toy prime can divide it
         power = gmpy2.powmod_sec(c % square, (prime - 1) * blind, square)
         return (power - 1) // prime * inverse * gmpy2.invert(blind, prime) % prime
 

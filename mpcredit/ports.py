@@ -162,6 +162,9 @@ class Store(Protocol):
     def outbox_pending(self) -> list[OutboxRow]:
         """Steps that are neither mined nor failed, by nonce."""
 
+    def outbox_below(self, nonce: int) -> OutboxRow | None:
+        """The step with the highest nonce below one, None if there is none."""
+
     def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
         """Note what became of a step."""
 

@@ -163,6 +163,8 @@ class Inquiry:
     """Of the members when it opened."""
     absent: tuple[int, ...]
     """Members (confirmed, not removed) that were not in the cohort."""
+    outside: tuple[int, ...]
+    """Those of them that are not of the group that was asked."""
     unpinned: tuple[int, ...]
     """Members of the cohort (or SUPERVISOR) whose owner this reader has not pinned."""
     cohort_as_folded: int
@@ -201,6 +203,15 @@ class Inquiry:
     def cohort(self) -> tuple[int, ...]:
         """Member indices, ascending."""
         return members_of(self.opening.cohort)
+
+    @property
+    def absence(self) -> str:
+        """Who was not asked, in words: "; not ready: Bank C"; empty if all were."""
+        kinds = {
+            "not ready": [i for i in self.absent if i not in self.outside],
+            "not in the group": self.outside,
+        }
+        return "".join(f"; {kind}: {', '.join(self.names[i] for i in who)}" for kind, who in kinds.items() if who)
 
     @property
     def awaited(self) -> tuple[int, ...]:
@@ -405,6 +416,7 @@ class LedgerState:
             raise WrongLedger(
                 "an inquiry has members in its cohort that are not in the roster", remedy="use another endpoint"
             )
+        absent = tuple(index for index in self.active() if index not in cohort)
         self.inquiries[event.inquiry] = Inquiry(
             opened=event,
             schema=schema,
@@ -412,7 +424,8 @@ class LedgerState:
             keys={index: self.members[index].key for index in cohort},
             supervisor_key=supervisor_key,
             names={index: member.name for index, member in self.members.items()},
-            absent=tuple(index for index in self.active() if index not in cohort),
+            absent=absent,
+            outside=tuple(i for i in absent if opening.group and not self.groups.get(opening.group, 0) >> i & 1),
             unpinned=self.unpinned(opening.cohort),
             cohort_as_folded=self.cohort(opening.group, event.at.timestamp),
             contributions={event.inquirer: event},

@@ -120,6 +120,9 @@ class StorePort(Protocol):
     def outbox_pending(self) -> list[OutboxRow]:
         """Steps that are neither mined nor failed, by nonce."""
 
+    def outbox_below(self, nonce: int) -> OutboxRow | None:
+        """The step with the highest nonce below one, None if there is none."""
+
     def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
         """Note what became of a step; what was signed stays as it is.
 
@@ -406,6 +409,11 @@ class SqliteStore:
         where = "state IN ('prepared', 'sent')"
         return [_row(row) for row in self._run(f"SELECT {_COLUMNS} FROM outbox WHERE {where} ORDER BY nonce")]
 
+    def outbox_below(self, nonce: int) -> OutboxRow | None:
+        """The step with the highest nonce below one, None if there is none."""
+        rows = self._run(f"SELECT {_COLUMNS} FROM outbox WHERE nonce < ? ORDER BY nonce DESC LIMIT 1", (nonce,))
+        return _row(rows[0]) if rows else None
+
     def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
         """Note what became of a step; what was signed stays as it is."""
         _check_state(state, block)
@@ -509,6 +517,10 @@ class MemoryStore:
         """Steps that are neither mined nor failed, by nonce."""
         rows = [row for row in self.outbox_rows() if row.state in ("prepared", "sent")]
         return sorted(rows, key=lambda row: row.nonce)
+
+    def outbox_below(self, nonce: int) -> OutboxRow | None:
+        """The step with the highest nonce below one, None if there is none."""
+        return max((row for row in self.outbox_rows() if row.nonce < nonce), key=lambda row: row.nonce, default=None)
 
     def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
         """Note what became of a step; what was signed stays as it is."""

@@ -48,8 +48,8 @@ def timeline(inquiry: Inquiry, *, now: int) -> Timeline:
     names = inquiry.names
     inquirer = names[inquiry.inquirer]
     entries: list[tuple[Position, str, str]] = []
-    absent = "; not ready: " + ", ".join(names[i] for i in inquiry.absent) if inquiry.absent else ""
-    entries.append((inquiry.opened.at, inquirer, f"opened the inquiry over {len(inquiry.cohort)} institutions{absent}"))
+    over = f"{len(inquiry.cohort)} institutions{inquiry.absence}"
+    entries.append((inquiry.opened.at, inquirer, f"opened the inquiry over {over}"))
     for member, event in inquiry.contributions.items():
         if member != inquiry.inquirer:
             entries.append(

@@ -82,6 +82,14 @@ library ModMath {
         }
     }
 
+    /// @notice Give the memory back: what follows in the transaction may be written there.
+    function release(Workspace space) internal pure {
+        // Memory-safe: the workspace is not used any more, nor anything that was made after it.
+        assembly ("memory-safe") {
+            mstore(0x40, space)
+        }
+    }
+
     // ---------------------------------------------------------------- modulus and factor
 
     /// @notice Make n^2 the modulus; n has half the width of the workspace.
@@ -112,8 +120,10 @@ library ModMath {
             modulus := add(add(space, MODULUS), width)
             calldatacopy(factor, b.offset, width)
             calldatacopy(add(space, BASE), b.offset, width)
+            below := lt(mload(factor), mload(modulus))
         }
-        return _isLess(factor, modulus, width);
+        // The highest words tell nearly always.
+        if (!below) below = _isLess(factor, modulus, width);
     }
 
     function isFactorZero(Workspace space) internal pure returns (bool) {
@@ -125,8 +135,9 @@ library ModMath {
         uint256 width = widthOf(space);
         uint256 square;
 
-        assembly {
-            square := add(add(space, FACTOR), mul(3, width))
+        // Unchecked: a pointer into the workspace.
+        unchecked {
+            square = factorOf(space) + width;
         }
         _square(space, square);
 
@@ -137,17 +148,65 @@ library ModMath {
 
     /// @notice a := 2ab mod m, for a in the storage from `slot` on and the factor b, both below m, after `squareFactor`.
     function doubleProduct(Workspace space, uint256 slot) internal {
-        uint256 factor = factorOf(space);
-        uint256 square;
+        // Unchecked: pointers into the workspace, and slots counted modulo 2^256.
+        unchecked {
+            uint256 factor = factorOf(space);
+            uint256 base;
+            uint256 width;
+            uint256 place;
 
-        assembly {
-            square := add(factor, mul(2, mload(space)))
+            // (1) base := a. Memory-safe, as all blocks here: the base is inside the workspace.
+            assembly ("memory-safe") {
+                base := add(space, BASE)
+                width := mload(space)
+                place := add(base, width)
+                slot := sub(slot, base)
+            }
+            do {
+                assembly ("memory-safe") {
+                    place := sub(place, 0x20)
+                    mstore(place, sload(add(slot, place)))
+                }
+                assembly ("memory-safe") {
+                    place := sub(place, 0x20)
+                    mstore(place, sload(add(slot, place)))
+                }
+            } while (place != base);
+
+            // (2) a^2
+            _square(space, factor + 2 * width);
+
+            // (3) base := |a - b|; the highest words nearly always tell which is greater
+            uint256 toGreater = 0;
+            uint256 toLess = factor - base;
+            uint256 borrow = 0;
+            bool swapped = _wordAt(base) < _wordAt(factor);
+            if (_wordAt(base) == _wordAt(factor)) swapped = _isLess(base, factor, width);
+            if (swapped) (toGreater, toLess) = (toLess, 0);
+            place = base + width;
+            do {
+                assembly ("memory-safe") {
+                    place := sub(place, 0x20)
+                    let greater := mload(add(place, toGreater))
+                    let partly := sub(greater, mload(add(place, toLess)))
+                    mstore(place, sub(partly, borrow))
+                    borrow := or(gt(partly, greater), lt(partly, borrow))
+                }
+                assembly ("memory-safe") {
+                    place := sub(place, 0x20)
+                    let greater := mload(add(place, toGreater))
+                    let partly := sub(greater, mload(add(place, toLess)))
+                    mstore(place, sub(partly, borrow))
+                    borrow := or(gt(partly, greater), lt(partly, borrow))
+                }
+            } while (place != base);
+
+            // (4) (a - b)^2, in the place of b
+            _square(space, factor);
+
+            // (5) a^2 + b^2 - (a - b)^2
+            _storeSum(space, slot + base, factor);
         }
-        _load(space, slot);
-        _square(space, square);
-        _subtractFactor(space, factor);
-        _square(space, factor);
-        _storeSum(space, slot, factor);
     }
 
     /// Put base^2 mod m at `target`, by MODEXP or not at all.
@@ -161,69 +220,6 @@ library ModMath {
             answered := and(answered, eq(returndatasize(), width))
         }
         require(answered, IJointCredit.PrecompileFailed());
-    }
-
-    /// base := a.
-    function _load(Workspace space, uint256 slot) private view {
-        uint256 place;
-        uint256 end;
-
-        // Memory-safe, as the block below: writes to the base, inside the workspace.
-        assembly ("memory-safe") {
-            place := add(space, BASE)
-            end := add(place, mload(space))
-            slot := sub(slot, place)
-        }
-        do {
-            assembly ("memory-safe") {
-                mstore(place, sload(add(slot, place)))
-                place := add(place, 0x20)
-            }
-            assembly ("memory-safe") {
-                mstore(place, sload(add(slot, place)))
-                place := add(place, 0x20)
-            }
-        } while (place != end);
-    }
-
-    /// base := |a - b|, from a.
-    function _subtractFactor(Workspace space, uint256 factor) private pure {
-        uint256 base;
-        uint256 width;
-
-        // Memory-safe, as the blocks below: reads base and factor, writes to the base, all inside the workspace.
-        assembly ("memory-safe") {
-            base := add(space, BASE)
-            width := mload(space)
-        }
-        bool swapped = _isLess(base, factor, width);
-        uint256 toGreater;
-        uint256 toLess;
-        uint256 borrow = 0;
-        uint256 place;
-        assembly ("memory-safe") {
-            place := add(base, width)
-            toGreater := mul(swapped, sub(factor, base))
-            toLess := sub(sub(factor, base), toGreater)
-        }
-        do {
-            assembly ("memory-safe") {
-                place := sub(place, 0x20)
-                let greater := mload(add(place, toGreater))
-                let less := mload(add(place, toLess))
-                let partly := sub(greater, less)
-                mstore(place, sub(partly, borrow))
-                borrow := or(lt(greater, less), lt(partly, borrow))
-            }
-            assembly ("memory-safe") {
-                place := sub(place, 0x20)
-                let greater := mload(add(place, toGreater))
-                let less := mload(add(place, toLess))
-                let partly := sub(greater, less)
-                mstore(place, sub(partly, borrow))
-                borrow := or(lt(greater, less), lt(partly, borrow))
-            }
-        } while (place != base);
     }
 
     /// stored := a^2 + b^2 - (a - b)^2 mod m.
@@ -261,26 +257,22 @@ library ModMath {
         do {
             assembly ("memory-safe") {
                 place := sub(place, 0x20)
-                let x := mload(place)
-                let sum1 := add(x, mload(add(place, width)))
-                let y := not(mload(sub(place, width)))
-                let sum2 := add(sum1, y)
-                let z := xor(and(mload(add(place, toModulus)), mask), flip)
-                let sum3 := add(sum2, z)
-                word := add(sum3, carry)
-                carry := add(add(lt(sum1, x), lt(sum2, y)), add(lt(sum3, z), lt(word, sum3)))
+                let first := mload(place)
+                let sum2 := add(first, mload(add(place, width)))
+                let sum3 := add(sum2, not(mload(sub(place, width))))
+                let sum4 := add(sum3, xor(and(mload(add(place, toModulus)), mask), flip))
+                word := add(sum4, carry)
+                carry := add(add(lt(sum2, first), lt(sum3, sum2)), add(lt(sum4, sum3), lt(word, sum4)))
                 sstore(add(place, toSlot), word)
             }
             assembly ("memory-safe") {
                 place := sub(place, 0x20)
-                let x := mload(place)
-                let sum1 := add(x, mload(add(place, width)))
-                let y := not(mload(sub(place, width)))
-                let sum2 := add(sum1, y)
-                let z := xor(and(mload(add(place, toModulus)), mask), flip)
-                let sum3 := add(sum2, z)
-                word := add(sum3, carry)
-                carry := add(add(lt(sum1, x), lt(sum2, y)), add(lt(sum3, z), lt(word, sum3)))
+                let first := mload(place)
+                let sum2 := add(first, mload(add(place, width)))
+                let sum3 := add(sum2, not(mload(sub(place, width))))
+                let sum4 := add(sum3, xor(and(mload(add(place, toModulus)), mask), flip))
+                word := add(sum4, carry)
+                carry := add(add(lt(sum2, first), lt(sum3, sum2)), add(lt(sum4, sum3), lt(word, sum4)))
                 sstore(add(place, toSlot), word)
             }
         } while (place != square);
@@ -399,6 +391,8 @@ library ModMath {
     }
 
     function _isZero(uint256 pointer, uint256 width) private pure returns (bool isZero) {
+        if (_wordAt(pointer) != 0) return false;
+
         // Memory-safe: reads `width` bytes from `pointer`, as far as they are zero.
         assembly ("memory-safe") {
             let end := add(pointer, width)

@@ -11,7 +11,7 @@ type Progress is uint256;
 /// this inquiry's (8), blocks (8), bytes of one ciphertext (16).
 type Terms is uint256;
 
-using {awaited, number, stage, has, without, into} for Progress global;
+using {awaited, number, stage, has, isOpenFor, without, into} for Progress global;
 using {deadline, lane, inquirer, due, blocks, width} for Terms global;
 
 uint256 constant AWAITED_BITS = 216;
@@ -38,6 +38,12 @@ function stage(Progress progress) pure returns (IJointCredit.Stage) {
 /// Whether the member is awaited. Members are below 216.
 function has(Progress progress, uint8 member) pure returns (bool) {
     return (Progress.unwrap(progress) >> member) & 1 != 0;
+}
+
+/// Whether the inquiry is open and the member awaited.
+function isOpenFor(Progress progress, uint8 member) pure returns (bool) {
+    uint256 word = Progress.unwrap(progress);
+    return word >> STAGE_SHIFT == uint256(IJointCredit.Stage.Open) && (word >> member) & 1 != 0;
 }
 
 /// With one member fewer awaited.

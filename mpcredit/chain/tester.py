@@ -101,7 +101,7 @@ def _backend_class() -> type[Any]:
         def __init__(self, **arguments: Any) -> None:
             self.places: dict[bytes, int] = {}
             super().__init__(**arguments)
-            self.chain.gas_estimator = estimate
+            self.chain.gas_estimator = self.estimate
 
         # -- time: py-evm would date each block one second after the last, whatever the clock says
 
@@ -110,6 +110,11 @@ def _backend_class() -> type[Any]:
             now = int(self.clock()) + self.offset
             if now > header.timestamp and not self.chain.get_block().transactions:
                 self.chain.header = header.copy(timestamp=now)
+
+        def estimate(self, state: Any, transaction: Any) -> int:
+            # py-evm would judge it one second after the newest block, however long ago that was.
+            state.execution_context._timestamp = self.chain.header.timestamp
+            return estimate(state, transaction)
 
         def send_raw_transaction(self, raw_transaction: bytes) -> bytes:
             self.tick()

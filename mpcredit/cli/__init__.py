@@ -7,6 +7,7 @@ status; docs/cli.md lists both. A programming mistake is allowed to crash.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from typing import Annotated
@@ -14,26 +15,25 @@ from typing import Annotated
 import typer
 
 import mpcredit
-from mpcredit.cli import (
-    answer,
-    approve,
-    consent,
-    decide,
-    deploy,
-    doctor,
-    evidence,
-    execute,
-    explain,
-    inquire,
-    keys,
-    member,
-    propose,
-    ready,
-    verify,
-    vote,
-    watch,
-)
 from mpcredit.cli._shared import clean
+from mpcredit.cli.answer import answer
+from mpcredit.cli.approve import approve
+from mpcredit.cli.consent import app as consent_app
+from mpcredit.cli.decide import decide
+from mpcredit.cli.demo import demo
+from mpcredit.cli.deploy import deploy
+from mpcredit.cli.doctor import doctor
+from mpcredit.cli.evidence import evidence
+from mpcredit.cli.execute import execute
+from mpcredit.cli.explain import explain
+from mpcredit.cli.inquire import inquire
+from mpcredit.cli.keys import app as keys_app
+from mpcredit.cli.member import app as member_app
+from mpcredit.cli.propose import app as propose_app
+from mpcredit.cli.ready import ready
+from mpcredit.cli.verify import verify
+from mpcredit.cli.vote import vote
+from mpcredit.cli.watch import watch
 from mpcredit.errors import MpcreditError
 from mpcredit.protocol import SPEC_VERSION
 
@@ -49,23 +49,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 
-app.add_typer(keys.app, name="keys")
-app.command("deploy")(deploy.deploy)
-app.add_typer(member.app, name="member")
-app.add_typer(propose.app, name="propose")
-app.command("vote")(vote.vote)
-app.command("approve")(approve.approve)
-app.command("execute")(execute.execute)
-app.command("ready")(ready.ready)
-app.add_typer(consent.app, name="consent")
-app.command("inquire")(inquire.inquire)
-app.command("answer")(answer.answer)
-app.command("watch")(watch.watch)
-app.command("decide")(decide.decide)
-app.command("explain")(explain.explain)
-app.command("evidence")(evidence.evidence)
-app.command("verify")(verify.verify)
-app.command("doctor")(doctor.doctor)
+app.command("demo")(demo)
+app.add_typer(keys_app, name="keys")
+app.command("deploy")(deploy)
+app.add_typer(member_app, name="member")
+app.add_typer(propose_app, name="propose")
+app.command("vote")(vote)
+app.command("approve")(approve)
+app.command("execute")(execute)
+app.command("ready")(ready)
+app.add_typer(consent_app, name="consent")
+app.command("inquire")(inquire)
+app.command("answer")(answer)
+app.command("watch")(watch)
+app.command("decide")(decide)
+app.command("explain")(explain)
+app.command("evidence")(evidence)
+app.command("verify")(verify)
+app.command("doctor")(doctor)
 
 
 def _version(wanted: bool) -> None:
@@ -77,7 +78,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the versions and leave.")
+        bool,
+        typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the versions and leave."),
     ] = False,
 ) -> None:
     pass
@@ -90,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0, the `exit_code` of the error, 1 where `doctor` found something, 2 for wrong arguments.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    _log_to_stderr()
     try:
         app(args=given, prog_name="mpcredit", standalone_mode=True)
     except SystemExit as left:
@@ -104,6 +107,20 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def _log_to_stderr() -> None:
+    """Warnings of the package on standard error; MPCREDIT_LOG=info or debug shows more. They hold no secrets."""
+    logger = logging.getLogger("mpcredit")
+    for handler in [handler for handler in logger.handlers if handler.get_name() == "mpcredit-cli"]:
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.set_name("mpcredit-cli")
+    handler.setFormatter(logging.Formatter("warning: %(message)s" if "MPCREDIT_LOG" not in os.environ else None))
+    logger.addHandler(handler)
+    level = os.environ.get("MPCREDIT_LOG", "warning").upper()
+    logger.setLevel(level if level in ("DEBUG", "INFO", "WARNING", "ERROR") else "WARNING")
+    logger.propagate = False
 
 
 def _tell(error: MpcreditError, *, as_json: bool) -> None:

@@ -43,7 +43,9 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON document on standard output; words for people go to standard error."),
+    typer.Option(
+        "--json", metavar="", help="Print one JSON document on standard output; words for people go to standard error."
+    ),
 ]
 OwnerOption = Annotated[
     Path | None,
@@ -111,15 +113,15 @@ class Output:
 
     def say(self, text: str = "", style: str = "") -> None:
         """A result, for people."""
-        self._people.print(Text(clean(text), style=style))
+        self._people.print(Text(clean(text), style=style), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Progress: always on standard error."""
-        self._errors.print(Text(clean(text), style="dim"))
+        self._errors.print(Text(clean(text), style="dim"), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Something to look at: always on standard error."""
-        self._errors.print(Text(clean(f"warning: {text}"), style="yellow"))
+        self._errors.print(Text(clean(f"warning: {text}"), style="yellow"), soft_wrap=True)
 
     def facts(self, title: str, rows: Sequence[tuple[str, object]]) -> None:
         """Names and values under a title."""
@@ -209,12 +211,12 @@ class Progress:
         if self._status is not None:
             self._status.update(Text(f"{text}  {detail}".rstrip()))
         elif text != self._last:
-            self._console.print(Text(text, style="dim"))
+            self._console.print(Text(text, style="dim"), soft_wrap=True)
         self._last = text
 
     def line(self, text: str) -> None:
         """Say that something happened."""
-        self._console.print(Text(clean(text), style="dim"))
+        self._console.print(Text(clean(text), style="dim"), soft_wrap=True)
 
 
 # --------------------------------------------------------------------- words
@@ -272,6 +274,11 @@ def parse_bytes(text: str, length: int, what: str) -> bytes:
         raise InvalidMessage(
             f"{what} {text!r} is malformed", remedy=f"give 0x and {2 * length} hexadecimal digits"
         ) from error
+
+
+def plural(count: int, word: str) -> str:
+    """A count with its word: 1 vote, 2 votes."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:

@@ -14,8 +14,8 @@ from mpcredit.cli.vote import agree
 
 def approve(
     proposal: Annotated[int, typer.Argument(help="Number of the proposal.")],
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take the approval back.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", metavar="", help="Take the approval back.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Do not ask.")] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -36,5 +36,7 @@ def approve(
             row = party.post("approve", proposal, record.proposed.calls_hash)
         state = party.follower.state
         value = standing(proposal, find_proposal(state, proposal), state, party.follower.now)
-    out.say(f"{'Approval withdrawn' if withdraw else 'Approved'} in block {row.block}. It needs: {value['next'] or 'nothing'}")
+    out.say(
+        f"{'Approval withdrawn' if withdraw else 'Approved'} in block {row.block}. It needs: {value['next'] or 'nothing'}"
+    )
     out.document({**value, "block": row.block})

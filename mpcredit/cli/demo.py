@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mpcredit import demo as demo_run
-from mpcredit.amounts import Money
+from mpcredit.amounts import Money, exponent
 from mpcredit.demo import Applicant, Heart, Progress, Result, Settings
 from mpcredit.errors import MpcreditError
 from mpcredit.identity import Subject
@@ -98,13 +98,12 @@ def demo(
         amount=amount,
     )
     if json_:
-        with _Teller(_console(stderr=True), quiet=True) as teller:
+        with _Teller(_console(stderr=True), None) as teller:
             result = demo_run.run(settings, teller)
         print(json.dumps(result.to_json_object(), indent=2))
     else:
         console = _console()
-        console.print(_head(settings))
-        with _Teller(console) as teller:
+        with _Teller(console, _head(settings)) as teller:
             result = demo_run.run(settings, teller)
         show(result, console, _next_command(settings))
     if not result.right:
@@ -121,13 +120,18 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 class _Teller:
-    """Tells what is done line by line, and on a terminal what is under way."""
+    """Tells what is done line by line, and on a terminal what is under way.
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+    Args:
+        head: printed before the first line; None prints no lines.
+    """
+
+    def __init__(self, console: Console, head: RenderableType | None) -> None:
         self.console = console
-        self.quiet = quiet
+        self.head = head
         self.status: Status | None = None
         self.answers = 0
+        self.began = False
 
     def __enter__(self) -> _Teller:
         if self.console.is_terminal:
@@ -140,16 +144,22 @@ class _Teller:
             self.status.stop()
 
     def __call__(self, progress: Progress) -> None:
+        if not self.began and self.head is not None:
+            self.console.print(self.head)
+        self.began = True
         if progress.done:
-            self.answers += progress.step == 3
-            more = self.answers - SHOWN
-            if self.quiet or (progress.step == 3 and more > 0):
-                return
-            if progress.step == 4 and more > 0:
-                self.console.print(_line(Progress(3, f"… and {more} more")))
-            self.console.print(_line(progress))
+            self._done(progress)
         elif self.status is not None:
             self.status.update(escape(_shortened(progress.text, self.console.width - 4)))
+
+    def _done(self, progress: Progress) -> None:
+        self.answers += progress.step == 3
+        more = self.answers - SHOWN
+        if self.head is None or (progress.step == 3 and more > 0):
+            return
+        if progress.step == 4 and more > 0:
+            self.console.print(_line(Progress(3, f"… and {more} more")))
+        self.console.print(_line(progress))
 
 
 def _shortened(text: str, width: int) -> str:
@@ -237,11 +247,14 @@ def _name(subject: Subject) -> str:
     return f"{subject.country} …{subject.number[-4:]}"
 
 
-def _figure(name: str, value: int, currency: str) -> str:
-    kinds = {part.name: part.kind for part in FIGURES_1.fields}
-    if kinds[name] != "amount":
+def _figure(name: str, value: int, currency: str, *, whole: bool = False) -> str:
+    if name not in _AMOUNTS:
         return f"{value:,}"
-    return str(Money.of_minor(value, currency)).removesuffix(f" {currency}")
+    text = str(Money.of_minor(value, currency)).removesuffix(f" {currency}")
+    return text.partition(".")[0] if whole else text
+
+
+_AMOUNTS = [part.name for part in FIGURES_1.fields if part.kind == "amount"]
 
 
 def _table(title: str) -> Table:
@@ -258,6 +271,10 @@ def _table(title: str) -> Table:
 
 def _totals(result: Result, shown: tuple[Applicant, ...]) -> RenderableType:
     fields = [part.name for part in FIGURES_1.fields]
+    # Zeros after the point are left out where no amount has anything else there.
+    records = [record for applicant in shown for record in (applicant.totals, applicant.expected) if record]
+    unit = 10 ** exponent(result.currency)
+    whole = all(record[name] % unit == 0 for record in records for name in _AMOUNTS)
     table = _table(f"Totals over {result.coverage}, in {result.currency}")
     table.add_column("customer", no_wrap=True)
     table.add_column("summed", no_wrap=True)
@@ -270,10 +287,12 @@ def _totals(result: Result, shown: tuple[Applicant, ...]) -> RenderableType:
         if joint is None:
             table.add_row(label, "jointly", Text("none", style="bold red"))
         else:
-            table.add_row(label, "jointly", *(_figure(name, joint[name], result.currency) for name in fields))
+            table.add_row(
+                label, "jointly", *(_figure(name, joint[name], result.currency, whole=whole) for name in fields)
+            )
         checked = [
             Text(
-                _figure(name, clear[name], result.currency),
+                _figure(name, clear[name], result.currency, whole=whole),
                 style="dim" if joint and joint[name] == clear[name] else "bold red",
             )
             for name in fields
@@ -282,7 +301,7 @@ def _totals(result: Result, shown: tuple[Applicant, ...]) -> RenderableType:
         table.add_row("", Text("in clear", style="dim"), *checked, mark)
     wrong = sum(not applicant.agrees for applicant in result.applicants)
     count = len(result.applicants)
-    told = f"All {count} joint totals equal the sums in the clear, which code of its own adds up from the CSV files."
+    told = "All joint totals equal the sums in the clear, which code of its own adds up from the CSV files."
     if wrong:
         told = f"{wrong} of {count} joint totals DIFFER from the sums in the clear."
     return Group(table, Text(told, style="bold red" if wrong else "green"))

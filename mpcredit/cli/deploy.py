@@ -10,8 +10,8 @@ import typer
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from mpcredit import config as configuration
-from mpcredit.chain import Wallet, deploy as deploy_contracts
+from mpcredit.chain import Wallet, connect
+from mpcredit.chain import deploy as deploy_contracts
 from mpcredit.chain.transactions import creation_address
 from mpcredit.cli._owner import open_account_file
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load
@@ -20,7 +20,9 @@ from mpcredit.founding import Founding, read_founding
 
 
 def deploy(
-    founding: Annotated[Path, typer.Argument(metavar="FOUNDING", help="The founding file (scripts/founding.example.toml).")],
+    founding: Annotated[
+        Path, typer.Argument(metavar="FOUNDING", help="The founding file (scripts/founding.example.toml).")
+    ],
     account: Annotated[
         Path | None,
         typer.Option(
@@ -41,11 +43,16 @@ def deploy(
         ),
     ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="The ledger's node; by default of the configuration.", show_default=False)
+        str | None,
+        typer.Option(
+            "--url", metavar="URL", help="The ledger's node; by default of the configuration.", show_default=False
+        ),
     ] = None,
     chain_id: Annotated[
         int | None,
-        typer.Option("--chain-id", help="The chain it must be; by default of the configuration.", show_default=False),
+        typer.Option(
+            "--chain-id", metavar="N", help="The chain it must be; by default of the configuration.", show_default=False
+        ),
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -63,7 +70,7 @@ def deploy(
         settings = load(config)
         url, chain_id = url or settings.url, chain_id or settings.chain_id
     payer = _payer(account, account_key_env)
-    web3 = configuration.connect(url)
+    web3 = connect(url)
     wallet = Wallet(web3, payer, chain_id=chain_id)
     if wallet.balance() == 0 and web3.eth.gas_price != 0:
         raise LedgerError(
@@ -84,7 +91,7 @@ def deploy(
     out.say()
     out.say("Everybody writes into the configuration:", "bold")
     out.say(
-        f"  [ledger]\n  chain_id = {made.chain_id}\n  consortium = \"{made.consortium}\"\n  first_block = {made.first_block}"
+        f'  [ledger]\n  chain_id = {made.chain_id}\n  consortium = "{made.consortium}"\n  first_block = {made.first_block}'
     )
     out.say()
     _parties(out, terms)
@@ -112,7 +119,9 @@ def _payer(account: Path | None, variable: str | None) -> LocalAccount:
     try:
         found: LocalAccount = Account.from_key(os.environ[variable])
     except KeyError as error:
-        raise KeyStoreError(f"the environment has no {variable}", remedy="set it to the account's private key") from error
+        raise KeyStoreError(
+            f"the environment has no {variable}", remedy="set it to the account's private key"
+        ) from error
     except Exception:  # eth_account raises several kinds; their messages may repeat the key
         raise KeyStoreError(
             f"{variable} holds no private key", remedy="set it to 0x and 64 hexadecimal digits"

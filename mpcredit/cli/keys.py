@@ -11,7 +11,17 @@ import typer
 
 from mpcredit.cli._access import view
 from mpcredit.cli._owner import Owner, create_account_file, owner_path
-from mpcredit.cli._shared import ConfigOption, JsonOption, Output, OwnerOption, ask, fingerprint, load, moment, require_role
+from mpcredit.cli._shared import (
+    ConfigOption,
+    JsonOption,
+    Output,
+    OwnerOption,
+    ask,
+    fingerprint,
+    load,
+    moment,
+    require_role,
+)
 from mpcredit.config import Config, open_keystore
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
@@ -73,7 +83,8 @@ def _described(config: Config, keys: KeyStore) -> dict[str, Any]:
             for version, public in x25519_keys(config, keys).items()
         ],
         "tag_keys": [
-            {"version": version, "commitment": commitment} for version, commitment in tag_commitments(config, keys).items()
+            {"version": version, "commitment": commitment}
+            for version, commitment in tag_commitments(config, keys).items()
         ],
         "inquiry_keys": len(keys.inquiry_keys()),
     }
@@ -138,7 +149,10 @@ def new(config: ConfigOption = None, json: JsonOption = False) -> None:
 @app.command()
 def show(
     check: Annotated[
-        bool, typer.Option("--check", help="Open every key file with the passphrase, not only read their headers.")
+        bool,
+        typer.Option(
+            "--check", metavar="", help="Open every key file with the passphrase, not only read their headers."
+        ),
     ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -232,7 +246,9 @@ def rotate(owner_account: OwnerOption = None, config: ConfigOption = None, json:
             raise InvalidMessage(f"{member.name} has not confirmed its record", remedy="run `mpcredit member confirm`")
         version = member.key.version + 1
         registered = {key.public for m in state.members.values() for key in m.keys.values()}
-        public = next_key(keys.institution_versions(), registered, version) or keys.create_institution_key(version).public
+        public = (
+            next_key(keys.institution_versions(), registered, version) or keys.create_institution_key(version).public
+        )
         keys.institution_key(public)
         signature = sign_key(acting.account, state.realm, member.index, version, public, member.key.public)
         block = acting.send(read.ledger, "rotateKey", member.index, public, signature)
@@ -240,15 +256,25 @@ def rotate(owner_account: OwnerOption = None, config: ConfigOption = None, json:
         f"Registered institution key {version} of {member.name} in block {block}",
         [("public key", to_hex(public)), ("fingerprint", fingerprint(public))],
     )
-    out.say("It serves again after the mask audit: keep `mpcredit answer` running. The old key is kept for open inquiries.")
+    out.say(
+        "It serves again after the mask audit: keep `mpcredit answer` running. The old key is kept for open inquiries."
+    )
     out.document(
-        {"member": member.index, "version": version, "public": to_hex(public), "fingerprint": fingerprint(public), "block": block}
+        {
+            "member": member.index,
+            "version": version,
+            "public": to_hex(public),
+            "fingerprint": fingerprint(public),
+            "block": block,
+        }
     )
 
 
 @app.command()
 def tag(
-    make: Annotated[bool, typer.Option("--new", help="Make the next tag key: one member does, for all.")] = False,
+    make: Annotated[
+        bool, typer.Option("--new", metavar="", help="Make the next tag key: one member does, for all.")
+    ] = False,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -265,7 +291,10 @@ def tag(
         ),
     ] = None,
     version: Annotated[
-        int | None, typer.Option("--version", help="Which version to export; by default the newest.", show_default=False)
+        int | None,
+        typer.Option(
+            "--version", metavar="N", help="Which version to export; by default the newest.", show_default=False
+        ),
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -280,7 +309,9 @@ def tag(
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
     if sum((make, export is not None, import_ is not None)) != 1:
-        raise InvalidMessage("say what to do with the tag key", remedy="give one of --new, --export FILE, --import FILE")
+        raise InvalidMessage(
+            "say what to do with the tag key", remedy="give one of --new, --export FILE, --import FILE"
+        )
     keys = open_keystore(settings, ask)
     if make:
         key = TagKey.generate(max(keys.tag_versions(), default=0) + 1)
@@ -299,8 +330,12 @@ def tag(
         what = f"Exported tag key {chosen} to {export}"
     out.facts(what, [("commitment", to_hex(key.commitment))])
     if make:
-        out.say("Write the commitment into the founding file as tag_key_commitment (or propose it: `mpcredit propose tag-key`).")
-    out.document({"version": key.version, "commitment": to_hex(key.commitment), "file": str(export) if export else None})
+        out.say(
+            "Write the commitment into the founding file as tag_key_commitment (or propose it: `mpcredit propose tag-key`)."
+        )
+    out.document(
+        {"version": key.version, "commitment": to_hex(key.commitment), "file": str(export) if export else None}
+    )
 
 
 @app.command()
@@ -315,7 +350,9 @@ def destroy(
             "--older-than", metavar="DAYS", help="All inquiry keys whose request ended so long ago.", show_default=False
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would be destroyed.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", metavar="", help="Do it; without this, only say what would be destroyed.")
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -328,9 +365,13 @@ def destroy(
     settings, out = load(config), Output(json)
     keys = open_keystore(settings, ask)
     if kind not in ("inquiry", "institution", "supervisor", "tag"):
-        raise InvalidMessage(f"there are no keys of kind {kind!r}", remedy="use inquiry, institution, supervisor or tag")
+        raise InvalidMessage(
+            f"there are no keys of kind {kind!r}", remedy="use inquiry, institution, supervisor or tag"
+        )
     if (name is None) == (older_than is None) or (older_than is not None and kind != "inquiry"):
-        raise InvalidMessage("say which key", remedy="give its version or fingerprint, or for inquiry keys --older-than DAYS")
+        raise InvalidMessage(
+            "say which key", remedy="give its version or fingerprint, or for inquiry keys --older-than DAYS"
+        )
     names = [name] if name is not None else []
     with view(settings) as read:
         requests = {
@@ -381,7 +422,8 @@ def _refuse_in_use(
         pending = [
             inquiry
             for inquiry in state.inquiries.values()
-            if not inquiry.stage.ended or (kind == "supervisor" and inquiry.verdict is None and not inquiry.stage.failed)
+            if not inquiry.stage.ended
+            or (kind == "supervisor" and inquiry.verdict is None and not inquiry.stage.failed)
             if public == inquiry.supervisor_key.public or any(public == key.public for key in inquiry.keys.values())
         ]
         if public is None:
@@ -391,7 +433,9 @@ def _refuse_in_use(
         elif pending:
             problem = f"{len(pending)} open inquiries need it"
     if problem:
-        raise KeyStoreError(f"{config.keys}: {kind} key {name} is not destroyed: {problem}", remedy="see `mpcredit keys show`")
+        raise KeyStoreError(
+            f"{config.keys}: {kind} key {name} is not destroyed: {problem}", remedy="see `mpcredit keys show`"
+        )
 
 
 def _destroy(kind: str, name: str, keys: KeyStore) -> None:

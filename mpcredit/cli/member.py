@@ -158,13 +158,23 @@ def confirm(owner_account: OwnerOption = None, config: ConfigOption = None, json
         [("institution key 1", to_hex(public)), ("fingerprint", fingerprint(public))],
     )
     out.say("Next: mpcredit answer (it seals the mask keys; after the supervisor's audit it declares itself ready)")
-    out.document({"member": member.index, "name": member.name, "public": to_hex(public), "fingerprint": fingerprint(public), "block": block})
+    out.document(
+        {
+            "member": member.index,
+            "name": member.name,
+            "public": to_hex(public),
+            "fingerprint": fingerprint(public),
+            "block": block,
+        }
+    )
 
 
 @app.command()
 def operator(
     account: Annotated[str, typer.Argument(metavar="ADDRESS", help="The account.")],
-    allow: Annotated[bool, typer.Option("--allow/--forbid", help="Whether it may act for this institution.")] = True,
+    allow: Annotated[
+        bool, typer.Option("--allow/--forbid", metavar="", help="Whether it may act for this institution.")
+    ] = True,
     owner_account: OwnerOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -192,7 +202,9 @@ def _address(text: str) -> str:
 
 @app.command()
 def pin(
-    who: Annotated[str, typer.Argument(metavar="MEMBER|supervisor", help="Index or name of a member, or the word supervisor.")],
+    who: Annotated[
+        str, typer.Argument(metavar="MEMBER|supervisor", help="Index or name of a member, or the word supervisor.")
+    ],
     account: Annotated[str, typer.Argument(metavar="ADDRESS", help="Its owner account, as it told you itself.")],
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -211,7 +223,8 @@ def pin(
         if who == "supervisor":
             if address not in state.supervisors:
                 raise InvalidMessage(
-                    f"{address} is no supervisor on this ledger", remedy=f"they are: {', '.join(sorted(state.supervisors))}"
+                    f"{address} is no supervisor on this ledger",
+                    remedy=f"they are: {', '.join(sorted(state.supervisors))}",
                 )
             key = state.supervisor_key
             item: dict[str, Any] = {"kind": "pin", "role": "supervisor", "member": SUPERVISOR, "account": address}
@@ -253,11 +266,14 @@ def supervisor_key(config: ConfigOption = None, json: JsonOption = False) -> Non
         version = current.version + 1 if current else 1
         registered = {key.public for key in state.supervisor_keys.values()}
         public = (
-            next_key(party.keys.supervisor_versions(), registered, version) or party.keys.create_supervisor_key(version).public
+            next_key(party.keys.supervisor_versions(), registered, version)
+            or party.keys.create_supervisor_key(version).public
         )
         party.keys.institution_key(public)
         account = party.keys.account()
-        signature = sign_key(account, state.realm, SUPERVISOR, version, public, current.public if current else bytes(32))
+        signature = sign_key(
+            account, state.realm, SUPERVISOR, version, public, current.public if current else bytes(32)
+        )
         row = party.post("rotateSupervisorKey", public, signature)
     out.facts(
         f"Registered supervisor key {version} in block {row.block}",
@@ -269,7 +285,9 @@ def supervisor_key(config: ConfigOption = None, json: JsonOption = False) -> Non
 app.command("rotate-supervisor-key", hidden=True)(supervisor_key)
 
 
-def _supervisor_does(member: str, function: str, done: str, config: Any, json: bool, *, versioned: bool = False) -> None:
+def _supervisor_does(
+    member: str, function: str, done: str, config: Any, json: bool, *, versioned: bool = False
+) -> None:
     settings, out = load(config), Output(json)
     require_role(settings, "supervisor")
     with access(settings) as party:

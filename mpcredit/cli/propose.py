@@ -13,7 +13,6 @@ from eth_utils.address import is_address, to_checksum_address
 
 from mpcredit.chain import joint_credit_init_code, joint_credit_init_code_hash
 from mpcredit.chain.artifacts import abi_type, consortium
-from mpcredit.chain.decode import decode_values
 from mpcredit.cli._access import view
 from mpcredit.cli._owner import Owner
 from mpcredit.cli._shared import (
@@ -25,8 +24,9 @@ from mpcredit.cli._shared import (
     load,
     moment,
     parse_bytes,
+    plural,
 )
-from mpcredit.encoding import canonical_json, keccak, to_hex
+from mpcredit.encoding import abi_decode, canonical_json, keccak, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, MpcreditError
 from mpcredit.events import Parameters, members_of
 from mpcredit.schema import Schema
@@ -37,7 +37,9 @@ app = typer.Typer(help="Propose a change of the consortium; list and show propos
 PROPOSAL_LIFE = 60 * 86_400
 UNAPPROVED_DELAY = 30 * 86_400
 
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes onto the ledger, for the other members.")]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Why; goes onto the ledger, for the other members.")
+]
 
 Calls = list[bytes]
 
@@ -52,7 +54,7 @@ def decode_call(data: bytes) -> tuple[str, list[tuple[str, Any]]]:
         if keccak(f"{name}({','.join(types)})".encode())[:4] != data[:4]:
             continue
         try:
-            values = decode_values(types, data[4:])
+            values = abi_decode(types, data[4:])
         except Exception:  # eth_abi raises many kinds for malformed bytes
             break
         names = [given["name"] for given in entry["inputs"]]
@@ -98,7 +100,7 @@ def standing(number: int, record: ProposalRecord, state: LedgerState, now: int) 
     elif now > record.proposed.at.timestamp + PROPOSAL_LIFE:
         stands, move = "expired", "propose it again"
     elif len(votes) < needed:
-        stands, move = "open", f"{needed - len(votes)} more votes: mpcredit vote {number}"
+        stands, move = "open", f"{plural(needed - len(votes), 'more vote')}: mpcredit vote {number}"
     elif permitted is None:
         stands, move = "open", f"a supervisor's approval: mpcredit approve {number}"
     elif now < permitted:
@@ -246,7 +248,7 @@ def _propose(make: Any, reason: str, owner: Path | None, config: Path | None, js
 
 @app.command()
 def invite(
-    name: Annotated[str, typer.Option("--name", help="As the others will read it.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="As the others will read it.")],
     owner: Annotated[str, typer.Option("--owner", metavar="ADDRESS", help="Its owner account.")],
     operator: Annotated[str, typer.Option("--operator", metavar="ADDRESS", help="Its operator account.")],
     reason: ReasonOption = "",
@@ -294,24 +296,43 @@ def replace_owner(
     """
     address = _account(owner, "the owner")
     _propose(
-        lambda state: [_call("replaceOwner", find_member(state, member).index, address)], reason, owner_account, config, json
+        lambda state: [_call("replaceOwner", find_member(state, member).index, address)],
+        reason,
+        owner_account,
+        config,
+        json,
     )
 
 
 @app.command()
 def parameters(
-    minimum_cohort: Annotated[int | None, typer.Option(help="Institutions in an inquiry, at least.", show_default=False)] = None,
-    minimum_modulus_bits: Annotated[int | None, typer.Option(help="Of Paillier keys.", show_default=False)] = None,
-    answer_seconds: Annotated[int | None, typer.Option(help="Until an inquiry may be expired.", show_default=False)] = None,
-    report_seconds: Annotated[int | None, typer.Option(help="Until a report is overdue.", show_default=False)] = None,
-    window_seconds: Annotated[int | None, typer.Option(help="The window of rule R27.", show_default=False)] = None,
-    cooldown_seconds: Annotated[
-        int | None, typer.Option(help="Between inquiries of one inquirer on one subject.", show_default=False)
+    minimum_cohort: Annotated[
+        int | None, typer.Option(metavar="N", help="Institutions in an inquiry, at least.", show_default=False)
     ] = None,
-    subjects_per_day: Annotated[int | None, typer.Option(help="Of one inquirer.", show_default=False)] = None,
-    book_age_seconds: Annotated[int | None, typer.Option(help="Oldest loan book to answer from.", show_default=False)] = None,
+    minimum_modulus_bits: Annotated[
+        int | None, typer.Option(metavar="N", help="Of Paillier keys.", show_default=False)
+    ] = None,
+    answer_seconds: Annotated[
+        int | None, typer.Option(metavar="N", help="Until an inquiry may be expired.", show_default=False)
+    ] = None,
+    report_seconds: Annotated[
+        int | None, typer.Option(metavar="N", help="Until a report is overdue.", show_default=False)
+    ] = None,
+    window_seconds: Annotated[
+        int | None, typer.Option(metavar="N", help="The window of rule R27.", show_default=False)
+    ] = None,
+    cooldown_seconds: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Between inquiries of one inquirer on one subject.", show_default=False),
+    ] = None,
+    subjects_per_day: Annotated[
+        int | None, typer.Option(metavar="N", help="Of one inquirer.", show_default=False)
+    ] = None,
+    book_age_seconds: Annotated[
+        int | None, typer.Option(metavar="N", help="Oldest loan book to answer from.", show_default=False)
+    ] = None,
     delay_seconds: Annotated[
-        int | None, typer.Option(help="Between approval and execution, at least 3600.", show_default=False)
+        int | None, typer.Option(metavar="N", help="Between approval and execution, at least 3600.", show_default=False)
     ] = None,
     reason: ReasonOption = "",
     owner_account: OwnerOption = None,
@@ -495,11 +516,15 @@ def calls(
     for number, entry in enumerate(entries, start=1):
         place = f"{file}, [[call]] {number}"
         if not isinstance(entry, dict) or set(entry) != {"function", "arguments"} or entry["function"] not in known:
-            raise InvalidFile(place, "names no function of the Consortium", "write function and arguments, nothing else")
+            raise InvalidFile(
+                place, "names no function of the Consortium", "write function and arguments, nothing else"
+            )
         try:
             made.append(_call(entry["function"], *(_argument(argument) for argument in entry["arguments"])))
         except (MpcreditError, TypeError, ValueError) as error:
-            raise InvalidFile(place, f"the arguments do not fit {entry['function']}", "see docs/spec.md, R33") from error
+            raise InvalidFile(
+                place, f"the arguments do not fit {entry['function']}", "see docs/spec.md, R33"
+            ) from error
     _propose(lambda state: made, str(value.get("reason", "")), owner_account, config, json)
 
 

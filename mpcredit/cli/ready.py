@@ -20,9 +20,14 @@ def ready(
         str | None,
         typer.Option("--until", metavar="TIME", help="ISO 8601, UTC unless it has an offset.", show_default=False),
     ] = None,
-    days: Annotated[int | None, typer.Option("--days", min=1, max=7, help="From now on.", show_default=False)] = None,
+    days: Annotated[
+        int | None, typer.Option("--days", metavar="N", min=1, max=7, help="From now on.", show_default=False)
+    ] = None,
     withdraw: Annotated[
-        bool, typer.Option("--withdraw", help="Not ready from now on, until you declare it again; for maintenance.")
+        bool,
+        typer.Option(
+            "--withdraw", metavar="", help="Not ready from now on, until you declare it again; for maintenance."
+        ),
     ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,

@@ -31,8 +31,8 @@ def agree(question: str, yes: bool) -> None:
 
 def vote(
     proposal: Annotated[int, typer.Argument(help="Number of the proposal.")],
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take the vote back.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", metavar="", help="Take the vote back.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Do not ask.")] = False,
     owner_account: OwnerOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,

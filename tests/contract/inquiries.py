@@ -86,7 +86,9 @@ class Credit(Deployed):
     """The current JointCredit of a council."""
 
     def __init__(self, council: Council) -> None:
-        super().__init__(council.chain, artifact("JointCredit")["abi"], council.read("jointCredit"))
+        # The Consortium's errors come through: who is a member, and on which terms one may open.
+        errors = [e for e in artifact("Consortium")["abi"] if e["type"] == "error"]
+        super().__init__(council.chain, [*errors, *artifact("JointCredit")["abi"]], council.read("jointCredit"))
         self.council = council
         self.source = random.Random("credit")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,7 +52,12 @@ STRANGER = Subject("national_id", "A123456789", country="TW")
 
 
 def ask(
-    bank: Institution, subjects: Sequence[Subject], *, days: int = 90, purpose: Purpose = Purpose.NEW_CREDIT, **more: int
+    bank: Institution,
+    subjects: Sequence[Subject],
+    *,
+    days: int = 90,
+    purpose: Purpose = Purpose.NEW_CREDIT,
+    **more: int,
 ) -> InquiryHandle:
     """Request the totals of subjects that consented just now."""
     bank.sync()
@@ -160,12 +166,33 @@ def rotate_supervisor_key(consortium: LocalConsortium, version: int) -> None:
     """The supervisor begins a new period."""
     old = consortium.supervisor_keys.supervisor_versions()[version - 1]
     new = consortium.supervisor_keys.create_supervisor_key(version)
-    signature = sign_key(
-        consortium.supervisor_account, consortium.ledger.realm, SUPERVISOR, version, new.public, old
-    )
+    signature = sign_key(consortium.supervisor_account, consortium.ledger.realm, SUPERVISOR, version, new.public, old)
     consortium.supervisor.outbox.post(
         f"supervisor-key/{version}", Call("consortium", "rotateSupervisorKey", (new.public, signature))
     )
+
+
+# --------------------------------------------------------------------- readiness
+
+
+def withdraw(consortium: LocalConsortium, name: str) -> None:
+    """An operator withdraws readiness, as `mpcredit ready --withdraw` does: the service does not renew it by itself."""
+    bank = consortium[name]
+    consortium.stores[name].put("meta", "readiness", {"held": True})
+    bank.sync()
+    bank.membership.declare(0)
+    while consortium.stores[name].outbox_pending():  # Anvil mines a moment after it has taken a transaction
+        time.sleep(0.02)
+        bank.desk.outbox.drive()
+
+
+def return_all(consortium: LocalConsortium) -> None:
+    """Everybody is awake and declares itself ready again."""
+    for store in consortium.stores.values():
+        store.delete("meta", "readiness")
+    consortium.asleep.clear()
+    consortium.supervised = True
+    consortium.settle()
 
 
 # --------------------------------------------------------------------- processes

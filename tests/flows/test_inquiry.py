@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-import re
+import textwrap
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from flow_world import BITS, STRANGER, Customers, ask, carry, encoded, sent_by, sums, terms
+from flow_world import (
+    BITS,
+    DAY,
+    HOUR,
+    STRANGER,
+    Customers,
+    ask,
+    carry,
+    encoded,
+    return_all,
+    sent_by,
+    sums,
+    terms,
+    withdraw,
+)
 
 import mpcredit
 from mpcredit.amounts import Money
+from mpcredit.consent import Consent, Purpose
 from mpcredit.events import Stage
 from mpcredit.inquirer import RequestState
 from mpcredit.local import LocalConsortium, local_consortium
@@ -23,25 +40,23 @@ CHAINS = [
 
 
 @pytest.fixture(scope="module", params=CHAINS)
-def consortium(request: pytest.FixtureRequest) -> Iterator[LocalConsortium]:
+def founded(request: pytest.FixtureRequest) -> Iterator[LocalConsortium]:
     """Five institutions, ready."""
     with local_consortium(institutions=5, bits=BITS, chain=request.param) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def customers(consortium: LocalConsortium) -> Customers:
+def customers(founded: LocalConsortium) -> Customers:
     """Shared by the tests of a chain: each is asked about once."""
-    return Customers(consortium)
+    return Customers(founded)
 
 
-@pytest.fixture(autouse=True)
-def all_awake(consortium: LocalConsortium) -> Iterator[None]:
-    """Whatever a test stopped runs again after it."""
-    yield
-    consortium.asleep.clear()
-    consortium.supervised = True
-    consortium.settle()
+@pytest.fixture
+def consortium(founded: LocalConsortium) -> Iterator[LocalConsortium]:
+    """Whatever a test stops runs again after it."""
+    yield founded
+    return_all(founded)
 
 
 def test_batch_over_several_blocks__totals_are_the_plain_sums(
@@ -106,9 +121,7 @@ def test_one_bank_not_ready__coverage_names_it_and_its_figures_are_left_out(
     consortium: LocalConsortium, customers: Customers
 ) -> None:
     subjects = customers.take()
-    absent = consortium["Bank C"]
-    absent.membership.declare(0)
-    consortium.asleep.add("Bank C")
+    withdraw(consortium, "Bank C")
 
     result = ask(consortium["Bank A"], subjects).wait(60)
 
@@ -145,9 +158,42 @@ def test_group_inquiry__only_the_group_answers() -> None:
         result = ask(consortium["Bank A"], subjects, group=1).wait(60)
 
         assert result.totals == sums(list(consortium.books.values())[:3], subjects)
-        assert result.coverage == "3 of 6 institutions; not ready: Bank D, Bank E, Bank F"
+        assert result.coverage == "3 of 6 institutions; not in the group: Bank D, Bank E, Bank F"
         sent = sent_by(consortium, before)
         assert [len(sent[name]) for name in consortium.books] == [2, 1, 1, 0, 0, 0]
+
+
+def test_chain_that_stood_still__consent_of_now_holds_and_readiness_is_renewed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with local_consortium(institutions=4, bits=BITS) as consortium:
+        provider: Any = consortium.ledger.web3.provider
+        later = time.time() + 5 * DAY + HOUR  # all have ceased to be ready, and no block says so
+        provider.ethereum_tester.backend.clock = lambda: later
+        monkeypatch.setattr(time, "time", lambda: later)
+        bank = consortium["Bank A"]
+        assert bank.follower.now < later - 5 * DAY
+        [subject] = Customers(consortium).take()
+        consent = Consent.grant(subject, to=bank, purpose=Purpose.NEW_CREDIT, days=30)
+
+        result = bank.inquire([subject], consents=[consent], officer="li.wei").wait(60)
+
+        assert result.totals == sums(consortium.books.values(), [subject])
+
+
+def test_deadline_while_the_chain_stood_still__the_inquiry_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with local_consortium(institutions=4, bits=BITS) as consortium:
+        consortium.asleep.add("Bank B")
+        handle = ask(consortium["Bank A"], Customers(consortium).take())
+        consortium.settle()
+        provider: Any = consortium.ledger.web3.provider
+        later = time.time() + 2 * HOUR
+        provider.ethereum_tester.backend.clock = lambda: later
+        monkeypatch.setattr(time, "time", lambda: later)
+
+        consortium.settle()
+
+        assert handle.request.state is RequestState.EXPIRED
 
 
 def test_example_of_the_package__runs_as_written(
@@ -155,12 +201,10 @@ def test_example_of_the_package__runs_as_written(
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("example"))
     assert mpcredit.__doc__ is not None
-    example = re.search(r"\n\n((?:    .*\n)+)", mpcredit.__doc__)
-    assert example is not None
-    source = "".join(line[4:] for line in example[1].splitlines(keepends=True))
+    _title, example = mpcredit.__doc__.split("\n\n", 1)
     known = {name: getattr(mpcredit, name) for name in mpcredit.__all__} | {"mpcredit": mpcredit}
 
-    exec(compile(source, "<example>", "exec"), known)
+    exec(compile(textwrap.dedent(example), "<example>", "exec"), known)
 
     assert known["exposure"].attested
     assert known["decision"].outcome in Outcome

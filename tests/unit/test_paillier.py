@@ -351,6 +351,12 @@ def test_generate__default_form__is_what_the_specification_says() -> None:
     paillier.check_modulus(n)
 
 
+def test_generate_toy__many__all_have_the_form() -> None:
+    for _ in range(20):
+        private = paillier.unsafe_generate_toy(128)
+        assert (private.p % 4, private.q % 4, math.gcd(private.p - 1, private.q - 1)) == (3, 3, 2)
+
+
 def test_generate__recorded_randomness__gives_the_same_key() -> None:
     def seeded() -> PrivateKey:
         return paillier.generate(2048, randbits=random.Random(7).getrandbits)

@@ -1,0 +1,211 @@
+"""mpcredit answer: the institution's service, which answers others, finishes its own inquiries and does its duties."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mpcredit.books import LoanBook
+from mpcredit.cli._access import Station, station
+from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require_role
+from mpcredit.errors import InvalidFile, LedgerError, MpcreditError
+
+PAUSE_SECONDS = 0.5
+MOST_ROUNDS = 200
+"""Of --once: a party that never comes to rest would keep it for ever."""
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set, so that a round is finished before the process leaves."""
+    stop = threading.Event()
+
+    def told(_signal: int, _frame: object) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Rhythm:
+    """When a service goes on, waits or leaves.
+
+    Args:
+        once: leave when there is nothing to do.
+        until_idle: leave when there was nothing to do for so many seconds; None never.
+        stop: set when the service is told to stop.
+    """
+
+    def __init__(self, once: bool, until_idle: float | None, stop: threading.Event) -> None:
+        self._once = once
+        self._until_idle = until_idle
+        self._stop = stop
+        self._rounds = 0
+        self._last = time.monotonic()
+
+    def over(self, progress: bool) -> bool:
+        """Whether to leave after a round; waits a little if it did nothing."""
+        self._rounds += 1
+        if self._stop.is_set():
+            return True
+        if progress:
+            self._last = time.monotonic()
+            return self._once and self._rounds >= MOST_ROUNDS
+        if self._once:
+            return True
+        if self._until_idle is not None and time.monotonic() - self._last >= self._until_idle:
+            return True
+        return self._stop.wait(PAUSE_SECONDS)
+
+
+def stamped(line: str) -> str:
+    """A line of a service's output, with the time."""
+    return f"{datetime.now(UTC).strftime('%H:%M:%S')}  {line}"
+
+
+def answer(
+    once: Annotated[bool, typer.Option("--once", metavar="", help="Do what is due now, then leave.")] = False,
+    until_idle: Annotated[
+        float | None,
+        typer.Option("--until-idle", metavar="SECONDS", help="Leave after so long without work.", show_default=False),
+    ] = None,
+    restored: Annotated[
+        bool,
+        typer.Option(
+            "--restored", metavar="", help="The store comes from a backup: refuse every inquiry opened until now (R25)."
+        ),
+    ] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run this institution's service until it is stopped.
+
+    It seals the mask keys to the supervisor, declares readiness, answers others' inquiries or refuses them by the
+    consortium's policy, finishes this institution's own inquiries, and does what other commands hand over. A newer loan
+    book is read as soon as its file changes. One service at a time; a ledger that is down is waited for.
+
+    Example: mpcredit answer --config /etc/mpcredit/mpcredit.toml
+    """
+    settings, out = load(config), Output(json)
+    require_role(settings, "institution")
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        out.say(stamped(line))
+
+    with stoppable() as stop:
+        at = station(settings, full=True)
+        try:
+            assert at.institution is not None
+            if restored:
+                at.restored = at.institution.start(restored=True)
+            if at.restored:
+                say(
+                    f"this store is older than the ledger: inquiries up to block {at.outbox.restored_at} are refused (R25); "
+                    "later ones are answered"
+                )
+            _greet(at, say)
+            at = _serve(at, Rhythm(once, until_idle, stop), say, once)
+        finally:
+            at.store.close()
+    out.document({"done": lines})
+
+
+def _greet(at: Station, say: Any) -> None:
+    assert at.institution is not None
+    member = at.follower.state.by_operator(at.outbox.signer.address)
+    name = f"{member.name} (member {member.index})" if member is not None else "no member yet"
+    say(f"service of {name} on {at.ledger.name!r}, block {at.follower.head.number if at.follower.head else 0}")
+
+
+def _serve(at: Station, rhythm: Rhythm, say: Any, once: bool) -> Station:
+    """Work until told to stop; a trouble is said once, not in every round.
+
+    Returns:
+        The station in use at the end: another one where the tag key changed.
+    """
+    book = _Book(at.config.book)
+    trouble = ""
+    while True:
+        done: list[str] = []
+        try:
+            at, done = _round(at, book)
+            if trouble:
+                say("that is over")
+                trouble = ""
+        except MpcreditError as error:
+            if once and not isinstance(error, LedgerError):
+                raise
+            word = "waiting for the ledger" if isinstance(error, LedgerError) else "held up"
+            if str(error) != trouble:
+                say(f"{word}: {error}")
+                trouble = str(error)
+            if once:
+                raise
+        for line in done:
+            say(line)
+        if rhythm.over(bool(done)):
+            return at
+
+
+def _round(at: Station, book: _Book) -> tuple[Station, list[str]]:
+    institution = at.institution
+    assert institution is not None
+    done = []
+    newer = book.read()
+    if newer is not None:
+        institution.use_book(newer.index(institution.tagger))
+        done.append(f"read the loan book anew: {len(newer)} customers")
+    in_force = at.follower.state.tag_keys
+    if in_force and max(in_force) != institution.tagger.version:
+        # Another tag key is in force: the book must be indexed anew before anything is answered.
+        at.store.close()
+        at = station(at.config, full=True)
+        done.append(f"tag key {max(in_force)} is in force; the loan book is indexed with it")
+    return at, done + at.work()
+
+
+class _Book:
+    """The loan book's file, read again when it changes."""
+
+    def __init__(self, path: Path | None) -> None:
+        assert path is not None
+        self._path = path
+        self._mark = self._look()
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None  # being exchanged; the book in memory is used
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def read(self) -> LoanBook | None:
+        """The book, if the file has changed since it was read last.
+
+        Raises:
+            InvalidFile: it has, and is not right; the one in memory is used.
+        """
+        mark = self._look()
+        if mark is None or mark == self._mark:
+            return None
+        self._mark = mark
+        try:
+            return LoanBook.read_csv(self._path, collect=True)
+        except InvalidFile as error:
+            raise InvalidFile(
+                error.place, error.problem, f"{error.remedy}; until then the book from before is used"
+            ) from error

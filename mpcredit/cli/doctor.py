@@ -1,0 +1,492 @@
+"""mpcredit doctor: look at everything this party needs, and say what is wrong and what helps."""
+
+from __future__ import annotations
+
+import json as json_text
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Annotated, Any
+
+import typer
+from hexbytes import HexBytes
+
+import mpcredit
+from mpcredit.books import LoanBook
+from mpcredit.chain import ChainLedger, Wallet
+from mpcredit.cli._access import AnyStore, ReadOnlyStore, inbox_of
+from mpcredit.cli._shared import ConfigOption, JsonOption, Output, ask, duration, fingerprint, load, moment
+from mpcredit.cli.keys import account_address, tag_commitments, x25519_keys
+from mpcredit.config import Config, ledger_of, open_keystore, pins_of, tag_key_of
+from mpcredit.encoding import to_hex
+from mpcredit.errors import KeyStoreError, MpcreditError
+from mpcredit.events import Call
+from mpcredit.follower import Follower
+from mpcredit.keystore import KeyStore
+from mpcredit.policy import CreditPolicy
+from mpcredit.protocol import SPEC_VERSION
+from mpcredit.state import LedgerState, Member
+from mpcredit.store import MemoryStore
+
+CLOCK_SECONDS = 300
+"""A head older than this on a chain that mines without transactions means that the node lags; on a devnet it means nothing."""
+FORWARD_SECONDS = 60
+TRANSACTIONS_LEFT = 50
+"""Of balance: below so many answers a warning."""
+ANSWER_GAS = 300_000
+
+OK, LOOK, WRONG, SKIPPED = "ok", "look", "WRONG", "skipped"
+STYLES = {OK: "green", LOOK: "yellow", WRONG: "bold red", SKIPPED: "dim"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def doctor(
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", metavar="", help="Leave out what needs the key files to be opened.")
+    ] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Look at ledger, contracts, keys, pins, tag key, clock, loan book, readiness, balance and store.
+
+    Changes nothing, and runs beside the service. The exit status is 1 if something is wrong.
+
+    Example: mpcredit doctor
+    """
+    settings, out = load(config), Output(json)
+    checks = examine(settings, open_keys=not no_passphrase)
+    out.table(
+        f"{settings.path}: {settings.role}, mpcredit {mpcredit.__version__}, specification {SPEC_VERSION}",
+        ["", "what", "how it is"],
+        [(check.state, check.name, check.detail) for check in checks],
+        styles=STYLES,
+    )
+    troubles = [check for check in checks if check.state in (LOOK, WRONG)]
+    if troubles:
+        out.steps("What helps", [f"{check.name}: {check.remedy or 'see above'}" for check in troubles])
+    wrong = sum(check.state == WRONG for check in checks)
+    out.say()
+    out.say(
+        f"{wrong} thing{'s are' if wrong != 1 else ' is'} wrong" if wrong else "Nothing is wrong.",
+        "bold red" if wrong else "bold green",
+    )
+    out.document({"ok": not wrong, "checks": [vars(check) for check in checks]})
+    if wrong:
+        raise typer.Exit(1)
+
+
+class _Examination:
+    """Runs checks one after the other; one that cannot be made does not keep the others from being made."""
+
+    def __init__(self) -> None:
+        self.checks: list[Check] = []
+
+    def add(self, name: str, state: str, detail: str, remedy: str = "") -> None:
+        self.checks.append(Check(name, state, detail, remedy))
+
+    def run(self, name: str, look: Callable[[], Any]) -> Any:
+        """Make a check that adds its own findings; an error of ours becomes one."""
+        try:
+            return look()
+        except MpcreditError as error:
+            self.add(name, WRONG, error.message, error.remedy)
+            return None
+
+
+def examine(config: Config, *, open_keys: bool) -> list[Check]:
+    """Look at everything of a party."""
+    ex = _Examination()
+    # (1) what lies here.
+    keys = open_keystore(config, ask)
+    opened = ex.run("keys", lambda: _keys(ex, config, keys, open_keys))
+    book = ex.run("loan book", lambda: _book(config)) if config.role == "institution" else None
+    if config.role == "institution":
+        ex.run("credit policy", lambda: _policy(ex, config, book))
+    store = ex.run("store", lambda: _store(config))
+    if isinstance(store, MemoryStore):
+        ex.add("store", LOOK, f"{config.store} is not there yet", "it is made when the service is started first")
+    # (2) the ledger.
+    ledger: ChainLedger | None = ex.run("ledger", lambda: ledger_of(config))
+    follower = ex.run("ledger", lambda: _follow(ex, config, ledger, store)) if ledger is not None else None
+    if ledger is not None and follower is not None:
+        state = follower.state
+        ex.run("contracts", lambda: _contracts(ex, ledger, state))
+        ex.run("clock", lambda: _clock(ex, follower))
+        ex.run("balance", lambda: _balance(ex, config, ledger, keys))
+        # (3) this party on the ledger.
+        if config.role == "institution":
+            member = ex.run("membership", lambda: _membership(ex, config, follower))
+            ex.run("registered key", lambda: _registered(ex, config, keys, member, state))
+            ex.run("tag key", lambda: _tag_key(ex, config, keys, state, bool(opened)))
+            ex.run("pins", lambda: _pins(ex, follower))
+            if book is not None:
+                ex.run("loan book", lambda: _book_age(ex, book, follower))
+        else:
+            ex.run("registered key", lambda: _supervisor(ex, config, keys, state))
+        if store is not None and not isinstance(store, MemoryStore):
+            ex.run("store", lambda: _steps(ex, config, store, ledger, state))
+    elif store is not None and not isinstance(store, MemoryStore):
+        ex.add("store", OK, str(config.store))
+    if store is not None:
+        store.close()
+    return ex.checks
+
+
+# --------------------------------------------------------------------- here
+
+
+def _keys(ex: _Examination, config: Config, keys: KeyStore, open_keys: bool) -> bool:
+    address = account_address(config)
+    x25519 = x25519_keys(config, keys)
+    if address is None or not x25519:
+        missing = "the ledger account" if address is None else f"the {config.role} key"
+        raise KeyStoreError(f"{config.keys}: {missing} is missing", remedy="make it with `mpcredit keys new`")
+    what = f"ledger account {address}, {config.role} key{'s' if len(x25519) > 1 else ''} {', '.join(map(str, x25519))}"
+    if not open_keys:
+        ex.add("keys", SKIPPED, f"{what}; not opened")
+        return False
+    if config.account is None:
+        keys.account()
+    for public in x25519.values():
+        keys.institution_key(public)
+    ex.add("keys", OK, f"{what}; they open")
+    return True
+
+
+def _book(config: Config) -> LoanBook:
+    if config.book is None:
+        raise KeyStoreError("[book] path is missing in the configuration", remedy="name the loan book")
+    return LoanBook.read_csv(config.book, collect=True)
+
+
+def _policy(ex: _Examination, config: Config, book: LoanBook | None) -> None:
+    policy = CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml()
+    if book is not None and policy.currency != book.currency:
+        ex.add(
+            "credit policy",
+            WRONG,
+            f"{policy.name!r} is in {policy.currency}, the loan book in {book.currency}",
+            "write a policy in the book's currency and name it as [policy] path",
+        )
+        return
+    shipped = "" if config.policy else "; the example that ships, not a policy of yours"
+    ex.add(
+        "credit policy",
+        OK if config.policy else LOOK,
+        f"{policy.name} ({policy.fingerprint}), in {policy.currency}{shipped}",
+        "write your own and name it as [policy] path (docs/credit-policy.md)",
+    )
+
+
+def _store(config: Config) -> AnyStore:
+    return ReadOnlyStore(config.store) if config.store.exists() else MemoryStore()
+
+
+# --------------------------------------------------------------------- the ledger
+
+
+def _follow(ex: _Examination, config: Config, ledger: ChainLedger, store: AnyStore | None) -> Follower:
+    follower = Follower(ledger, pins_of(config, store), config.confirmations)
+    follower.sync()
+    assert follower.head is not None
+    ex.add(
+        "ledger",
+        OK,
+        f"{ledger.name!r} on chain {ledger.realm.chain_id}, block {follower.head.number}; the roster's hash chain and all "
+        "key signatures hold",
+    )
+    return follower
+
+
+def _code_of(name: str) -> bytes:
+    place = resources.files("mpcredit") / "artifacts" / f"{name}.json"
+    return bytes(HexBytes(json_text.loads(place.read_text(encoding="utf-8"))["deployedBytecode"]))
+
+
+def same_code(on_chain: bytes, shipped: bytes, consortium: str) -> bool:
+    """Whether deployed code is the shipped one. The only immutable of the contracts is the Consortium's address."""
+    word = bytes(12) + bytes.fromhex(consortium[2:])
+    return len(on_chain) == len(shipped) and on_chain.replace(word, bytes(32)) == shipped
+
+
+def _contracts(ex: _Examination, ledger: ChainLedger, state: LedgerState) -> None:
+    realm = ledger.realm
+    different = []
+    for name, address in (("Consortium", realm.consortium), ("JointCredit", state.joint_credit)):
+        if address is None:
+            ex.add(
+                "contracts",
+                WRONG,
+                "the consortium has no JointCredit",
+                "run `mpcredit propose create-joint-credit`; anyone may",
+            )
+            return
+        found = ledger.endpoint.ask(
+            f"read the code of the {name}",
+            lambda place=address: bytes(ledger.web3.eth.get_code(place)),  # type: ignore[misc]
+        )
+        if not same_code(found, _code_of(name), realm.consortium):
+            different.append(f"{name} at {address}")
+    version = str(ledger.call(Call(str(state.joint_credit), "version")))
+    if different:
+        ex.add(
+            "contracts",
+            WRONG,
+            f"the code on the ledger is not the code that ships with this version: {', '.join(different)}",
+            "install the version of mpcredit that the consortium uses, or find out whose contract that is",
+        )
+    elif version != SPEC_VERSION:
+        ex.add(
+            "contracts",
+            WRONG,
+            f"they follow specification {version}, this package {SPEC_VERSION}",
+            "install the version that fits",
+        )
+    else:
+        ex.add(
+            "contracts",
+            OK,
+            f"Consortium and JointCredit are byte for byte those of this version, specification {version}",
+        )
+
+
+def _clock(ex: _Examination, follower: Follower) -> None:
+    behind = int(time.time()) - follower.now
+    if behind < -FORWARD_SECONDS:
+        ex.add(
+            "clock",
+            WRONG,
+            f"the ledger's newest block is {duration(-behind)} ahead of this machine's clock",
+            "set this machine's clock (NTP); if it is right, the chain's validators must look at theirs",
+        )
+    elif behind > CLOCK_SECONDS:
+        ex.add(
+            "clock",
+            LOOK,
+            f"the ledger's newest block is {duration(behind)} old",
+            "if the chain makes blocks all the time, the node has fallen behind: look at its log",
+        )
+    else:
+        ex.add("clock", OK, f"the newest block is {duration(max(behind, 0))} old")
+
+
+def _balance(ex: _Examination, config: Config, ledger: ChainLedger, keys: KeyStore) -> None:
+    address = account_address(config)
+    if address is None:
+        return
+    wallet = Wallet(ledger.web3, address, chain_id=config.chain_id)
+    balance = wallet.balance()
+    price = ledger.endpoint.ask("read the gas price", lambda: int(ledger.web3.eth.gas_price))
+    left = balance // (ANSWER_GAS * price) if price else None
+    if left is None:
+        ex.add("balance", OK, f"{address}: transactions cost nothing on this chain")
+    elif left < TRANSACTIONS_LEFT:
+        ex.add(
+            "balance",
+            WRONG if left == 0 else LOOK,
+            f"{address} can pay for {left} more answers ({balance / 10**18:.6f} ether)",
+            "fund the account",
+        )
+    else:
+        ex.add("balance", OK, f"{address} has {balance / 10**18:.4f} ether, enough for {left:,} answers")
+
+
+# --------------------------------------------------------------------- this party
+
+
+def _membership(ex: _Examination, config: Config, follower: Follower) -> Member | None:
+    state, now = follower.state, follower.now
+    address = account_address(config)
+    member = state.by_operator(address) if address else None
+    if member is None:
+        ex.add(
+            "membership",
+            WRONG,
+            f"the ledger account {address} acts for no member",
+            "the owner must allow it (`mpcredit member operator`), or the members must invite the institution",
+        )
+        return None
+    who = f"{member.name}, member {member.index}"
+    if not member.confirmed:
+        ex.add(
+            "membership",
+            WRONG,
+            f"{who}: the record is not confirmed",
+            "run `mpcredit member confirm` with the owner account",
+        )
+    elif member.suspended:
+        ex.add("membership", WRONG, f"{who}: suspended by the supervisor", "ask the supervisor; it reinstates")
+    elif not member.serving:
+        ex.add(
+            "membership",
+            WRONG,
+            f"{who}: the mask keys of key {member.key.version} are not audited yet",
+            "keep `mpcredit answer` running; every serving member and the supervisor's `mpcredit watch` must have run as well",
+        )
+    elif member.ready_until <= now:
+        ex.add(
+            "membership",
+            LOOK,
+            f"{who}: serving, but not ready",
+            "start `mpcredit answer`, or run `mpcredit ready --days N`",
+        )
+    else:
+        ex.add("membership", OK, f"{who}: serving, ready until {moment(member.ready_until)}")
+    return member
+
+
+def _registered(ex: _Examination, config: Config, keys: KeyStore, member: Member | None, state: LedgerState) -> None:
+    if member is None or not member.keys:
+        return
+    if member.key.public not in keys.institution_versions().values():
+        ex.add(
+            "registered key",
+            WRONG,
+            f"the private key of institution key {member.key.version} ({fingerprint(member.key.public)}) is not here",
+            "restore it from a backup; if it is lost, or was never yours, run `mpcredit keys rotate` and tell the supervisor",
+        )
+        return
+    open_ = {
+        inquiry.keys[member.index].version: inquiry.keys[member.index].public
+        for inquiry in state.inquiries.values()
+        if member.index in inquiry.keys and not inquiry.stage.ended
+    }
+    lost = [version for version, public in open_.items() if public not in keys.institution_versions().values()]
+    if lost:
+        ex.add(
+            "registered key",
+            WRONG,
+            f"open inquiries need institution key {lost[0]}, which is not here",
+            "restore it from a backup",
+        )
+        return
+    ex.add(
+        "registered key",
+        OK,
+        f"institution key {member.key.version} is the one on the ledger: {fingerprint(member.key.public)}",
+    )
+
+
+def _supervisor(ex: _Examination, config: Config, keys: KeyStore, state: LedgerState) -> None:
+    address = account_address(config)
+    if address not in state.supervisors:
+        ex.add(
+            "registered key",
+            WRONG,
+            f"the ledger account {address} is no supervisor",
+            "the members must propose it (`mpcredit propose supervisor add`)",
+        )
+        return
+    key = state.supervisor_key
+    if key is None:
+        ex.add("registered key", WRONG, "no supervisor key is registered", "run `mpcredit member supervisor-key`")
+    elif key.public not in keys.supervisor_versions().values():
+        ex.add(
+            "registered key",
+            WRONG,
+            f"the private key of supervisor key {key.version} is not here",
+            "restore it from a backup, or register the next one (`mpcredit member supervisor-key`)",
+        )
+    else:
+        ex.add(
+            "registered key", OK, f"supervisor key {key.version} is the one on the ledger: {fingerprint(key.public)}"
+        )
+
+
+def _tag_key(ex: _Examination, config: Config, keys: KeyStore, state: LedgerState, opened: bool) -> None:
+    if opened:
+        key = tag_key_of(keys, state.tag_keys)
+        ex.add("tag key", OK, f"version {key.version}, with the consortium's commitment")
+        return
+    commitments = tag_commitments(config, keys)
+    version = max(state.tag_keys, default=0)
+    if commitments.get(version) != to_hex(state.tag_keys[version]):
+        raise KeyStoreError(
+            f"tag key {version} is not here, or is not the consortium's",
+            remedy="import it: `mpcredit keys tag --import FILE`",
+        )
+    ex.add("tag key", SKIPPED, f"version {version}, by its header; not opened")
+
+
+def _pins(ex: _Examination, follower: Follower) -> None:
+    state, pins = follower.state, follower.pins
+    strangers = [
+        f"{member.name} ({member.signed_by[member.key.version]})"
+        for index in state.active()
+        if (member := state.members[index]).keys and not pins.accepts_owner(index, member.signed_by[member.key.version])
+    ]
+    key = state.supervisor_key
+    if key is not None and not pins.accepts_supervisor(key.account):
+        strangers.append(f"the supervisor ({key.account})")
+    if strangers:
+        ex.add(
+            "pins",
+            WRONG,
+            f"not accepted by you: {', '.join(strangers)}; inquiries with them are refused",
+            "compare the account with the institution by another channel, then `mpcredit member pin MEMBER ADDRESS`",
+        )
+    else:
+        ex.add("pins", OK, f"the owners of all {len(state.active())} members and the supervisor are accepted")
+
+
+def _book_age(ex: _Examination, book: LoanBook, follower: Follower) -> None:
+    parameters = follower.state.parameters
+    age = follower.now - book.as_of
+    limit = parameters.book_age_seconds if parameters else 0
+    text = f"{len(book):,} customers in {book.currency}, as of {moment(book.as_of)}"
+    if age > limit:
+        ex.add(
+            "loan book", WRONG, f"{text}: {duration(age)} old, {duration(limit)} are permitted", "export a newer one"
+        )
+    elif age * 4 > limit * 3:
+        ex.add("loan book", LOOK, f"{text}: too old in {duration(limit - age)}", "export a newer one")
+    else:
+        ex.add("loan book", OK, text)
+
+
+def _steps(ex: _Examination, config: Config, store: AnyStore, ledger: ChainLedger, state: LedgerState) -> None:
+    address = account_address(config)
+    if address is None:
+        return
+    pending = store.outbox_pending()
+    known = store.next_nonce()
+    floor = store.get("meta", "nonce_floor")
+    known = max(known, int(floor["nonce"]) if floor else 0)
+    sent = Wallet(ledger.web3, address, chain_id=config.chain_id).nonce()
+    waiting = len(list(inbox_of(config).glob("*.json")))
+    failed = sum(row.state == "failed" for row in store.outbox_rows())
+    restored = store.get("meta", "restored")
+    text = f"{config.store}: {known} ledger steps, {len(pending)} under way"
+    if sent > known:
+        ex.add(
+            "store",
+            WRONG,
+            f"{text}; but the account has sent {sent}: the store is older than the ledger, or the account is used elsewhere",
+            "restore the newest backup; the service refuses every inquiry opened until now (R25, docs/operations.md)",
+        )
+    elif pending and pending[0].nonce < sent:
+        ex.add(
+            "store", LOOK, f"{text}, of which one was mined and not noted yet", "start the service: `mpcredit answer`"
+        )
+    elif pending:
+        ex.add("store", LOOK, text, "the service sends them again by itself; if they stay, look at fees and the node")
+    else:
+        more = f", {failed} failed" if failed else ""
+        mark = f"; restored in block {restored['block']}: earlier inquiries are refused" if restored else ""
+        inbox = f"; {waiting} waiting in the inbox" if waiting else ""
+        ex.add(
+            "store",
+            LOOK if waiting else OK,
+            text + more + mark + inbox,
+            "start the service, which takes what waits in the inbox",
+        )

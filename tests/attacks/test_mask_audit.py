@@ -1,0 +1,177 @@
+"""False mask keys for the supervisor (R11; protocol.md section 4).
+
+A member whose ends of a pair differ could later blame the other for masks that do not cancel, or hide its own deviation.
+The supervisor compares both ends before it lets a member serve: two whose ends differ never serve together. What has
+agreed once cannot be replaced afterwards, else one member could make every later inquiry uncheckable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fakes import FakeTown, found_town
+
+from mpcredit.encoding import to_hex
+from mpcredit.errors import KeyStoreError
+from mpcredit.events import Call, MaskKeysSealed, Stage
+from mpcredit.inquirer import RequestState
+from mpcredit.sealing import MaskKeyEntry, open_mask_keys, seal_mask_keys
+from mpcredit.supervisor import Supervisor
+
+FALSE = b"\7" * 32
+
+
+def founded_with_a_false_end(liar: int, victim: int) -> FakeTown:
+    town = found_town(5, settle=False)
+    for bank in town.banks:
+        bank.sync()
+    desk = town[liar].desk
+    own, other = desk.member.key, desk.state.members[victim].key
+    desk._pairs[(own, other)] = replace(desk.pair_keys(own, other), mask=FALSE)
+    town.settle()
+    return town
+
+
+@pytest.mark.parametrize(("liar", "victim"), [(3, 1), (1, 3)])
+def test_false_end_of_a_pair__is_found_and_the_two_never_serve_together(liar: int, victim: int) -> None:
+    town = founded_with_a_false_end(liar, victim)
+
+    state = town[0].desk.state
+    (finding,) = town.supervisor.supervisor.findings
+    assert set(finding.culprits) == {liar, victim}
+    assert sum(state.members[i].serving for i in (liar, victim)) == 1
+    assert [i for i in range(5) if state.members[i].serving] == [0, 1, 2, 4]
+
+
+def test_false_end_of_a_pair__never_compared__an_honest_member_cannot_be_told_from_the_liar() -> None:
+    # The variant lets everybody serve. The liar masks with the false key: the supervisor has two ends to choose from, and
+    # by the victim's end the liar deviates, by the liar's end the victim does.
+    town = founded_with_a_false_end(3, 1)
+    supervisor = town.supervisor.supervisor
+    keys = {i: member.key for i, member in supervisor.state.members.items()}
+
+    assert supervisor._end(keys[3], keys[1], 3) == FALSE
+    assert supervisor._end(keys[3], keys[1], 1) != FALSE
+    assert supervisor._pair_mask(keys[3], keys[1]) is None
+
+
+def seal(town: FakeTown, sender: int, entries: list[MaskKeyEntry], as_member: int | None = None) -> bytes:
+    state = town[sender].desk.state
+    assert state.supervisor_key is not None
+    return seal_mask_keys(
+        entries,
+        realm=town.chain.realm,
+        sender=state.members[sender if as_member is None else as_member].key,
+        supervisor_public=state.supervisor_key.public,
+        supervisor_key_version=1,
+    )
+
+
+def test_sealing_of_another_member__sent_as_ones_own__does_not_open() -> None:
+    town = found_town(5, settle=False)
+    for bank in town.banks[:3]:
+        bank.work()
+    copied = next(e for e in town[1].desk.state.mask_keys if e.member == 1).sealed_keys
+
+    town[4].sync()
+    town[4].desk.outbox.post("copy", Call("consortium", "sealMaskKeys", (copied,)))
+    town.asleep = {4}
+    town.settle()
+
+    assert any(f.culprits == (4,) and "do not open" in f.text for f in town.supervisor.supervisor.findings)
+    assert not town[0].desk.state.members[4].serving
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 48, b"\1" * 500])
+def test_sealing__garbage__names_the_sender_and_stops_nobody(town: FakeTown, data: bytes) -> None:
+    town[2].desk.outbox.post("garbage", Call("consortium", "sealMaskKeys", (data,)))
+    request = town.ask(1)
+    town.settle()
+
+    assert town.supervisor.supervisor.findings[0].culprits == (2,)
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def reseal_falsely(town: FakeTown, liar: int, victim: int) -> None:
+    sealed = seal(town, liar, [MaskKeyEntry(victim, 1, FALSE)])
+    town[liar].desk.outbox.post("again", Call("consortium", "sealMaskKeys", (sealed,)))
+
+
+class Forgetful(Supervisor):
+    """The variant: the last sealing counts."""
+
+    def _read_mask_keys(self, event: MaskKeysSealed) -> None:
+        sender = self.state.members[event.member].keys[event.key_version]
+        supervisor_key = self.state.supervisor_keys[event.supervisor_key_version]
+        entries = open_mask_keys(
+            event.sealed_keys,
+            realm=self.state.realm,
+            sender=sender,
+            supervisor=self.keys.institution_key(supervisor_key.public),
+            supervisor_key_version=event.supervisor_key_version,
+        )
+        self._sealed.add((sender.member, sender.version))
+        for entry in entries:
+            low, high = sorted((sender.member, entry.other))
+            self._ends[(f"{low}:1-{high}:1", sender.member)] = entry.key
+
+
+def test_resealed_after_agreement__last_one_counts__no_inquiry_can_be_checked_any_more(town: FakeTown) -> None:
+    node = town.supervisor
+    node.supervisor = Forgetful(node.follower, node.outbox, node.supervisor.store, node.supervisor.keys)
+    reseal_falsely(town, 3, 1)
+
+    request = town.ask(1)
+    town.settle()
+
+    assert town.inquiry(request).stage is Stage.REPORTED  # and so it stays
+
+
+def test_resealed_after_agreement__first_one_counts__the_liar_is_named_and_inquiries_go_on(town: FakeTown) -> None:
+    reseal_falsely(town, 3, 1)
+
+    request = town.ask(1)
+    town.settle()
+
+    assert town.inquiry(request).stage is Stage.VALID
+    assert [f.culprits for f in town.supervisor.supervisor.findings] == [(3,)]
+
+
+def test_mask_key__missing_at_the_supervisor__nobody_is_named_for_it(town: FakeTown) -> None:
+    # For example after the period key that opened the sealings was destroyed and the service started again.
+    request = town.ask(1)
+    town.supervised = False
+    town.settle()
+    supervisor = town.supervisor.supervisor
+    town.supervisor.follower.sync()
+    supervisor._read_new_mask_keys = lambda: None  # type: ignore[attr-defined]  # not there in every version
+    supervisor._mask_events = len(supervisor.state.mask_keys)
+    supervisor._ends.clear()
+
+    known = supervisor.check(supervisor.state.inquiries[town.inquiry(request).id])
+
+    assert (known.culprits, known.totals, known.records) == ((), None, {})
+
+
+def test_period_key__destroyed_after_retention__restart_names_nobody_and_new_inquiries_are_checked(
+    town: FakeTown,
+) -> None:
+    old = town.ask(1)
+    town.settle()
+    inquiry = town.inquiry(old)
+    keys = town.supervisor_keys
+    destroyed = keys.institution_key(inquiry.supervisor_key.public)
+
+    class Gone:
+        def institution_key(self, public: bytes) -> object:
+            if public == destroyed.public:
+                raise KeyStoreError("destroyed")
+            return keys.institution_key(public)
+
+    node = town.supervisor
+    node.supervisor = Supervisor(node.follower, node.outbox, node.supervisor.store, Gone())  # type: ignore[arg-type]
+    town.settle()
+
+    assert node.supervisor.findings == []
+    assert to_hex(inquiry.id)

@@ -1,0 +1,650 @@
+"""Fakes that implement the ports, and a small town of institutions over them: pure, no EVM, milliseconds.
+
+`FakeChain` keeps to the rules of the two contracts as docs/spec.md section 7 states them (tests/model compares the real
+contracts with the same fold), has a mempool that can be held back, and can be reorganised in any order. `FakeTown` founds a
+consortium on it with real signatures and keys; only the Paillier keys are the public ones of tests/vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from eth_account import Account
+from eth_account.messages import encode_defunct
+from eth_account.signers.local import LocalAccount
+
+from mpcredit import events as ev
+from mpcredit import protocol
+from mpcredit.consent import Consent, Purpose
+from mpcredit.encoding import abi_encode, keccak
+from mpcredit.errors import LedgerError, Refused
+from mpcredit.events import Call, Change, Event, Opening, Parameters, Position, Stage
+from mpcredit.identity import Subject
+from mpcredit.institution import Institution, SupervisorNode
+from mpcredit.keystore import MemoryKeyStore
+from mpcredit.paillier import PrivateKey
+from mpcredit.pairkeys import Realm
+from mpcredit.policy import CreditPolicy
+from mpcredit.ports import Block, Outcome, Signed
+from mpcredit.schema import FIGURES_1, Schema
+from mpcredit.state import CHANGE_TYPES, SUPERVISOR, Inquiry, LedgerState, Pins, key_statement, roster_link
+from mpcredit.store import MemoryStore, SqliteStore
+from mpcredit.tags import HmacTagger, TagKey
+
+JOINT_CREDIT = "0x000000000000000000000000000000000000bEEF"
+REALM = Realm(31337, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")
+START = 1_700_000_000
+DAY = 86_400
+TERMS = Parameters(
+    minimum_cohort=4,
+    minimum_modulus_bits=2048,
+    answer_seconds=3_600,
+    report_seconds=DAY,
+    window_seconds=30 * DAY,
+    cooldown_seconds=DAY,
+    subjects_per_day=1_000,
+    book_age_seconds=40 * DAY,
+    delay_seconds=3_600,
+)
+VECTORS = Path(__file__).parent / "vectors" / "paillier_test_keys.json"
+
+
+@cache
+def public_key_pair(name: str = "public-test-2048-a") -> PrivateKey:
+    """A PUBLIC Paillier key."""
+    case = next(c for c in json.loads(VECTORS.read_text())["cases"] if c["name"] == name)
+    return PrivateKey.from_primes(int(case["p"], 16), int(case["q"], 16))
+
+
+# --------------------------------------------------------------------- the ledger
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What a signed transaction of the fake holds."""
+
+    sender: str
+    call: Call
+    nonce: int
+
+    @property
+    def raw(self) -> bytes:
+        return pickle.dumps(self)
+
+    @property
+    def hash(self) -> bytes:
+        return keccak(self.raw)
+
+
+@dataclass
+class FakeBlock:
+    """A block and what it did."""
+
+    block: Block
+    events: list[Event] = field(default_factory=list)
+    outcomes: dict[bytes, bool] = field(default_factory=dict)
+    transactions: list[Transaction] = field(default_factory=list)
+
+
+class FakeChain:
+    """A ledger in memory that keeps to the contracts' rules. Implements `ports.Ledger`.
+
+    `held` keeps broadcast transactions in the mempool until `mine`.
+    """
+
+    def __init__(self, realm: Realm = REALM) -> None:
+        self._realm = realm
+        self.blocks: list[FakeBlock] = []
+        self.mempool: list[Transaction] = []
+        self.seen: list[Transaction] = []
+        """Every transaction that was ever broadcast, and every call whose gas was estimated: what a node could keep."""
+        self.held = False
+        self.time = START
+        self.fork = 0
+        self.down = False
+        self.mine([])
+
+    # -- the port
+
+    @property
+    def realm(self) -> Realm:
+        return self._realm
+
+    def head(self) -> Block:
+        self._ask()
+        return self.blocks[-1].block
+
+    def block(self, number: int) -> Block | None:
+        self._ask()
+        return self.blocks[number].block if 0 <= number < len(self.blocks) else None
+
+    def first_block(self) -> int:
+        return 0
+
+    def events(self, first: int, last: int) -> Sequence[Event]:
+        self._ask()
+        return [event for block in self.blocks[first : last + 1] for event in block.events]
+
+    def outcome(self, transaction: bytes) -> Outcome | None:
+        self._ask()
+        for block in self.blocks:
+            if transaction in block.outcomes:
+                return Outcome(block.outcomes[transaction], block.block.number, 100_000)
+        return None
+
+    def transaction(self, transaction: bytes) -> bytes:
+        return next(t.raw for t in self.seen if t.hash == transaction)
+
+    def _ask(self) -> None:
+        if self.down:
+            raise LedgerError("the node is down")
+
+    # -- time and order
+
+    def advance(self, seconds: int) -> None:
+        self.time += seconds
+        self.mine([])
+
+    def nonce(self, address: str) -> int:
+        return sum(t.sender == address for block in self.blocks for t in block.transactions)
+
+    def broadcast(self, transaction: Transaction) -> None:
+        self._ask()
+        self.seen.append(transaction)
+        if self.outcome(transaction.hash) is None and transaction not in self.mempool:
+            self.mempool.append(transaction)
+        if not self.held:
+            self.mine()
+
+    def mine(self, transactions: Iterable[Transaction] | None = None) -> None:
+        """Mine these transactions, each in a block of its own; by default the mempool, what is not valid left there."""
+        if transactions is None:
+            pending, self.mempool = self.mempool, []
+            for transaction in pending:
+                if transaction.nonce == self.nonce(transaction.sender):
+                    self._add([transaction])
+                else:
+                    self.mempool.append(transaction)
+            return
+        chosen = list(transactions)
+        if not chosen:
+            self._add([])
+        for transaction in chosen:
+            self._add([transaction])
+
+    def _add(self, transactions: list[Transaction]) -> None:
+        self.time += 1
+        number = len(self.blocks)
+        digest = hashlib.sha256(f"{number}/{self.fork}/{[t.hash.hex() for t in transactions]}".encode()).digest()
+        made = FakeBlock(Block(number, digest, self.time))
+        self.blocks.append(made)
+        for transaction in transactions:
+            made.transactions.append(transaction)
+            try:
+                effects = self.execute(transaction.sender, transaction.call)
+                made.outcomes[transaction.hash] = True
+            except Refused:
+                made.outcomes[transaction.hash] = False
+                continue
+            self.emit(made, effects, transaction)
+
+    def emit(
+        self, made: FakeBlock, effects: Iterable[tuple[str, type[Event], dict[str, Any]]], by: Transaction
+    ) -> None:
+        for contract, kind, values in effects:
+            at = Position(made.block.number, made.block.hash, len(made.events), made.block.timestamp, by.hash, contract)
+            made.events.append(kind(at=at, **values))
+
+    def reorganise(self, height: int) -> list[Transaction]:
+        """Take away the blocks from a height on; the clock stays.
+
+        Returns:
+            The transactions that were in them.
+        """
+        gone = [t for block in self.blocks[height:] for t in block.transactions]
+        self.blocks = self.blocks[:height]
+        self.fork += 1
+        self._add([])
+        return gone
+
+    # -- the contracts
+
+    def fold(self) -> LedgerState:
+        state = LedgerState(self.realm)
+        for block in self.blocks:
+            for event in block.events:
+                state.apply(event)
+        return state
+
+    def execute(self, sender: str, call: Call) -> list[tuple[str, type[Event], dict[str, Any]]]:
+        """What a call would emit in the newest block.
+
+        Raises:
+            Refused: with the name of the contract's error.
+        """
+        state = self.fold()
+        rule = getattr(self, f"_{call.function}")
+        effects: list[tuple[str, type[Event], dict[str, Any]]] = rule(state, sender, *call.arguments)
+        return effects
+
+    def change(self, state: LedgerState, kind: Change, *values: Any) -> tuple[str, type[Event], dict[str, Any]]:
+        data = abi_encode(CHANGE_TYPES[kind], list(values))
+        state.roster = roster_link(state.roster, kind, data)
+        return (self.realm.consortium, ev.RosterChanged, {"roster": state.roster, "kind": kind, "data": data})
+
+    def _member(self, state: LedgerState, sender: str) -> int:
+        member = state.by_operator(sender)
+        if member is None:
+            raise _no("NotMember")
+        return member.index
+
+    def _awaited(self, state: LedgerState, sender: str, inquiry: bytes) -> tuple[int, Inquiry]:
+        member, found = self._member(state, sender), state.inquiries.get(inquiry)
+        if found is None or found.stage is not Stage.OPEN:
+            raise _no("WrongStage")
+        if member not in found.awaited:
+            raise _no("NotAwaited" if member in found.cohort else "NotInCohort")
+        return member, found
+
+    def _declareReady(self, state: LedgerState, sender: str, until: int) -> list[Any]:  # noqa: N802 - the ABI's name
+        return [(self.realm.consortium, ev.ReadinessDeclared, {"member": self._member(state, sender), "until": until})]
+
+    def _sealMaskKeys(self, state: LedgerState, sender: str, sealed: bytes) -> list[Any]:  # noqa: N802 - the ABI's name
+        member = self._member(state, sender)
+        if state.supervisor_key is None:
+            raise _no("NoSupervisorKey")
+        values = {
+            "member": member,
+            "key_version": state.members[member].key.version,
+            "supervisor_key_version": state.supervisor_key.version,
+            "sealed_keys": sealed,
+        }
+        return [(self.realm.consortium, ev.MaskKeysSealed, values)]
+
+    def _auditOk(self, state: LedgerState, sender: str, member: int, version: int) -> list[Any]:  # noqa: N802 - ABI
+        if sender not in state.supervisors:
+            raise _no("NotSupervisor")
+        if state.members[member].key.version != version:
+            raise _no("KeyVersion")
+        return [self.change(state, Change.MEMBER_AUDITED, member, version)]
+
+    def _suspend(self, state: LedgerState, sender: str, member: int) -> list[Any]:
+        if sender not in state.supervisors:
+            raise _no("NotSupervisor")
+        return [self.change(state, Change.MEMBER_SUSPENDED, member)]
+
+    def _open(self, state: LedgerState, sender: str, arguments: tuple[Any, ...]) -> list[Any]:
+        member = self._member(state, sender)
+        opening = Opening(*arguments)
+        opening = replace(
+            opening, currency=bytes(arguments[4]).decode("ascii", "replace"), consents=tuple(arguments[9])
+        )
+        now = self.blocks[-1].block.timestamp
+        if opening.roster != state.roster:
+            raise _no("RosterMoved")
+        if opening.cohort != state.cohort(opening.group, now):
+            raise _no("CohortMoved")
+        used = [i.opening.nonce for i in state.inquiries.values() if i.inquirer == member]
+        if opening.nonce <= max(used, default=0):
+            raise _no("NonceUsed")
+        assert state.parameters is not None
+        q0 = protocol.inquiry_q0(self.realm, JOINT_CREDIT, member, opening.n, opening.roster, opening.nonce)
+        values = {
+            "inquiry": protocol.inquiry_id(q0, opening),
+            "inquirer": member,
+            "q0": q0,
+            "operator": sender,
+            "deadline": now + state.parameters.answer_seconds,
+            "opening": opening,
+        }
+        return [(JOINT_CREDIT, ev.Opened, values)]
+
+    def _contribute(self, state: LedgerState, sender: str, inquiry: bytes, payload: bytes) -> list[Any]:
+        member, found = self._awaited(state, sender, inquiry)
+        if len(payload) != len(found.opening.payload):
+            raise _no("PayloadLength")
+        done = [(JOINT_CREDIT, ev.Contributed, {"inquiry": inquiry, "member": member, "payload": payload})]
+        if found.awaited == (member,):
+            done.append((JOINT_CREDIT, ev.Completed, {"inquiry": inquiry}))
+        return done
+
+    def _refuse(self, state: LedgerState, sender: str, inquiry: bytes, code: int) -> list[Any]:
+        member, _ = self._awaited(state, sender, inquiry)
+        return [(JOINT_CREDIT, ev.Refusal, {"inquiry": inquiry, "member": member, "code": code})]
+
+    def _notSent(self, state: LedgerState, sender: str, inquiry: bytes) -> list[Any]:  # noqa: N802 - the ABI's name
+        member, found = self._member(state, sender), state.inquiries.get(inquiry)
+        if found is None or not found.stage.failed:
+            raise _no("WrongStage")
+        if member not in found.awaited or member in found.not_sent:
+            raise _no("NotAwaited")
+        return [(JOINT_CREDIT, ev.NotSent, {"inquiry": inquiry, "member": member})]
+
+    def _expire(self, state: LedgerState, sender: str, inquiry: bytes) -> list[Any]:
+        found = state.inquiries.get(inquiry)
+        if found is None or found.stage is not Stage.OPEN:
+            raise _no("WrongStage")
+        if self.blocks[-1].block.timestamp < found.opened.deadline:
+            raise _no("TooEarly")
+        silent = sum(1 << member for member in found.awaited)
+        return [
+            (JOINT_CREDIT, ev.Expired, {"inquiry": inquiry, "silent": silent}),
+            (self.realm.consortium, ev.ReadinessLapsed, {"members": silent}),
+        ]
+
+    def _revokeConsent(self, state: LedgerState, sender: str, consent: bytes) -> list[Any]:  # noqa: N802 - the ABI's name
+        return [(JOINT_CREDIT, ev.ConsentRevoked, {"consent": consent, "member": self._member(state, sender)})]
+
+    def _report(
+        self, state: LedgerState, sender: str, inquiry: bytes, commitment: bytes, sealed: bytes, anchor: bytes
+    ) -> list[Any]:
+        member, found = self._member(state, sender), state.inquiries.get(inquiry)
+        if found is None or found.stage is not Stage.COMPLETE:
+            raise _no("WrongStage")
+        if member != found.inquirer:
+            raise _no("NotInquirer")
+        values = {"inquiry": inquiry, "commitment": commitment, "sealed_report": sealed, "anchor": anchor}
+        return [(JOINT_CREDIT, ev.Reported, values)]
+
+    def _attest(
+        self, state: LedgerState, sender: str, inquiry: bytes, valid: bool, culprits: int, anchor: bytes
+    ) -> list[Any]:
+        found = state.inquiries.get(inquiry)
+        if sender not in state.supervisors:
+            raise _no("NotSupervisor")
+        stages = (Stage.REPORTED,) if valid else (Stage.OPEN, Stage.COMPLETE, Stage.REPORTED)
+        if found is None or found.stage not in stages:
+            raise _no("WrongStage")
+        values = {"inquiry": inquiry, "supervisor": sender, "valid": valid, "culprits": culprits, "anchor": anchor}
+        return [
+            (JOINT_CREDIT, ev.Attested, values),
+            *(self.change(state, Change.MEMBER_SUSPENDED, i) for i in ev.members_of(culprits)),
+        ]
+
+
+def _no(code: str) -> Refused:
+    return Refused(f"the contract refuses: {code}", code=code)
+
+
+class FakeSigner:
+    """Implements `ports.Signer` on a FakeChain; like a real one it shows the call to the node for a gas estimate."""
+
+    def __init__(self, chain: FakeChain, address: str) -> None:
+        self.chain = chain
+        self.address = address
+
+    def nonce(self) -> int:
+        return self.chain.nonce(self.address)
+
+    def sign(self, call: Call, nonce: int) -> Signed:
+        self.chain._ask()
+        transaction = Transaction(self.address, call, nonce)
+        self.chain.seen.append(transaction)
+        self.chain.execute(self.address, call)
+        return Signed(transaction.raw, transaction.hash, nonce)
+
+    def broadcast(self, signed: bytes) -> None:
+        self.chain.broadcast(pickle.loads(signed))
+
+    def transact(self, call: Call) -> None:
+        """Sign, send and mine now."""
+        signed = self.sign(call, self.nonce())
+        self.chain.mine([pickle.loads(signed.raw)])
+        if not self.chain.blocks[-1].outcomes[signed.hash]:
+            raise _no("reverted")
+
+
+class FakeBook:
+    """Implements `ports.Book` from a dictionary by tag; `reads` counts look-ups."""
+
+    def __init__(self, figures: Mapping[bytes, Mapping[str, int]] | None = None, currency: str = "TWD") -> None:
+        self.figures = dict(figures or {})
+        self.as_of = START
+        self.currency = currency
+        self.reads: list[bytes] = []
+
+    def record(self, schema: Schema, tag: bytes) -> Mapping[str, int]:
+        self.reads.append(tag)
+        return dict(self.figures.get(tag, schema.zero))
+
+
+# --------------------------------------------------------------------- the town
+
+FIGURES = {"outstanding": 1_000, "credit_limit": 5_000, "overdue": 10, "loans": 1, "pending": 0, "lenders": 1}
+
+
+def figures(factor: int) -> dict[str, int]:
+    """Figures of which no two subsets of members have the same sum."""
+    return {**{name: value * factor for name, value in FIGURES.items()}, "lenders": 1}
+
+
+def subject(number: int) -> Subject:
+    """A made-up person."""
+    return Subject("passport", f"T{number:08d}", country="TW")
+
+
+@dataclass
+class FakeTown:
+    """A founded consortium over a FakeChain. `town[0]` is the institution with index 0."""
+
+    chain: FakeChain
+    banks: list[Institution]
+    supervisor: SupervisorNode
+    tagger: HmacTagger
+    owners: list[LocalAccount]
+    operators: list[LocalAccount]
+    supervisor_account: LocalAccount
+    keys: list[MemoryKeyStore]
+    supervisor_keys: MemoryKeyStore
+    books: list[FakeBook]
+    pins: Pins
+    asleep: set[int] = field(default_factory=set)
+    supervised: bool = True
+
+    def __getitem__(self, index: int) -> Institution:
+        return self.banks[index]
+
+    def work(self) -> list[str]:
+        """One round of everybody who is awake."""
+        done = [line for i, bank in enumerate(self.banks) if i not in self.asleep for line in bank.work()]
+        return done + (self.supervisor.work() if self.supervised else [])
+
+    def settle(self, rounds: int = 30) -> list[str]:
+        """Work until nobody has anything left to do."""
+        lines: list[str] = []
+        for _ in range(rounds):
+            done = self.work()
+            lines += done
+            if not done:
+                return lines
+        raise AssertionError(f"the town does not come to rest: {lines[-5:]}")
+
+    def sleep(self, *indices: int) -> None:
+        """Stop services and withdraw their readiness, so that the next cohort is without them."""
+        for index in indices:
+            self.banks[index].sync()
+            self.banks[index].desk.outbox.drive(self.banks[index].follower.replays)
+            self.banks[index].desk.outbox.post(
+                f"unready/{index}/{self.chain.time}", Call("consortium", "declareReady", (0,))
+            )
+            self.asleep.add(index)
+
+    def wake(self, *indices: int) -> None:
+        """Start services again; they declare themselves ready."""
+        self.asleep -= set(indices)
+        for index in indices:
+            self.banks[index].work()
+
+    def signer(self, index: int) -> FakeSigner:
+        """An institution's operator account, for an attacker who holds it."""
+        return FakeSigner(self.chain, self.operators[index].address)
+
+    def consent(self, number: int, *, to: int = 0, days: int = 30, **changes: Any) -> Consent:
+        """A receipt for `subject(number)`."""
+        bank = self.banks[to]
+        made = Consent.grant(subject(number), to=bank, purpose=Purpose.NEW_CREDIT, days=days, now=self.chain.time - 10)
+        return replace(made, **changes) if changes else made
+
+    def ask(self, number: int = 1, *, by: int = 0, **options: Any) -> str:
+        """Store a request of a bank about `subject(number)`; nothing is sent yet."""
+        bank = self.banks[by]
+        bank.sync()
+        request = bank.inquirer.request(
+            [self.tagger.tag(subject(number))], ["x"], [self.consent(number, to=by)], officer="officer", **options
+        )
+        return request.id
+
+    def inquiry(self, request: str, *, by: int = 0) -> Inquiry:
+        """The inquiry of a request, on the ledger."""
+        found = self.banks[by].inquirer.get(request).inquiry
+        assert found is not None
+        self.banks[by].sync()
+        return self.banks[by].desk.state.inquiries[found]
+
+    def call(self, function: str, *arguments: Any) -> Call:
+        """A call of JointCredit."""
+        return Call(JOINT_CREDIT, function, arguments)
+
+
+def sign_statement(
+    account: LocalAccount, member: int, version: int, public: bytes, previous: bytes = bytes(32)
+) -> bytes:
+    """An owner's signature of an institution key, or a supervisor's of its period key (R9, R12)."""
+    statement = key_statement(REALM, member, version, public, previous)
+    return bytes(account.sign_message(encode_defunct(primitive=statement)).signature)
+
+
+def deterministic(label: str) -> LocalAccount:
+    """An account that is the same in every run."""
+    made: LocalAccount = Account.from_key(keccak(f"mpcredit fake {label}".encode()))
+    return made
+
+
+def found_town(
+    members: int = 5,
+    *,
+    terms: Parameters = TERMS,
+    confirmations: int = 0,
+    stores: Callable[[int], Any] = lambda index: MemoryStore(),
+    settle: bool = True,
+) -> FakeTown:
+    """Found a consortium and bring it to where every institution is ready."""
+    chain = FakeChain()
+    owners = [deterministic(f"owner {i}") for i in range(members)]
+    operators = [deterministic(f"operator {i}") for i in range(members)]
+    supervisor_account = deterministic("supervisor")
+    keys = [MemoryKeyStore() for _ in range(members)]
+    supervisor_keys = MemoryKeyStore()
+    tag_key = TagKey(1, b"t" * 32)
+    tagger = HmacTagger(tag_key)
+
+    # (1) founding: the events of the constructor, the confirmations and the supervisor's key.
+    state = LedgerState(chain.realm)
+    effects: list[Any] = [chain.change(state, Change.SUPERVISOR_ADDED, supervisor_account.address)]
+    for i in range(members):
+        name = f"Bank {chr(65 + i)}".encode()
+        effects.append(
+            chain.change(state, Change.MEMBER_INVITED, i, owners[i].address, operators[i].address, name.decode())
+        )
+    effects.append((REALM.consortium, ev.SchemaRegistered, {"schema": 1, "definition": FIGURES_1.definition}))
+    effects.append((REALM.consortium, ev.ParametersSet, {"parameters": terms}))
+    effects.append(chain.change(state, Change.TAG_KEY_SET, 1, tag_key.commitment))
+    replaced = {"previous": "0x" + "00" * 20, "current": JOINT_CREDIT}
+    effects.append((REALM.consortium, ev.JointCreditReplaced, replaced))
+    public = supervisor_keys.create_supervisor_key(1).public
+    signature = sign_statement(supervisor_account, SUPERVISOR, 1, public)
+    effects.append(chain.change(state, Change.SUPERVISOR_KEY_SET, 1, public, supervisor_account.address, signature))
+    for i in range(members):
+        public = keys[i].create_institution_key(1).public
+        effects.append(chain.change(state, Change.MEMBER_CONFIRMED, i))
+        effects.append(chain.change(state, Change.KEY_SET, i, 1, public, sign_statement(owners[i], i, 1, public)))
+    chain.emit(chain.blocks[-1], effects, Transaction("founder", Call("consortium", "found"), 0))
+
+    # (2) the parties.
+    pins = Pins(
+        owners={i: frozenset({owner.address}) for i, owner in enumerate(owners)},
+        supervisors=frozenset({supervisor_account.address}),
+    )
+    books = [FakeBook({tagger.tag(subject(n)): figures(2**i) for n in range(1, 6)}) for i in range(members)]
+    banks = [
+        Institution(
+            ledger=chain,
+            signer=FakeSigner(chain, operators[i].address),
+            store=stores(i),
+            keys=keys[i],
+            tagger=tagger,
+            book=books[i],
+            policy=CreditPolicy.from_toml(),
+            confirmations=confirmations,
+            clock=lambda: 0,
+            bits=2048,
+            ready_seconds=5 * DAY,
+        )
+        for i in range(members)
+    ]
+    supervisor = SupervisorNode(
+        ledger=chain,
+        signer=FakeSigner(chain, supervisor_account.address),
+        store=MemoryStore(),
+        keys=supervisor_keys,
+        pins=pins,
+        confirmations=confirmations,
+    )
+    town = FakeTown(
+        chain=chain,
+        banks=banks,
+        supervisor=supervisor,
+        tagger=tagger,
+        owners=owners,
+        operators=operators,
+        supervisor_account=supervisor_account,
+        keys=keys,
+        supervisor_keys=supervisor_keys,
+        books=books,
+        pins=pins,
+    )
+    if settle:
+        town.settle()
+    return town
+
+
+@contextmanager
+def two_keys(monkeypatch: Any) -> Iterator[None]:
+    """Let `paillier.generate` give the two public test keys of 2048 bits in turn instead of searching primes."""
+    from mpcredit import paillier
+
+    turn = iter(range(10**6))
+    names = ("public-test-2048-a", "public-test-2048-b")
+    with monkeypatch.context() as patch:
+        patch.setattr(paillier, "generate", lambda bits=2048: public_key_pair(names[next(turn) % 2]))
+        yield
+
+
+__all__ = [
+    "DAY",
+    "JOINT_CREDIT",
+    "REALM",
+    "START",
+    "TERMS",
+    "FakeBook",
+    "FakeChain",
+    "FakeSigner",
+    "FakeTown",
+    "SqliteStore",
+    "Transaction",
+    "deterministic",
+    "figures",
+    "found_town",
+    "public_key_pair",
+    "sign_statement",
+    "subject",
+    "two_keys",
+]

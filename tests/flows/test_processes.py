@@ -1,0 +1,179 @@
+"""Four institutions and a supervisor, each in a process of its own with a home of its own, over Anvil.
+
+They share the ledger's URL and nothing else: the founding file and the exported tag key are carried by the test, as
+people would carry them. Everything is done by `mpcredit`, started as a program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parties import Consortium, found, process, service
+
+from mpcredit import bookmaker
+from mpcredit.chain import tester
+from mpcredit.chain.anvil import Anvil
+from mpcredit.identity import Subject
+
+pytestmark = [pytest.mark.anvil, pytest.mark.slow]
+
+CHAIN_ID = 31337
+
+
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not (found_ := what()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.3)
+    return found_
+
+
+def given(subject: Subject) -> str:
+    return f"{subject.kind}:{subject.country}:{subject.number}"
+
+
+@pytest.fixture(scope="module")
+def anvil() -> Iterator[Anvil]:
+    with Anvil(chain_id=CHAIN_ID) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def consortium(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
+    """Founded, audited and ready, with the services of all but Bank A running."""
+    deployer = tester.deterministic_account(77)
+    anvil.fund(deployer.address)
+    made = found(
+        tmp_path_factory.mktemp("processes"),
+        runner=process,
+        url=anvil.url,
+        chain_id=CHAIN_ID,
+        fund=anvil.fund,
+        now=int(time.time()),
+        deployer_key=deployer.key.hex(),
+    )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(service(made.supervisor, "watch", "--export", "watch.jsonl"))
+        for name in ("Bank B", "Microfinance C", "Bank D", "Bank A"):
+            running = stack.enter_context(service(made[name], "answer"))
+            made.services[name] = running
+        until(lambda: all(m["ready"] for m in made["Bank B"].ok("member", "list")["members"]))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def subjects(consortium: Consortium) -> Iterator[Subject]:
+    """Customers, each asked about once."""
+    return iter([pick.subject for pick in bookmaker.pick_subjects(list(consortium.books.values()), 12)])
+
+
+def test_inquiry_over_processes__equals_the_plain_sums(consortium: Consortium, subjects: Iterator[Subject]) -> None:
+    bank, subject = consortium["Bank A"], next(subjects)
+    bank.ok("consent", "grant", "-s", given(subject), "--purpose", "new_credit", "--days", "30", "--out", "consent.json")
+
+    result = bank.ok("inquire", "-s", given(subject), "--consent", "consent.json", "--officer", "li.wei", "--amount", "200000")
+
+    assert result["subjects"][0]["totals"] == consortium.clear_sums(subject)
+    assert result["attested"]
+    assert result["coverage"] == "4 of 4 institutions"
+    assert result["decisions"][0]["outcome"] in ("approve", "refer", "decline")
+    assert subject.number not in json.dumps(result)
+
+
+def test_evidence__verifies_elsewhere_without_a_ledger__and_names_who_changed_it(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    bank, place = consortium["Bank A"], consortium.deployed["consortium"]
+    bank.ok("evidence", "last", "--out", "evidence.json")
+    carried = tmp_path / "evidence.json"
+    carried.write_bytes((bank.home / "evidence.json").read_bytes())
+
+    alone = process(["verify", str(carried), "--consortium", place, "--json"], {"HOME": str(tmp_path)}, tmp_path)
+    on_ledger = bank.ok("verify", "evidence.json", "--ledger")
+
+    assert alone.status == 0, alone.err
+    assert alone.value["attested"]
+    assert alone.value["totals"] == on_ledger["totals"]
+    assert len(on_ledger["blocks"]) == 6
+
+    value = json.loads(carried.read_text())
+    value["openings"][0][0] = hex(int(value["openings"][0][0], 16) + 1)
+    carried.write_text(json.dumps(value))
+    changed = process(["verify", str(carried)], {"HOME": str(tmp_path)}, tmp_path)
+    assert changed.status != 0
+    assert "error:" in changed.err
+    assert "Traceback" not in changed.err
+
+
+def test_explain_and_doctor__run_beside_the_service(consortium: Consortium) -> None:
+    told = consortium["Bank A"].ok("explain", "last")["inquiries"][0]
+    health = consortium["Bank A"].ok("doctor")
+    supervisor = consortium.supervisor.ok("doctor")
+
+    assert told["state"] == "valid"
+    assert [entry["who"] for entry in told["entries"]][0] == "Bank A"
+    assert health["ok"], health
+    assert supervisor["ok"], supervisor
+
+
+def test_furnisher_killed_in_the_middle__answers_once_after_its_restart(
+    consortium: Consortium, subjects: Iterator[Subject]
+) -> None:
+    bank, clerk, subject = consortium["Bank A"], consortium["Microfinance C"], next(subjects)
+    running = consortium.services["Microfinance C"]
+    running.send_signal(signal.SIGSTOP)
+    request = bank.ok("inquire", "-s", given(subject), "--grant-days", "30", "--no-wait")["request"]
+
+    def only_the_clerk_is_missing() -> bool:
+        told = bank.ok("explain", request)["inquiries"][0]
+        return told["turn"] == "Microfinance C"
+
+    until(only_the_clerk_is_missing)
+    running.send_signal(signal.SIGCONT)
+    time.sleep(0.25)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    with service(clerk, "answer"):
+        result = bank.ok("inquire", "--resume", request, "--timeout", "60")
+
+    assert result["subjects"][0]["totals"] == consortium.clear_sums(subject)
+    assert result["attested"]
+    answers = [e for e in bank.ok("explain", request)["inquiries"][0]["entries"] if e["who"] == "Microfinance C"]
+    assert len(answers) == 1
+
+
+def test_services_stopped_by_sigterm__leave_with_status_0_and_free_the_store(consortium: Consortium) -> None:
+    running = consortium.services["Bank D"]
+
+    running.terminate()
+
+    assert running.wait(30) == 0
+    assert consortium["Bank D"].run("answer", "--once").status == 0
+
+
+def test_watcher_killed_and_restarted__exports_each_event_once(consortium: Consortium, subjects: Iterator[Subject]) -> None:
+    export = consortium.supervisor.home / "watch.jsonl"
+    lines = [json.loads(line) for line in export.read_text().splitlines()]
+
+    assert len({line["id"] for line in lines}) == len(lines)
+    assert [line["block"] for line in lines] == sorted(line["block"] for line in lines)
+    assert sum(line["event"] == "Attested" for line in lines) == 2
+    assert all(line["check"] == "recomputed from its disclosure" for line in lines if line["event"] == "Contributed")
+    assert not [line for line in lines if line["kind"] == "finding"]
+
+
+def test_no_secret__in_any_output_of_the_services(consortium: Consortium) -> None:
+    for party in consortium.parties:
+        for log in party.home.glob("*.log"):
+            text = log.read_text()
+            assert "Traceback" not in text, text
+            assert party.passphrase not in text
+            assert party.owner_passphrase not in text
