@@ -14,7 +14,7 @@ import {Progress, Terms, progressOf, termsOf} from "./libraries/Words.sol";
 /// - who is awaited and the stage in one word (`Progress`), so that "once" and "complete" cost one write;
 /// - what never changes (`Terms`, the cohort, n^2) as the code of a small data contract, the cheapest thing to read much of;
 ///   its address follows from its number, which is in that word too, so nothing else is read to find it;
-/// - the running product in a lane: slots in a row, used again by later inquiries, so that they are written over and the
+/// - the running product in a lane: slots that are used again by later inquiries, so that they are written over and the
 ///   state of the chain grows with the inquiries that are open at one time, not with all that ever were.
 /// An inquiry that ends leaves its product in an event and its hash in storage, and gives lane and due time back.
 /// Invariants: `awaited` is a subset of the cohort and only ever loses members, each in the transaction that multiplied its
@@ -326,7 +326,7 @@ contract JointCredit is IJointCredit {
     }
 
     function _checkLength(bytes calldata payload, uint256 blocks, uint256 width) private pure {
-        // Unchecked: 16 ciphertexts of 1,024 bytes at most, or one of a width that is then turned away.
+        // Unchecked: 16 ciphertexts of 1,024 bytes at most.
         unchecked {
             uint256 expected = DISCLOSURE + blocks * width;
             require(payload.length == expected, PayloadLength(payload.length, expected));

@@ -29,11 +29,12 @@ A file for an institution; paths are relative to the file. docs/configuration.md
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -309,8 +310,13 @@ def tag_key_of(keys: KeyStore, in_force: Mapping[int, bytes]) -> TagKey:
     return key
 
 
-def institution_from_config(path: str | Path, *, ask: Callable[[str], str] = passphrase) -> Institution:
+def institution_from_config(
+    path: str | Path, *, ask: Callable[[str], str] = passphrase, store: Store | None = None
+) -> Institution:
     """An institution as its configuration says. Closing its store lets the next process in.
+
+    Args:
+        store: used instead of the one that the configuration names, and closed by the caller.
 
     Raises:
         InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
@@ -328,8 +334,7 @@ def institution_from_config(path: str | Path, *, ask: Callable[[str], str] = pas
     ledger = ledger_of(config)
     signer = signer_of(config, ledger, keys)
     # (2) the store, which one process has at a time.
-    store = SqliteStore(config.store)
-    try:
+    with _opened(config, store) as store:
         # (3) the ledger names the tag key in force.
         follower = Follower(ledger, pins_of(config, store), config.confirmations)
         follower.sync()
@@ -347,15 +352,30 @@ def institution_from_config(path: str | Path, *, ask: Callable[[str], str] = pas
             minimum_cohort=config.minimum_cohort,
             ready_seconds=config.ready_seconds,
         )
+
+
+@contextlib.contextmanager
+def _opened(config: Config, given: Store | None) -> Iterator[Store]:
+    """The given store, or the configuration's own, which is closed again only if what follows fails."""
+    if given is not None:
+        yield given
+        return
+    store = SqliteStore(config.store)
+    try:
+        yield store
     except BaseException:
         store.close()
         raise
 
 
 def supervisor_from_config(
-    path: str | Path, *, attest: bool = True, ask: Callable[[str], str] = passphrase
+    path: str | Path, *, attest: bool = True, ask: Callable[[str], str] = passphrase, store: Store | None = None
 ) -> SupervisorNode:
     """The supervisor's node as its configuration says. Closing its store lets the next process in.
+
+    Args:
+        attest: put verdicts on the ledger.
+        store: used instead of the one that the configuration names, and closed by the caller.
 
     Raises:
         InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
@@ -367,8 +387,7 @@ def supervisor_from_config(
     keys = open_keystore(config, ask)
     ledger = ledger_of(config)
     signer = signer_of(config, ledger, keys)
-    store = SqliteStore(config.store)
-    try:
+    with _opened(config, store) as store:
         return SupervisorNode(
             ledger=ledger,
             signer=signer,
@@ -378,6 +397,3 @@ def supervisor_from_config(
             confirmations=config.confirmations,
             attest=attest,
         )
-    except BaseException:
-        store.close()
-        raise

@@ -170,7 +170,7 @@ class Desk:
             cohort=int(str(value["cohort"]), 16),
             opened_at=known.opened.at.timestamp if known else int(str(value["opened_at"])),
             order=(known.opened.at.block, known.opened.at.log_index) if known else (int(order[0]), int(order[1])),
-            answered=value["inquirer"] == self.index or "payload" in (self.store.get("answer", to_hex(inquiry)) or {}),
+            answered="payload" in (self.store.get("answer", to_hex(inquiry)) or {}),
         )
 
     def post(self, step: str, call: Call) -> OutboxRow:

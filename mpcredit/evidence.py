@@ -25,7 +25,15 @@ from hexbytes import HexBytes
 
 from mpcredit import paillier, protocol
 from mpcredit.encoding import abi_decode, hex_bytes, keccak, to_hex
-from mpcredit.errors import InvalidEncoding, InvalidFile, InvalidMessage, InvalidProof, MpcreditError, ProtocolViolation
+from mpcredit.errors import (
+    InvalidEncoding,
+    InvalidFile,
+    InvalidMessage,
+    InvalidProof,
+    MpcreditError,
+    ProtocolViolation,
+    WrongLedger,
+)
 from mpcredit.events import Change, Event, Opening, Position, RosterChanged, members_of
 from mpcredit.keyproof import check_key
 from mpcredit.pairkeys import Realm
@@ -214,7 +222,11 @@ def verify_evidence(
     """
     try:
         return _verify(evidence.value, consortium, roster, schema_hash)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except WrongLedger as error:
+        raise InvalidMessage(
+            f"the history of members in the file contradicts itself: {error.message}", remedy="ask for the file again"
+        ) from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InvalidEncoding(f"the evidence is malformed: {error!r}", remedy="ask for the file again") from error
 
 

@@ -432,10 +432,12 @@ class Inquirer:
             # The attempt was stored and never signed: nothing left the process.
             self.desk.store.delete("seen", attempt["inquiry"])
             self._update(request, state=RequestState.WANTED)
-        elif row.state == "failed":
+            return [f"request {request.id} was cut off before its opening was sent; it is made anew"]
+        if row.state == "failed":
             # It was public, but nobody could answer it: it never was on this ledger.
             self.desk.store.delete("seen", attempt["inquiry"])
             self._update(request, state=RequestState.WANTED, note="the ledger refused the opening; trying again")
+            return [f"the ledger refused the opening of request {request.id}; it is made anew"]
         return []
 
     def _lost(self, request: Request) -> list[str]:

@@ -250,6 +250,12 @@ class Institution:
         self.furnisher.book = book
         self.inquirer.book = book
 
+    def use_tagger(self, tagger: Tagger, book: Book) -> None:
+        """Use the tag key that has come into force, and the loan book indexed with it."""
+        self.tagger = tagger
+        self.desk.tagger = tagger
+        self.use_book(book)
+
     def sync(self) -> None:
         """Read the ledger up to its head."""
         self.start()

@@ -37,7 +37,15 @@ from mpcredit.state import SUPERVISOR, Pins, key_statement
 from mpcredit.store import SqliteStore
 from mpcredit.tags import HmacTagger, TagKey
 
-__all__ = ["DEFAULT_PARAMETERS", "LocalConsortium", "bank_names", "founding_argument", "local_consortium", "sign_key"]
+__all__ = [
+    "DEFAULT_PARAMETERS",
+    "LocalConsortium",
+    "bank_names",
+    "founding_argument",
+    "fund_from_key",
+    "local_consortium",
+    "sign_key",
+]
 
 DAY = 86_400
 FUNDS = 10**18
@@ -120,14 +128,14 @@ def _open_chain(chain: str) -> _Chain:
         return _Chain(chain, node.web3, node.fund, node.advance, node.stop, node)
     endpoint = Endpoint(chain)
     endpoint.chain_id(None)  # a node that is down is noticed before anything is made
-    return _Chain(chain, endpoint.web3, lambda a: _fund_from_key(endpoint, a), _cannot_advance)
+    return _Chain(chain, endpoint.web3, lambda a: fund_from_key(endpoint, a), _cannot_advance)
 
 
 def _cannot_advance(_seconds: int) -> None:
     raise LedgerError("the time of this chain cannot be moved", remedy="use --chain tester or --chain anvil")
 
 
-def _fund_from_key(endpoint: Endpoint, address: str) -> None:
+def fund_from_key(endpoint: Endpoint, address: str) -> None:
     """Send funds from the account of MPCREDIT_FUNDING_KEY (a private key); on a chain without fees none is needed."""
     secret = os.environ.get("MPCREDIT_FUNDING_KEY")
     remedy = "put the private key of a funded account into MPCREDIT_FUNDING_KEY"

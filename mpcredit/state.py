@@ -314,9 +314,18 @@ class LedgerState:
         """Fold one event.
 
         Raises:
-            WrongLedger: the event contradicts the roster's hash chain or an owner's signature: the endpoint, or the
-                chain behind it, is not the consortium's.
+            WrongLedger: the event contradicts the roster's hash chain, an owner's signature, or what came before: the
+                endpoint, or the chain behind it, is not the consortium's.
         """
+        try:
+            self._apply(event)
+        except (KeyError, InvalidMessage) as error:
+            raise WrongLedger(
+                "the ledger speaks of a member, key or proposal that it has not shown, or that cannot be one",
+                remedy="use another endpoint; this one leaves events out or makes them up",
+            ) from error
+
+    def _apply(self, event: ev.Event) -> None:
         if getattr(event, "inquiry", None) in self.left_alone:
             return
         match event:

@@ -583,6 +583,7 @@ def found_town(
             tagger=tagger,
             book=books[i],
             policy=CreditPolicy.from_toml(),
+            pins=pins,
             confirmations=confirmations,
             clock=lambda: 0,
             bits=2048,

@@ -167,7 +167,15 @@ class Consortium:
     books: dict[str, LoanBook]
     deployed: dict[str, Any]
     services: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-    """Background processes, by institution."""
+    """Background processes, by party."""
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """Stops them when it is closed."""
+
+    def start(self, name: str) -> None:
+        """Start the service of a party, to run until it is killed or the stack is closed."""
+        party = self.supervisor if name == self.supervisor.name else self.institutions[name]
+        arguments = ("watch", "--export", "watch.jsonl") if party is self.supervisor else ("answer",)
+        self.services[name] = self.stack.enter_context(service(party, *arguments))
 
     def __getitem__(self, name: str) -> Party:
         return self.institutions[name]
@@ -198,7 +206,12 @@ def founding_text(institutions: Mapping[str, Mapping[str, str]], supervisor: str
     lines += ["report_seconds = 86400", "window_seconds = 604800", "cooldown_seconds = 0", "subjects_per_day = 1000"]
     lines += ["book_age_seconds = 3456000", "delay_seconds = 3600", "[[schema]]", "id = 1"]
     for name, accounts in institutions.items():
-        lines += ["[[founder]]", f'name = "{name}"', f'owner = "{accounts["owner"]}"', f'operator = "{accounts["operator"]}"']
+        lines += [
+            "[[founder]]",
+            f'name = "{name}"',
+            f'owner = "{accounts["owner"]}"',
+            f'operator = "{accounts["operator"]}"',
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -243,7 +256,8 @@ def found(
     for party in (*parties.values(), supervisor):
         (party.home / "founding.toml").write_text(text, encoding="utf-8")
     done = first.run(
-        *("deploy", "founding.toml", "--account-key-env", "DEPLOYER_KEY", "--json"), environment={"DEPLOYER_KEY": deployer_key}
+        *("deploy", "founding.toml", "--account-key-env", "DEPLOYER_KEY", "--json"),
+        environment={"DEPLOYER_KEY": deployer_key},
     )
     assert done.status == 0, done.err
     deployed = done.value

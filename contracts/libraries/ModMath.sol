@@ -235,7 +235,8 @@ library ModMath {
         uint256 word;
 
         // The top words tell, but for their last bits, whether m is to be added (the sum is negative), taken off (it is
-        // above m) or neither. They are taken without their lowest two bits, so that their sum does not overflow.
+        // above m) or neither. They are taken without their lowest two bits, so that their sum does not overflow. What
+        // they tell saves a second pass; that the result is right is seen to in the end.
         // Added to each word is, for m, (word of m AND mask) XOR flip: m, 0, or m with all bits turned; for (a - b)^2, the
         // word with all bits turned. Two numbers whose bits are turned lack 1 to be their negatives modulo 2^(8w), and are
         // 2^(8w) too much in the end: the carry begins with that 1 for each, and loses it in the end.

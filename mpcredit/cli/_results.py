@@ -54,6 +54,21 @@ def inquiry_of(read: View, request: Request) -> Inquiry:
     return inquiry
 
 
+def waiting_for(read: View, request: Request) -> str:
+    """What stands between a request and its totals, in words."""
+    inquiry = read.follower.state.inquiries.get(request.inquiry) if request.inquiry else None
+    if inquiry is None:
+        return request.note or "opening the inquiry"
+    if inquiry.awaited:
+        there = len(inquiry.cohort) - len(inquiry.awaited)
+        return (
+            f"{there} of {len(inquiry.cohort)} answers; missing: {', '.join(inquiry.names[i] for i in inquiry.awaited)}"
+        )
+    if inquiry.report is None:
+        return "all answers are there; opening the totals"
+    return "the totals are reported; waiting for the supervisor's verdict"
+
+
 def opened_totals(read: View, request: Request) -> tuple[Inquiry, list[dict[str, int]]]:
     """Inquiry and totals of a request.
 
@@ -67,7 +82,9 @@ def opened_totals(read: View, request: Request) -> tuple[Inquiry, list[dict[str,
         )
     totals = request.totals
     if totals is None:
-        raise NotYet(request.note or f"the request is {request.state}", remedy=f"see `mpcredit explain {request.id}`")
+        raise NotYet(
+            f"the totals are not open: {waiting_for(read, request)}", remedy=f"see `mpcredit explain {request.id}`"
+        )
     return inquiry_of(read, request), totals
 
 

@@ -6,17 +6,19 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mpcredit.books import LoanBook
 from mpcredit.cli._access import Station, station
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require_role
+from mpcredit.config import tag_key_of
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError
+from mpcredit.tags import HmacTagger
 
 PAUSE_SECONDS = 0.5
 MOST_ROUNDS = 200
@@ -118,64 +120,66 @@ def answer(
                     "later ones are answered"
                 )
             _greet(at, say)
-            at = _serve(at, Rhythm(once, until_idle, stop), say, once)
+            _serve(at, Rhythm(once, until_idle, stop), say, once)
         finally:
             at.store.close()
     out.document({"done": lines})
 
 
-def _greet(at: Station, say: Any) -> None:
+def _greet(at: Station, say: Callable[[str], None]) -> None:
     assert at.institution is not None
     member = at.follower.state.by_operator(at.outbox.signer.address)
     name = f"{member.name} (member {member.index})" if member is not None else "no member yet"
     say(f"service of {name} on {at.ledger.name!r}, block {at.follower.head.number if at.follower.head else 0}")
 
 
-def _serve(at: Station, rhythm: Rhythm, say: Any, once: bool) -> Station:
-    """Work until told to stop; a trouble is said once, not in every round.
-
-    Returns:
-        The station in use at the end: another one where the tag key changed.
-    """
+def _serve(at: Station, rhythm: Rhythm, say: Callable[[str], None], once: bool) -> None:
+    """Work until told to stop; a trouble is said once, not in every round."""
     book = _Book(at.config.book)
     trouble = ""
     while True:
         done: list[str] = []
+        found = ""
         try:
-            at, done = _round(at, book)
-            if trouble:
-                say("that is over")
-                trouble = ""
+            done = _refresh(at, book)
+        except MpcreditError as error:  # it goes on with the book and the tag key that it has
+            found = f"held up: {error}"
+        try:
+            done += at.work()
         except MpcreditError as error:
-            if once and not isinstance(error, LedgerError):
-                raise
-            word = "waiting for the ledger" if isinstance(error, LedgerError) else "held up"
-            if str(error) != trouble:
-                say(f"{word}: {error}")
-                trouble = str(error)
             if once:
                 raise
+            word = "waiting for the ledger" if isinstance(error, LedgerError) else "held up"
+            found = f"{word}: {error}"
+        if found and found != trouble:
+            say(found)
+        elif trouble and not found:
+            say("that is over")
+        trouble = found
         for line in done:
             say(line)
         if rhythm.over(bool(done)):
-            return at
+            return
 
 
-def _round(at: Station, book: _Book) -> tuple[Station, list[str]]:
+def _refresh(at: Station, book: _Book) -> list[str]:
+    """Use a newer loan book, and the tag key that has come into force.
+
+    Raises:
+        InvalidFile: the book's file is not right. KeyStoreError: the tag key is not at hand.
+    """
     institution = at.institution
     assert institution is not None
-    done = []
-    newer = book.read()
-    if newer is not None:
-        institution.use_book(newer.index(institution.tagger))
-        done.append(f"read the loan book anew: {len(newer)} customers")
     in_force = at.follower.state.tag_keys
     if in_force and max(in_force) != institution.tagger.version:
-        # Another tag key is in force: the book must be indexed anew before anything is answered.
-        at.store.close()
-        at = station(at.config, full=True)
-        done.append(f"tag key {max(in_force)} is in force; the loan book is indexed with it")
-    return at, done + at.work()
+        tagger = HmacTagger(tag_key_of(at.keys, in_force))
+        institution.use_tagger(tagger, book.read().index(tagger))
+        return [f"tag key {tagger.version} is in force; the loan book is indexed with it"]
+    if book.changed():
+        newer = book.read()
+        institution.use_book(newer.index(institution.tagger))
+        return [f"read the loan book anew: {len(newer)} customers"]
+    return []
 
 
 class _Book:
@@ -193,19 +197,23 @@ class _Book:
             return None  # being exchanged; the book in memory is used
         return found.st_mtime_ns, found.st_size, found.st_ino
 
-    def read(self) -> LoanBook | None:
-        """The book, if the file has changed since it was read last.
+    def changed(self) -> bool:
+        """Whether the file is another than the one read last."""
+        mark = self._look()
+        return mark is not None and mark != self._mark
+
+    def read(self) -> LoanBook:
+        """The book as the file has it now.
 
         Raises:
-            InvalidFile: it has, and is not right; the one in memory is used.
+            InvalidFile: it is not right; the one in memory is used.
         """
         mark = self._look()
-        if mark is None or mark == self._mark:
-            return None
-        self._mark = mark
         try:
-            return LoanBook.read_csv(self._path, collect=True)
+            found = LoanBook.read_csv(self._path, collect=True)
         except InvalidFile as error:
             raise InvalidFile(
                 error.place, error.problem, f"{error.remedy}; until then the book from before is used"
             ) from error
+        self._mark = mark
+        return found

@@ -22,7 +22,6 @@ from rich.text import Text
 from mpcredit import demo as demo_run
 from mpcredit.amounts import Money, exponent
 from mpcredit.demo import Applicant, Heart, Progress, Result, Settings
-from mpcredit.errors import MpcreditError
 from mpcredit.identity import Subject
 from mpcredit.policy import Decision, Outcome, Reason
 from mpcredit.schema import FIGURES_1
@@ -81,6 +80,8 @@ def demo(
     totals are compared with sums in the clear, and Bank A tries to open a single institution's upload.
 
     Exit status 0 if all is as it must be, 1 if a total is wrong or the supervisor found somebody out.
+
+    Example: mpcredit demo --institutions 5 --subjects 12 --bits 2048
     """
     if books is not None and institutions is not None:
         raise typer.BadParameter("--books says how many institutions there are: leave --institutions out")
@@ -417,15 +418,3 @@ def _alarm(result: Result) -> RenderableType:
     if not result.heart.holds:
         wrong.append("The upload of a single institution said more, or less, than it must.")
     return Panel(Text("\n".join(wrong)), title="THIS RUN FAILED", border_style="bold red", style="bold")
-
-
-def _main() -> None:
-    try:
-        typer.run(demo)
-    except MpcreditError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-
-
-if __name__ == "__main__":
-    _main()

@@ -474,6 +474,13 @@ def _steps(ex: _Examination, config: Config, store: AnyStore, ledger: ChainLedge
             f"{text}; but the account has sent {sent}: the store is older than the ledger, or the account is used elsewhere",
             "restore the newest backup; the service refuses every inquiry opened until now (R25, docs/operations.md)",
         )
+    elif known > sent and not pending:
+        ex.add(
+            "store",
+            WRONG,
+            f"{text}; but the account {address} has sent only {sent}: the store is another account's, or blocks were replaced",
+            "give each ledger account a store of its own (docs/operations.md); after a reorganisation start the service",
+        )
     elif pending and pending[0].nonce < sent:
         ex.add(
             "store", LOOK, f"{text}, of which one was mined and not noted yet", "start the service: `mpcredit answer`"

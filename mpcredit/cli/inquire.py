@@ -6,12 +6,12 @@ import getpass
 import secrets
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mpcredit.cli._access import PAUSE, Access, access, request_item
-from mpcredit.cli._results import decide_all, find_request, result_document, show_decision, show_result
+from mpcredit.cli._results import decide_all, find_request, result_document, show_decision, show_result, waiting_for
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, duration, load, require_role
 from mpcredit.cli._subjects import collect_subjects, grant, hash_file, match_consents, read_consents, recipient
 from mpcredit.cli.consent import EvidenceOption, FileOption, SubjectOption
@@ -134,7 +134,11 @@ def inquire(
                 )
             out.document({"request": request.id, "state": request.state.value, "note": request.note})
             return
-        request = _wait(out, party, identifier, timeout, attested=not provisional)
+        try:
+            request = _wait(out, party, identifier, timeout, attested=not provisional)
+        except KeyboardInterrupt:
+            out.note(f"stopped; nothing is lost: mpcredit inquire --resume {identifier}")
+            raise
         show_result(out, party, request)
         result = result_document(party, request)
         if amount is not None:
@@ -196,24 +200,9 @@ def _wait(out: Output, party: Access, identifier: str, timeout: float, *, attest
                     out.warn("the supervisor has not attested the totals yet: they are provisional")
                     return request
                 raise NotYet(
-                    f"no totals within {duration(int(timeout))}: {_waiting_for(party, request)}",
+                    f"no totals within {duration(int(timeout))}: {waiting_for(party, request)}",
                     remedy=f"nothing is lost: mpcredit inquire --resume {request.id}, or see mpcredit explain {request.id}",
                 )
-            progress.tell(_waiting_for(party, request), duration(int(waited)))
+            progress.tell(waiting_for(party, request), duration(int(waited)))
             if not done:
                 time.sleep(PAUSE)
-
-
-def _waiting_for(party: Access, request: Request) -> str:
-    """What stands between a request and its totals, in words."""
-    inquiry: Any = party.follower.state.inquiries.get(request.inquiry) if request.inquiry else None
-    if inquiry is None:
-        return request.note or "opening the inquiry"
-    if inquiry.awaited:
-        there = len(inquiry.cohort) - len(inquiry.awaited)
-        return (
-            f"{there} of {len(inquiry.cohort)} answers; missing: {', '.join(inquiry.names[i] for i in inquiry.awaited)}"
-        )
-    if inquiry.report is None:
-        return "all answers are there; opening the totals"
-    return "the totals are reported; waiting for the supervisor's verdict"

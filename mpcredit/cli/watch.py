@@ -187,8 +187,6 @@ class Watcher:
         self._cursor = Cursor(at)
         self.reached, _ = self._cursor.go_back()
         """Number of the newest processed block."""
-        self._told: set[tuple[bytes | None, str]] = set()
-        """Findings that were printed, since this process started."""
 
     def round(self) -> bool:
         """Read, check, print, attest.
@@ -217,14 +215,18 @@ class Watcher:
         # (3) what is new, in words; then it is processed.
         new = [event for event in at.follower.events if self.reached < event.at.block <= number]
         values = [self._event(event) for event in new]
-        values += [self._finding(finding, number) for finding in findings]
+        values += [value for finding in findings if (value := self._finding(finding, number))]
         done += [line for line in verdicts if line not in texts]
         for line in done:
             self._line(number, "", line, "done")
-        self._export.write([value for value in values if value])
-        self._cursor.processed(number, block_hash)
+        self._export.write(values)
+        with at.store.transaction():
+            for value in values:
+                if value["kind"] == "finding":
+                    at.store.put("finding", value["id"], value)
+            self._cursor.processed(number, block_hash)
         self.reached = number
-        return bool(new or findings or done)
+        return bool(values or done)
 
     def _event(self, event: Event) -> dict[str, Any]:
         state = self._at.follower.state
@@ -261,7 +263,8 @@ class Watcher:
             return "the totals are the sums" if known.totals is not None else "FALSE, or not checked"
         return ""
 
-    def _finding(self, finding: Finding, number: int) -> dict[str, Any]:
+    def _finding(self, finding: Finding, number: int) -> dict[str, Any] | None:
+        """A finding in words; None if an earlier run has told it: checks are made anew after each start."""
         state = self._at.follower.state
         names = [state.members[i].name if i in state.members else str(i) for i in finding.culprits]
         value = {
@@ -273,6 +276,8 @@ class Watcher:
             "names": names,
             "text": finding.text,
         }
+        if self._at.store.get("finding", str(value["id"])) is not None:
+            return None
         label = to_hex(finding.inquiry)[:10] if finding.inquiry else ""
         self._line(
             number, label, f"FINDING: {finding.text}" + (f"; named: {', '.join(names)}" if names else ""), "bold red"

@@ -59,7 +59,6 @@ def refused_as(evm: LocalConsortium, inquiry: Inquiry, payload: bytes, name: str
     return str(caught.value.code)
 
 
-N = "n of the inquiry"
 CASES: dict[str, tuple[Callable[[int], int], str]] = {
     "zero": (lambda n: 0, "CiphertextRange"),
     "n": (lambda n: n, "CiphertextMultipleOfModulus"),
@@ -165,7 +164,6 @@ def crafted(town: FakeTown, **how: Any) -> Callable[[Inquiry], bytes]:
     return lambda inquiry: craft(town[LIAR], inquiry, **how)
 
 
-SLOTS_IN_A_RECORD = {field.name: field for field in FIGURES_1.fields}
 DEVIATIONS: dict[str, Callable[[FakeTown], Callable[[Inquiry], bytes]]] = {
     "another's payload": copied,
     "another's ciphertext": lambda town: copied_ciphertext(town, False),

@@ -15,8 +15,7 @@ from attackers import inquiry_key
 from fakes import FakeTown
 
 from mpcredit import paillier, protocol
-from mpcredit.encoding import to_hex
-from mpcredit.events import Call, Stage
+from mpcredit.events import Stage
 from mpcredit.paillier import Opening
 from mpcredit.sealing import report_commitment, seal_report
 from mpcredit.state import Inquiry
@@ -140,7 +139,7 @@ def test_report__false_and_believed__is_attested(town: FakeTown, monkeypatch: py
 
 def test_aggregate__on_the_ledger_is_not_the_product__nobody_attests(town: FakeTown) -> None:
     # A contract that multiplies wrongly, or a node that shows another event: no culprit, and no verdict either.
-    request, inquiry = complete(town)
+    _, inquiry = complete(town)
     town.supervised = False
     town.asleep = set()
     town.settle()
@@ -152,9 +151,3 @@ def test_aggregate__on_the_ledger_is_not_the_product__nobody_attests(town: FakeT
     assert not found.supervisor.check(there).culprits
     assert found.supervisor.check(there).totals is None
     assert "not the product" in found.supervisor.findings[-1].text
-    assert request
-
-
-def test_call__is_what_the_tests_think(town: FakeTown) -> None:
-    assert town.call("report") == Call("0x000000000000000000000000000000000000bEEF", "report", ())
-    assert to_hex(SALT).startswith("0x73")

@@ -23,6 +23,7 @@ from mpcredit.schema import FIGURES_1
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
 CTX = b"c" * 32
+ORDER_8 = 39382357235489614581723060781553021112529911719440698176882885853963445705823
 N = (1 << 2047) + 2**13 + 1
 REALM = Realm(31337, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")
 A, V, W, X = range(4)
@@ -131,7 +132,7 @@ def test_shifted_key__is_another_key_with_the_same_secrets(keys: list[Institutio
             P,
             P + 1,
             2**255 - 1,
-            39382357235489614581723060781553021112529911719440698176882885853963445705823,
+            ORDER_8,
         ]
     )
 )

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 from attackers import inquiry_key, refusals, stored_payload, total_of
-from fakes import DAY, JOINT_CREDIT, TERMS, FakeTown, figures, found_town, subject, two_keys
+from fakes import DAY, JOINT_CREDIT, TERMS, FakeTown, figures, found_town, two_keys
 
 from mpcredit import disclosure, inquirer, protocol
 from mpcredit.disclosure import RefusalCode
@@ -434,7 +434,3 @@ def test_reorganisation__without_the_memory_of_own_answers__both_totals_exist(mo
     payloads = [inquiry.payload(i) for i in inquiry.cohort]
     (one,) = FIGURES_1.unpack(total_of(inquiry_key(town[0], inquiry), frame, payloads), 1, 2048, 5)
     assert {name: one[name] - two[name] for name in one} == figures(2**VICTIM)
-
-
-def test_own_request__subject_helper__is_the_same_tag_everywhere(town: FakeTown) -> None:
-    assert len({bank.tagger.tag(subject(1)) for bank in town.banks}) == 1

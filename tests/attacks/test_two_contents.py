@@ -16,11 +16,14 @@ import itertools
 import secrets
 
 import pytest
+from attackers import inquiry_key, open_crafted, total_of
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from fakes import FakeTown, figures, subject
 
-from mpcredit import sealing
+from mpcredit import protocol, sealing
+from mpcredit.disclosure import RefusalCode
 from mpcredit.errors import InvalidSubject
 from mpcredit.pairkeys import InstitutionKey
 
@@ -161,3 +164,72 @@ def test_two_contents__with_the_rule_taken_out__nobody_notices_the_other_key(mon
     body = sealed[-1040:]
     assert shown[1] == ChaCha20Poly1305(first).decrypt(NONCE, body, Q0)
     assert shown[2] == shown[3] == ChaCha20Poly1305(second).decrypt(NONCE, body, Q0) != shown[1]
+
+
+# --------------------------------------------------------------------- through the whole protocol
+
+
+def seal_two_contents(
+    subjects: sealing.SubjectList, *, q0: bytes, inquirer: int, wraps: dict[int, bytes], supervisor_public: bytes
+) -> tuple[bytes, bytes]:
+    """`sealing.seal_subjects` as the attacker does it: member 1 gets the customer, all others something else."""
+    first, second, body = two_keys(subjects.plaintext, q0)
+    shown = ChaCha20Poly1305(first).decrypt(NONCE, body, q0)
+    commitment = sealing._subject_commitment(first, shown)
+    sealed = bytes([1, len(wraps)])
+    for member, wrap in sorted(wraps.items()):
+        cipher = ChaCha20Poly1305(sealing._wrap_key(wrap, q0, inquirer, member, commitment))
+        sealed += bytes([member]) + cipher.encrypt(NONCE, first if member == 1 else second, commitment)
+    info = b"mpcredit/wrap-supervisor/1" + q0 + commitment
+    return sealed + sealing.hpke_seal(supervisor_public, second, info) + body, commitment
+
+
+def test_two_contents__on_the_ledger__every_furnisher_refuses_with_subject(town: FakeTown) -> None:
+    town.asleep, town.supervised = {1, 2, 3, 4}, False
+    _, q = open_crafted(town[0], [(town.tagger.tag(subject(1)), town.consent(1))], seal=seal_two_contents)
+
+    judged = {}
+    for index in (1, 2, 3, 4):
+        town[index].sync()
+        refusal = town[index].furnisher.judge(town[index].desk.state.inquiries[q])
+        assert refusal is not None
+        judged[index] = refusal.code
+    town.asleep = {0}
+    town.supervised = True
+    town.settle()
+
+    assert set(judged.values()) == {RefusalCode.SUBJECT}
+    assert set(town[1].desk.state.inquiries[q].contributions) == {0}
+    assert town.supervisor.supervisor.verified[q].culprits == (0,)
+
+
+def test_two_contents__without_rule_and_parser__the_total_is_one_banks_figure(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The same blob against this code with the commitment disarmed, and a parser that reads for the customer what opens to
+    # the customer's list and for all others a list about nobody: the total is the figure of member 1 alone.
+    town.supervised = False
+    town.books[0].figures.clear()  # the inquirer's own
+    consent = town.consent(1)
+    nobody = town.consent(99)
+    customer = sealing.SubjectList(1, "TWD", consent.purpose, (sealing.SubjectEntry(consent.tag, consent),))
+    stranger = sealing.SubjectList(1, "TWD", nobody.purpose, (sealing.SubjectEntry(nobody.tag, nobody),))
+    monkeypatch.setattr("mpcredit.disclosure._consent_problem", lambda *_: None)
+    monkeypatch.setattr(
+        sealing, "_open_content", lambda parts, key, commitment, q0: _read(parts, key, q0, customer, stranger)
+    )
+    _, q = open_crafted(town[0], [(consent.tag, consent)], seal=seal_two_contents)
+
+    town.settle()
+
+    inquiry = town[0].desk.state.inquiries[q]
+    frame = protocol.frame_of(inquiry, town.chain.realm)
+    total = total_of(inquiry_key(town[0], inquiry), frame, [inquiry.payload(i) for i in inquiry.cohort])
+    assert frame.schema.unpack(total, 1, 2048, 5) == [figures(2)]
+
+
+def _read(
+    parts: sealing._Sealed, key: bytes, q0: bytes, customer: sealing.SubjectList, stranger: sealing.SubjectList
+) -> sealing.SubjectList:
+    shown = ChaCha20Poly1305(key).decrypt(NONCE, parts.body, q0)
+    return customer if shown[:256] == customer.plaintext[:256] else stranger

@@ -43,11 +43,16 @@ class AnvilChain(Chain):
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
+        given = {
+            "--hardfork": self.fork,
+            "--port": str(port),
+            "--accounts": str(ACCOUNTS),
+            "--mnemonic": PUBLIC_TEST_MNEMONIC,
+            "--timestamp": str(GENESIS_TIME),
+        }
+        options = [word for option in given.items() for word in option]
         cap = ["--enable-tx-gas-limit"] if self.fork == "osaka" else []
-        self._process = subprocess.Popen(
-            [executable, "--hardfork", self.fork, "--port", str(port), "--accounts", str(ACCOUNTS), "--silent"]
-            + ["--mnemonic", PUBLIC_TEST_MNEMONIC, "--timestamp", str(GENESIS_TIME), *cap]
-        )
+        self._process = subprocess.Popen([executable, "--silent", *options, *cap])
         self._url = f"http://127.0.0.1:{port}"
         for _ in range(200):
             try:

@@ -4,6 +4,7 @@ products
 ├── random pairs at 2048, 3072 and 4096 bits of n: a * b mod n^2
 ├── edge operands (0, 1, m - 1, equal, equal top words, carry ripples, next to each other): the same
 ├── moduli just above 2^(bits - 1), just above 2^(bits - 1/2), just below 2^bits: the same
+├── moduli next to 2^(8w), products next to a multiple of m: the same
 ├── moduli with tiny top words, where the estimate by top words does not decide: the same
 └── every width of n that is accepted: the same
 square: n^2, up to the greatest n
@@ -125,7 +126,9 @@ def test_products__moduli_at_the_edges__are_those_of_integers(harness, bits, pla
     }[place]
     under = Key(n, bits)
     source = random.Random(f"{place}/{bits}")
-    near = [(under.square - source.randrange(1, 1 << 300), under.square - source.randrange(1, 1 << 300)) for _ in "1234"]
+    near = [
+        (under.square - source.randrange(1, 1 << 300), under.square - source.randrange(1, 1 << 300)) for _ in "1234"
+    ]
     pairs = random_pairs(source, under.square, 36) + near
 
     assert products(harness, under.square, under.width, pairs) == expected(under.square, pairs)
@@ -137,7 +140,27 @@ def test_products__top_words_that_do_not_decide__are_those_of_integers(harness, 
     width = 512
     source = random.Random(f"top/{top}")
     modulus = (top << (8 * width - 256)) + source.getrandbits(8 * width - 257) | 1
-    pairs = random_pairs(source, modulus, 40) + [(modulus - 1, modulus - 1), (modulus - 1, 1), (0, 0), (1, 1)]
+    pairs = [*random_pairs(source, modulus, 40), (modulus - 1, modulus - 1), (modulus - 1, 1), (0, 0), (1, 1)]
+
+    assert products(harness, modulus, width, pairs) == expected(modulus, pairs)
+
+
+@pytest.mark.parametrize(
+    "distance", [1, 3, 2**200 + 1, 2**255 - 1, 2**4094 - 1], ids=lambda d: f"{d.bit_length()} bits"
+)
+def test_products__sums_next_to_a_multiple_of_m__are_those_of_integers(harness, distance):
+    # 2ab is next to 0, and the sum of the three squares next to -m, 0, m or 2m, on either side of it and of 2^(8w).
+    width = 512
+    modulus = 2 ** (8 * width) - distance
+    source = random.Random(distance)
+    pairs = []
+    while len(pairs) < 120:
+        a = source.randrange(modulus)
+        if math.gcd(a, modulus) != 1:
+            continue
+        for rest in (1, 2, source.getrandbits(100), source.getrandbits(250), source.getrandbits(256) % modulus):
+            double = source.choice([rest, -rest, distance + rest, -distance - rest, distance, distance - 1])
+            pairs.append((a, double * pow(2 * a, -1, modulus) % modulus))
 
     assert products(harness, modulus, width, pairs) == expected(modulus, pairs)
 
@@ -220,7 +243,9 @@ def answering(length):
 
 
 @pytest.mark.parametrize(
-    "fault", [None, failing, answering(0), answering(511), answering(513)], ids=["missing", "failing", "0", "511", "513"]
+    "fault",
+    [None, failing, answering(0), answering(511), answering(513)],
+    ids=["missing", "failing", "0", "511", "513"],
 )
 def test_products__modexp_that_fails_or_is_missing__reverts_with_precompile_failed(harness, monkeypatch, fault):
     under = key()

@@ -15,7 +15,7 @@ open
 ├── payload one byte off, or of other blocks: PayloadLength
 ├── own ciphertext 0, n^2, n^2 + 1: CiphertextRange; n, kn: CiphertextMultipleOfModulus              n^2 - 1: accepted
 ├── 32 unfinished inquiries: TooManyOpen                                                             31: accepted
-├── a report overdue: ReportOverdue                                                                  one second earlier: accepted
+├── a report overdue: ReportOverdue                                                              a second earlier: accepted
 └── else: id, event, stage Open, all others awaited, product = own ciphertexts, n^2 in a data contract, a lane taken
 lanes: last freed first; a new one only if none is free
 """

@@ -6,7 +6,6 @@ people would carry them. Everything is done by `mpcredit`, started as a program.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parties import Consortium, found, process, service
+from parties import Consortium, found, process
 
 from mpcredit import bookmaker
 from mpcredit.chain import tester
@@ -60,11 +59,9 @@ def consortium(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         now=int(time.time()),
         deployer_key=deployer.key.hex(),
     )
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(service(made.supervisor, "watch", "--export", "watch.jsonl"))
-        for name in ("Bank B", "Microfinance C", "Bank D", "Bank A"):
-            running = stack.enter_context(service(made[name], "answer"))
-            made.services[name] = running
+    with made.stack:
+        for name in ("Supervisor", "Bank B", "Microfinance C", "Bank D", "Bank A"):
+            made.start(name)
         until(lambda: all(m["ready"] for m in made["Bank B"].ok("member", "list")["members"]))
         yield made
 
@@ -77,9 +74,13 @@ def subjects(consortium: Consortium) -> Iterator[Subject]:
 
 def test_inquiry_over_processes__equals_the_plain_sums(consortium: Consortium, subjects: Iterator[Subject]) -> None:
     bank, subject = consortium["Bank A"], next(subjects)
-    bank.ok("consent", "grant", "-s", given(subject), "--purpose", "new_credit", "--days", "30", "--out", "consent.json")
+    bank.ok(
+        "consent", "grant", "-s", given(subject), "--purpose", "new_credit", "--days", "30", "--out", "consent.json"
+    )
 
-    result = bank.ok("inquire", "-s", given(subject), "--consent", "consent.json", "--officer", "li.wei", "--amount", "200000")
+    result = bank.ok(
+        "inquire", "-s", given(subject), "--consent", "consent.json", "--officer", "li.wei", "--amount", "200000"
+    )
 
     assert result["subjects"][0]["totals"] == consortium.clear_sums(subject)
     assert result["attested"]
@@ -119,7 +120,7 @@ def test_explain_and_doctor__run_beside_the_service(consortium: Consortium) -> N
     supervisor = consortium.supervisor.ok("doctor")
 
     assert told["state"] == "valid"
-    assert [entry["who"] for entry in told["entries"]][0] == "Bank A"
+    assert told["entries"][0]["who"] == "Bank A"
     assert health["ok"], health
     assert supervisor["ok"], supervisor
 
@@ -127,7 +128,7 @@ def test_explain_and_doctor__run_beside_the_service(consortium: Consortium) -> N
 def test_furnisher_killed_in_the_middle__answers_once_after_its_restart(
     consortium: Consortium, subjects: Iterator[Subject]
 ) -> None:
-    bank, clerk, subject = consortium["Bank A"], consortium["Microfinance C"], next(subjects)
+    bank, subject = consortium["Bank A"], next(subjects)
     running = consortium.services["Microfinance C"]
     running.send_signal(signal.SIGSTOP)
     request = bank.ok("inquire", "-s", given(subject), "--grant-days", "30", "--no-wait")["request"]
@@ -141,13 +142,36 @@ def test_furnisher_killed_in_the_middle__answers_once_after_its_restart(
     time.sleep(0.25)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    with service(clerk, "answer"):
-        result = bank.ok("inquire", "--resume", request, "--timeout", "60")
+    consortium.start("Microfinance C")
+    result = bank.ok("inquire", "--resume", request, "--timeout", "60")
 
     assert result["subjects"][0]["totals"] == consortium.clear_sums(subject)
     assert result["attested"]
     answers = [e for e in bank.ok("explain", request)["inquiries"][0]["entries"] if e["who"] == "Microfinance C"]
     assert len(answers) == 1
+
+
+def test_second_service__beside_the_first__is_refused(consortium: Consortium) -> None:
+    done = consortium["Bank A"].run("answer", "--once")
+
+    assert done.status == 8
+    assert f"process {consortium.services['Bank A'].pid}" in done.err
+    assert "remedy: stop it first" in done.err
+
+
+def test_readiness__withdrawn_beside_the_service__holds_until_declared_again(consortium: Consortium) -> None:
+    bank = consortium["Bank A"]
+
+    def ready() -> bool:
+        return bool(bank.ok("member", "list")["members"][0]["ready"])
+
+    bank.ok("ready", "--withdraw")
+    time.sleep(1.5)  # the service has had its rounds, and has not renewed it
+    withdrawn = ready()
+    bank.ok("ready", "--days", "1")
+
+    assert not withdrawn
+    assert ready()
 
 
 def test_services_stopped_by_sigterm__leave_with_status_0_and_free_the_store(consortium: Consortium) -> None:
@@ -157,17 +181,89 @@ def test_services_stopped_by_sigterm__leave_with_status_0_and_free_the_store(con
 
     assert running.wait(30) == 0
     assert consortium["Bank D"].run("answer", "--once").status == 0
+    consortium.start("Bank D")
 
 
-def test_watcher_killed_and_restarted__exports_each_event_once(consortium: Consortium, subjects: Iterator[Subject]) -> None:
-    export = consortium.supervisor.home / "watch.jsonl"
+def test_watcher_killed_and_restarted__exports_each_event_once(
+    consortium: Consortium, subjects: Iterator[Subject]
+) -> None:
+    bank, subject = consortium["Bank A"], next(subjects)
+    running, export = consortium.services["Supervisor"], consortium.supervisor.home / "watch.jsonl"
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    provisional = bank.ok(
+        "inquire", "-s", given(subject), "--grant-days", "30", "--provisional", "--amount", "1000000000"
+    )
+    consortium.start("Supervisor")
+    result = bank.ok("inquire", "--resume", "last", "--amount", "1000000000")
+    until(lambda: '"Attested"' in export.read_text().splitlines()[-1])
+
     lines = [json.loads(line) for line in export.read_text().splitlines()]
-
+    assert not provisional["attested"]
+    assert provisional["decisions"][0]["outcome"] == "refer"
+    assert result["attested"]
+    assert result["decisions"][0]["outcome"] == "decline"
     assert len({line["id"] for line in lines}) == len(lines)
     assert [line["block"] for line in lines] == sorted(line["block"] for line in lines)
-    assert sum(line["event"] == "Attested" for line in lines) == 2
+    assert sum(line["event"] == "Attested" for line in lines) == 3
     assert all(line["check"] == "recomputed from its disclosure" for line in lines if line["event"] == "Contributed")
     assert not [line for line in lines if line["kind"] == "finding"]
+
+
+def test_watcher__after_a_reorganisation__goes_back_and_repeats_nothing(consortium: Consortium, anvil: Anvil) -> None:
+    export = consortium.supervisor.home / "watch.jsonl"
+    consortium.services["Supervisor"].terminate()
+    consortium.services["Supervisor"].wait(30)
+    anvil.mine(3)
+    first = consortium.supervisor.ok("watch", "--once", "--export", "watch.jsonl")
+    before = export.read_text()
+
+    anvil.reorganise(2)
+    done = consortium.supervisor.run("watch", "--once", "--export", "watch.jsonl", "--json")
+
+    assert done.status == 0, done.err
+    assert f"blocks {first['processed'] - 1} to {first['processed']} were replaced" in done.err
+    assert done.value["lines"] == []
+    assert export.read_text() == before
+    consortium.start("Supervisor")
+
+
+def test_loan_book__exchanged_beside_the_service__is_read_and_a_bad_one_is_not(consortium: Consortium) -> None:
+    bank = consortium["Bank B"]
+    book, log = bank.home / "book.csv", bank.home / "answer.log"
+    text = book.read_text()
+
+    book.write_text(text + "national_id,TW,A123456780,TWD,1,1,0,1,0\n")
+    until(lambda: "held up: book.csv, row" in log.read_text())
+    book.write_text(text)
+    until(lambda: "read the loan book anew" in log.read_text())
+
+    assert "the book from before is used" in log.read_text()
+    assert "A123456780" not in log.read_text()
+
+
+def test_tag_key__rotated_beside_the_services__is_used_by_all(
+    consortium: Consortium, anvil: Anvil, subjects: Iterator[Subject]
+) -> None:
+    bank, others = consortium["Bank A"], [consortium[name] for name in ("Bank B", "Microfinance C", "Bank D")]
+    commitment = bank.ok("keys", "tag", "--new")["commitment"]
+    bank.ok("keys", "tag", "--export", "tag-2.json")
+    for party in others:
+        party.ok("keys", "tag", "--import", str(bank.home / "tag-2.json"))
+    number = str(bank.ok("propose", "tag-key", commitment)["proposal"])
+    for party in (bank, *others[:2]):
+        party.ok("vote", number, "--yes")
+    # The supervisor's approval goes through the watcher, which has the store.
+    consortium.supervisor.ok("approve", number, "--yes")
+    anvil.advance(3_700)
+    bank.ok("execute", number)
+    for party in others:
+        until(lambda log=party.home / "answer.log": "tag key 2 is in force" in log.read_text())
+    subject = next(subjects)
+    result = bank.ok("inquire", "-s", given(subject), "--grant-days", "30", "--timeout", "60")
+
+    assert result["subjects"][0]["totals"] == consortium.clear_sums(subject)
+    assert result["attested"]
 
 
 def test_no_secret__in_any_output_of_the_services(consortium: Consortium) -> None:

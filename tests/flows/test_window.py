@@ -25,8 +25,9 @@ from flow_world import (
 )
 
 from mpcredit.chain import ChainSigner
+from mpcredit.consent import Consent
 from mpcredit.disclosure import ADVICE, RefusalCode
-from mpcredit.encoding import to_hex
+from mpcredit.encoding import parse_canonical_json, to_hex
 from mpcredit.errors import InvalidConsent, MpcreditError
 from mpcredit.events import Call, Stage
 from mpcredit.inquirer import RequestState
@@ -233,9 +234,6 @@ def test_consent_of_an_answered_inquiry__cannot_be_used_again(
     bank.sync()
 
     used = bank.inquirer.get(first.id)
-    from mpcredit.consent import Consent
-    from mpcredit.encoding import parse_canonical_json
-
     consent = Consent.from_json_object(parse_canonical_json(used.value["subjects"][0]["consent"].encode()))
     with pytest.raises(InvalidConsent, match="used for an earlier inquiry"):
         bank.inquire(subjects, consents=[consent], officer="li.wei")
@@ -352,7 +350,8 @@ def test_new_member__is_invited_confirmed_audited_and_serves(consortium: LocalCo
     owner, operator = Account.create(), Account.create()
     for account in (owner, operator):
         consortium.chain.fund(account.address)
-    index = len(NAMES)
+    index, before = len(NAMES), customers.take()
+    ask(consortium["Bank A"], before).wait(60)
 
     # (1) by proposal; the others accept its owner account by hand.
     carry(consortium, encoded("inviteMember", owner.address, operator.address, "Bank F"))
@@ -380,6 +379,12 @@ def test_new_member__is_invited_confirmed_audited_and_serves(consortium: LocalCo
     consortium.advance(DAY)
     assert ask(newcomer, subjects).wait(60).totals == sums(books, subjects)
 
+    # (4) whoever was asked about without it is not asked about with it within the window: R27.
+    held = ask(consortium["Bank B"], before)
+    consortium.settle()
+    assert held.request.state is RequestState.WANTED
+    assert "differs from today's by Bank F" in held.request.note
+
 
 def join(consortium: LocalConsortium, index: int, owner: Account, operator: Account) -> Institution:
     """An invited institution confirms its record and starts its service; its book is a copy of Bank A's."""
@@ -402,4 +407,5 @@ def join(consortium: LocalConsortium, index: int, owner: Account, operator: Acco
         bits=BITS,
         ready_seconds=5 * DAY,
     )
+    consortium["Bank F"].idle = lambda: consortium.settle()
     return consortium["Bank F"]

@@ -7,14 +7,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from store_port import StorePortTests
 
 from mpcredit.errors import StoreError
-from mpcredit.store import SCHEMA_VERSION, AlreadyStored, MemoryStore, SqliteStore, StorePort
+from mpcredit.store import SCHEMA_VERSION, MemoryStore, SqliteStore, StorePort
 
 
 @pytest.fixture(params=["sqlite", "memory"])
@@ -32,187 +32,8 @@ def path(tmp_path: Path) -> Path:
 # --- the port
 
 
-def test_insert__twice__keeps_the_first(store: StorePort) -> None:
-    store.insert("answer", "0x01", {"bytes": b"\x01\xff", "big": 2**4096, "list": [1, None, True]})
-
-    with pytest.raises(AlreadyStored) as caught:
-        store.insert("answer", "0x01", {"bytes": "other"})
-
-    assert store.get("answer", "0x01") == {"bytes": "0x01ff", "big": 2**4096, "list": [1, None, True]}
-    assert isinstance(caught.value, StoreError)
-    assert (caught.value.kind, caught.value.key) == ("answer", "0x01")
-
-
-def test_get__other_kind_or_key__is_none(store: StorePort) -> None:
-    store.insert("answer", "a", {"x": 1})
-
-    assert store.get("answer", "b") is None
-    assert store.get("seen", "a") is None
-
-
-def test_items__after_put_and_delete__keep_the_order_of_first_insertion(store: StorePort) -> None:
-    for key in ("c", "a", "b"):
-        store.insert("seen", key, {"n": 1})
-    store.insert("other", "z", {})
-    store.put("seen", "c", {"n": 2})
-    store.put("seen", "d", {"n": 3})
-    store.delete("seen", "a")
-    store.delete("seen", "never there")
-
-    assert list(store.items("seen")) == [("c", {"n": 2}), ("b", {"n": 1}), ("d", {"n": 3})]
-
-
-def test_items__store_changes_meanwhile__is_a_snapshot(store: StorePort) -> None:
-    store.insert("seen", "a", {})
-    snapshot = store.items("seen")
-    store.insert("seen", "b", {})
-
-    assert [key for key, _ in snapshot] == ["a"]
-
-
-def test_transaction__raises__leaves_nothing(store: StorePort) -> None:
-    store.put("seen", "kept", {"n": 1})
-
-    def attempt() -> None:
-        with store.transaction():
-            store.put("seen", "kept", {"n": 2})
-            store.insert("seen", "new", {})
-            store.outbox_add("step", 0, {}, b"raw", b"hash")
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        attempt()
-
-    assert list(store.items("seen")) == [("kept", {"n": 1})]
-    assert store.outbox_pending() == []
-    assert store.next_nonce() == 0
-
-
-def test_transaction__nested__joins_the_outermost(store: StorePort) -> None:
-    def attempt() -> None:
-        with store.transaction():
-            with store.transaction():
-                store.insert("seen", "inner", {})
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        attempt()
-
-    assert store.get("seen", "inner") is None
-
-
-def test_transaction__nested_one_fails_and_is_caught__undoes_only_that(store: StorePort) -> None:
-    def attempt() -> None:
-        with store.transaction():
-            store.insert("seen", "inner", {})
-            raise KeyError
-
-    with store.transaction():
-        store.insert("seen", "before", {})
-        with pytest.raises(KeyError):
-            attempt()
-        store.insert("seen", "after", {})
-
-    assert [key for key, _ in store.items("seen")] == ["before", "after"]
-
-
-def test_transaction__already_stored_is_caught_inside__goes_on(store: StorePort) -> None:
-    store.insert("answer", "a", {"n": 1})
-
-    with store.transaction():
-        with pytest.raises(AlreadyStored):
-            store.insert("answer", "a", {"n": 2})
-        store.insert("answer", "b", {"n": 3})
-
-    assert list(store.items("answer")) == [("a", {"n": 1}), ("b", {"n": 3})]
-
-
-@pytest.mark.parametrize("value", [{"x": 0.5}, {"x": [{"y": 1.0}]}, {1: "x"}, {"x": {2}}, [1]])
-def test_put__no_json_object_without_floats__is_refused(store: StorePort, value: object) -> None:
-    with pytest.raises(TypeError):
-        store.put("seen", "a", value)  # type: ignore[arg-type]
-
-    assert store.get("seen", "a") is None
-
-
-def test_get__result_changed_by_the_caller__does_not_change_the_store(store: StorePort) -> None:
-    store.put("seen", "a", {"list": []})
-    value = store.get("seen", "a")
-    assert value is not None
-    value["list"].append(1)
-
-    assert store.get("seen", "a") == {"list": []}
-
-
-def test_outbox__life_of_a_step(store: StorePort) -> None:
-    added = store.outbox_add("answer/1", 7, {"function": "contribute"}, b"\x02raw", b"\x11" * 32)
-    assert (added.key, added.nonce, added.state, added.block, added.gas_used) == ("answer/1", 7, "prepared", None, None)
-    assert (added.call, added.raw, added.tx_hash) == ({"function": "contribute"}, b"\x02raw", b"\x11" * 32)
-
-    store.outbox_update("answer/1", state="sent")
-    assert [row.state for row in store.outbox_pending()] == ["sent"]
-
-    store.outbox_update("answer/1", state="mined", block=12, gas_used=90_000)
-    row = store.outbox_by_key("answer/1")
-    assert row is not None
-    assert (row.state, row.block, row.gas_used, row.raw) == ("mined", 12, 90_000, b"\x02raw")
-    assert store.outbox_pending() == []
-    assert store.outbox_rows() == [row]
-
-    store.outbox_update("answer/1", state="sent")  # its block was reorganised away
-    row = store.outbox_by_key("answer/1")
-    assert row is not None
-    assert (row.state, row.block, row.gas_used) == ("sent", None, None)
-
-
-def test_outbox__same_key_or_nonce__is_refused(store: StorePort) -> None:
-    store.outbox_add("a", 0, {}, b"1", b"h")
-
-    with pytest.raises(AlreadyStored):
-        store.outbox_add("a", 1, {}, b"2", b"h")
-    with pytest.raises(AlreadyStored):
-        store.outbox_add("b", 0, {}, b"2", b"h")
-
-    assert [row.raw for row in store.outbox_rows()] == [b"1"]
-
-
-def test_outbox__pending__comes_by_nonce_and_next_nonce_counts_all(store: StorePort) -> None:
-    assert store.next_nonce() == 0
-    for key, nonce in (("c", 5), ("a", 3), ("b", 4)):
-        store.outbox_add(key, nonce, {}, b"", b"")
-    store.outbox_update("c", state="failed")
-
-    assert [row.key for row in store.outbox_pending()] == ["a", "b"]
-    assert [row.key for row in store.outbox_rows()] == ["c", "a", "b"]
-    assert store.next_nonce() == 6
-
-
-def test_outbox__wrong_use__is_refused(store: StorePort) -> None:
-    store.outbox_add("a", 0, {}, b"", b"")
-
-    with pytest.raises(ValueError, match="state"):
-        store.outbox_update("a", state="lost")
-    with pytest.raises(ValueError, match="block"):
-        store.outbox_update("a", state="mined")
-    with pytest.raises(StoreError):
-        store.outbox_update("unknown", state="sent")
-    with pytest.raises(ValueError, match="nonce"):
-        store.outbox_add("b", -1, {}, b"", b"")
-    assert store.outbox_by_key("unknown") is None
-
-
-def test_transaction__other_thread__waits_for_its_end(store: StorePort) -> None:
-    seen: list[object] = []
-    thread = threading.Thread(target=lambda: seen.append(store.get("seen", "a")))
-
-    with store.transaction():
-        store.put("seen", "a", {"n": 1})
-        thread.start()
-        thread.join(0.05)
-        store.put("seen", "a", {"n": 2})
-    thread.join(5)
-
-    assert seen == [{"n": 2}]
+class TestPort(StorePortTests):
+    """All of tests/store_port.py; tests/server/test_sql_store.py runs it on PostgreSQL too."""
 
 
 # --- the file
@@ -367,7 +188,7 @@ def test_kill_9__between_steps__loses_nothing_and_halves_nothing(path: Path, wor
             if said == word and len(told[word]) >= 5 * (turn + 1):
                 process.send_signal(signal.SIGKILL)
         process.stdout.close()
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
 
         with SqliteStore(path, create=False) as store:
             answers = [value["n"] for _, value in store.items("answer")]

@@ -1,0 +1,373 @@
+"""An endpoint lies to the institution that reads through it (R9, R12, R14, R15, R39; protocol.md sections 3 and 4).
+
+It swaps an institution key, makes members up, leaves a change of the roster out, forges a change of owner, shrinks the
+cohort, shows a false supervisor key. `Lying` wraps the ledger port; `rechain` lets it compute the roster's hash chain over
+its made-up history, as a clever one would. The answer is WrongLedger or a refusal with COHORT; nothing is sealed to it and
+nothing answered. The variant is a reader without pins: the made-up member reads the subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from attackers import open_crafted
+from eth_account.signers.local import LocalAccount
+from fakes import (
+    DAY,
+    JOINT_CREDIT,
+    REALM,
+    TERMS,
+    FakeChain,
+    FakeTown,
+    deterministic,
+    found_town,
+    sign_statement,
+    subject,
+)
+
+from mpcredit import events as ev
+from mpcredit import protocol
+from mpcredit.disclosure import RefusalCode
+from mpcredit.encoding import abi_encode
+from mpcredit.errors import WrongLedger
+from mpcredit.events import Change, Event, Position
+from mpcredit.inquirer import RequestState
+from mpcredit.pairkeys import InstitutionKey, KeyRef, derive
+from mpcredit.sealing import open_subjects_member
+from mpcredit.state import CHANGE_TYPES, SUPERVISOR, Pins, roster_link, roster_start
+
+EVE = deterministic("eve")
+EVES_KEY = InstitutionKey.from_bytes(b"e" * 32)
+Lie = Callable[[list[Event]], Iterable[Event]]
+
+
+class Lying:
+    """A ledger port that changes what it passes on."""
+
+    def __init__(self, chain: FakeChain, lie: Lie) -> None:
+        self.chain = chain
+        self.lie = lie
+
+    def events(self, first: int, last: int) -> Sequence[Event]:
+        told = list(self.lie(list(self.chain.events(0, len(self.chain.blocks)))))
+        return [event for event in told if first <= event.at.block <= last]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.chain, name)
+
+
+def listen_to(town: FakeTown, index: int, lie: Lie) -> None:
+    """From now on this bank reads through a lying endpoint, from the first block on."""
+    follower = town[index].follower
+    follower.ledger = Lying(town.chain, lie)  # type: ignore[assignment]  # by its shape
+    follower._start_over()
+
+
+def rechain(events: Iterable[Event]) -> list[Event]:
+    """Compute the roster anew over a changed history, and let the openings name it."""
+    roster, told, renamed = roster_start(REALM), [], {}
+    for event in events:
+        if isinstance(event, ev.RosterChanged):
+            roster = roster_link(roster, event.kind, event.data)
+            renamed[event.roster] = roster
+            event = replace(event, roster=roster)
+        elif isinstance(event, ev.Opened):
+            opening = replace(event.opening, roster=renamed.get(event.opening.roster, roster))
+            event = replace(event, opening=opening)
+        told.append(event)
+    return told
+
+
+def change(at: Position, kind: Change, *values: Any) -> ev.RosterChanged:
+    return ev.RosterChanged(at, bytes(32), kind, abi_encode(CHANGE_TYPES[kind], list(values)))
+
+
+def is_key_of(event: Event, member: int) -> bool:
+    return isinstance(event, ev.RosterChanged) and event.kind is Change.KEY_SET and event.data[31] == member
+
+
+def last_change(events: list[Event]) -> int:
+    return max(i for i, e in enumerate(events) if isinstance(e, ev.RosterChanged))
+
+
+# --------------------------------------------------------------------- the lies
+
+
+def swap_key(events: list[Event], owner: LocalAccount = EVE, member: int = 1) -> list[Event]:
+    data = abi_encode(
+        CHANGE_TYPES[Change.KEY_SET], [member, 1, EVES_KEY.public, sign_statement(owner, member, 1, EVES_KEY.public)]
+    )
+    return [replace(e, data=data) if is_key_of(e, member) else e for e in events]  # type: ignore[call-arg]
+
+
+def forge_owner(events: list[Event], member: int = 1) -> list[Event]:
+    """Replace an owner by Eve, who then rotates the key."""
+    place = last_change(events)
+    at = events[place].at
+    state_key = next(e for e in events if is_key_of(e, member))
+    previous = state_key.data[64:96]  # type: ignore[attr-defined]
+    signature = sign_statement(EVE, member, 2, EVES_KEY.public, previous)
+    made = [
+        change(at, Change.OWNER_REPLACED, member, EVE.address),
+        change(at, Change.KEY_SET, member, 2, EVES_KEY.public, signature),
+        change(at, Change.MEMBER_AUDITED, member, 2),
+    ]
+    return [*events[: place + 1], *made, *events[place + 1 :]]
+
+
+def add_member(events: list[Event]) -> list[Event]:
+    place = last_change(events)
+    at = events[place].at
+    made = [
+        change(at, Change.MEMBER_INVITED, 5, EVE.address, deterministic("eve's operator").address, "Bank Z"),
+        change(at, Change.MEMBER_CONFIRMED, 5),
+        change(at, Change.KEY_SET, 5, 1, EVES_KEY.public, sign_statement(EVE, 5, 1, EVES_KEY.public)),
+        change(at, Change.MEMBER_AUDITED, 5, 1),
+        ev.ReadinessDeclared(at, 5, at.timestamp + 7 * DAY),
+    ]
+    return [*events[: place + 1], *made, *events[place + 1 :]]
+
+
+def false_supervisor(events: list[Event], *, added: bool = True) -> list[Event]:
+    place = last_change(events)
+    at = events[place].at
+    first = next(e for e in events if isinstance(e, ev.RosterChanged) and e.kind is Change.SUPERVISOR_KEY_SET)
+    signature = sign_statement(EVE, SUPERVISOR, 2, EVES_KEY.public, first.data[32:64])
+    made = [
+        *([change(at, Change.SUPERVISOR_ADDED, EVE.address)] if added else []),
+        change(at, Change.SUPERVISOR_KEY_SET, 2, EVES_KEY.public, EVE.address, signature),
+    ]
+    return [*events[: place + 1], *made, *events[place + 1 :]]
+
+
+def drop(number: int) -> Lie:
+    def lie(events: list[Event]) -> list[Event]:
+        changes = [e for e in events if isinstance(e, ev.RosterChanged)]
+        return [e for e in events if e is not changes[number]]
+
+    return lie
+
+
+CONTRADICTIONS: dict[str, Lie] = {
+    "a swapped key": swap_key,
+    "a swapped key, chained anew": lambda events: rechain(swap_key(events)),
+    "a forged owner": forge_owner,
+    "a member made up": add_member,
+    "a change left out": drop(4),
+    "the newest change left out": drop(-1),
+    "a supervisor made up": false_supervisor,
+    "a supervisor key of no supervisor": lambda events: rechain(false_supervisor(events, added=False)),
+    "an inquiry that was never opened": lambda events: [e for e in events if not isinstance(e, ev.Opened)],
+    "a roster forgotten": lambda events: [e for e in events if not isinstance(e, ev.RosterChanged)],
+}
+
+
+@pytest.mark.parametrize("lie", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
+def test_endpoint__contradicts_itself__is_the_wrong_ledger_and_nothing_is_answered(town: FakeTown, lie: Lie) -> None:
+    town.asleep = {2, 3, 4}
+    town.ask(1)
+    town.work()
+    town.work()
+    before = len(town.chain.seen)
+    listen_to(town, 2, lie)
+
+    with pytest.raises(WrongLedger):
+        town[2].sync()
+
+    assert len(town.chain.seen) == before
+    assert not list(town[2].desk.store.items("answer"))
+    listen_to(town, 2, lambda events: events)  # an honest one again: it goes on
+    town[2].work()
+    assert list(town[2].desk.store.items("answer"))
+
+
+CONSISTENT: dict[str, Lie] = {
+    "a forged owner with a key of his": lambda events: rechain(forge_owner(events)),
+    "a member made up": lambda events: rechain(add_member(events)),
+    "a supervisor made up": lambda events: rechain(false_supervisor(events)),
+}
+
+
+@pytest.mark.parametrize("lie", CONSISTENT.values(), ids=CONSISTENT.keys())
+def test_endpoint__consistent_lie_to_a_furnisher__is_refused_with_cohort(town: FakeTown, lie: Lie) -> None:
+    town.asleep = {1, 2, 3, 4}
+    town.ask(1)
+    town.work()
+    listen_to(town, 2, lambda events: with_true_opening_last(lie, events))
+
+    town[2].sync()
+    (inquiry,) = town[2].desk.state.inquiries.values()
+    refusal = town[2].furnisher.judge(inquiry)
+
+    assert refusal is not None
+    assert refusal.code == RefusalCode.COHORT
+
+
+def with_true_opening_last(lie: Lie, events: list[Event]) -> list[Event]:
+    """The inquiry in the made-up history, its cohort as that history has it: a lie that hangs together."""
+    told = list(lie(events))
+    from mpcredit.state import LedgerState
+
+    state, out = LedgerState(REALM), []
+    for event in told:
+        if isinstance(event, ev.Opened):
+            opening = replace(event.opening, cohort=state.cohort(0, event.at.timestamp), roster=state.roster)
+            event = replace(event, opening=opening)
+        state.apply(event)
+        out.append(event)
+    return out
+
+
+@pytest.mark.parametrize("lie", CONSISTENT.values(), ids=CONSISTENT.keys())
+def test_endpoint__consistent_lie_to_the_inquirer__nothing_is_sealed(town: FakeTown, lie: Lie) -> None:
+    before = len(town.chain.seen)
+    listen_to(town, 0, lie)
+    request = town.ask(1)
+
+    town[0].work()
+
+    found = town[0].inquirer.get(request)
+    assert found.state is RequestState.WANTED
+    assert "not one that this institution has accepted" in found.note
+    assert not [t for t in town.chain.seen[before:] if t.call.function in ("open", "sealMaskKeys")]
+
+
+def test_endpoint__forged_owner_and_a_reader_without_pins__eve_reads_the_subject(town: FakeTown) -> None:
+    # The variant: whoever the ledger shows is believed.
+    town[0].follower.pins = Pins()
+    listen_to(town, 0, lambda events: rechain(forge_owner(events)))
+    town[0].sync()
+
+    opening, _ = open_crafted(town[0], [(town.tagger.tag(subject(1)), town.consent(1))], post=False)
+
+    state = town[0].desk.state
+    own = KeyRef(1, 2, EVES_KEY.public)
+    wrap = derive(EVES_KEY, own, state.members[0].key, REALM).wrap
+    q0 = protocol.inquiry_q0(REALM, JOINT_CREDIT, 0, opening.n, opening.roster, opening.nonce)
+    read = open_subjects_member(opening.sealed_subject, opening.subject_commitment, q0, 0, 1, wrap)
+    assert read.entries[0].tag == town.tagger.tag(subject(1))
+
+
+def test_mask_keys__false_supervisor__are_not_sealed_to_it() -> None:
+    town = found_town(5, settle=False)
+    for index in range(5):
+        listen_to(town, index, lambda events: rechain(false_supervisor(events)))
+
+    for bank in town.banks:
+        bank.work()
+
+    assert not [t for t in town.chain.seen if t.call.function == "sealMaskKeys"]
+
+
+def test_mask_keys__member_made_up__gets_none(town: FakeTown) -> None:
+    before = len(town.chain.seen)
+    listen_to(town, 2, lambda events: rechain(add_member(events)))
+
+    town[2].work()
+
+    assert not [t for t in town.chain.seen[before:] if t.call.function == "sealMaskKeys"]
+
+
+# --------------------------------------------------------------------- the cohort
+
+
+def not_ready(*members: int) -> Lie:
+    def lie(events: list[Event]) -> list[Event]:
+        return [e for e in events if not (isinstance(e, ev.ReadinessDeclared) and e.member in members)]
+
+    return lie
+
+
+def test_endpoint__hides_a_members_readiness__the_true_cohort_is_refused(town: FakeTown) -> None:
+    town.asleep = {1, 2, 3, 4}
+    town.ask(1)
+    town.work()
+    listen_to(town, 2, not_ready(3))
+
+    town[2].work()
+
+    (answer,) = (value for _, value in town[2].desk.store.items("answer"))
+    assert answer["refused"] == RefusalCode.COHORT
+
+
+def a_made_up_inquiry_over_three(town: FakeTown, terms_too: bool) -> Lie:
+    """An endpoint and two members (0 and 1) make up an inquiry of which member 2 is the only honest one."""
+
+    def lie(events: list[Event]) -> list[Event]:
+        told = not_ready(3, 4)(events)
+        if terms_too:
+            lower = replace(TERMS, minimum_cohort=3)
+            told = [replace(e, parameters=lower) if isinstance(e, ev.ParametersSet) else e for e in told]
+        return told
+
+    listen_to(town, 0, lie)
+    town[0].sync()
+    opening, q = open_crafted(town[0], [(town.tagger.tag(subject(1)), town.consent(1))], post=False)
+    state = town[0].desk.state
+    q0 = protocol.inquiry_q0(REALM, JOINT_CREDIT, 0, opening.n, opening.roster, opening.nonce)
+    head = town.chain.head()
+    at = Position(head.number, head.hash, 99, head.timestamp, bytes(32), JOINT_CREDIT)
+    assert ev.members_of(opening.cohort) == (0, 1, 2)
+    assert state.inquiries == {}
+    made = ev.Opened(at, q, 0, q0, town.operators[0].address, head.timestamp + 3600, opening)
+    return lambda events: [*lie(events), made]
+
+
+def test_endpoint__shrinks_the_cohort_below_the_terms__is_refused(town: FakeTown) -> None:
+    listen_to(town, 2, a_made_up_inquiry_over_three(town, terms_too=False))
+
+    town[2].work()
+
+    (answer,) = (value for _, value in town[2].desk.store.items("answer"))
+    assert answer["refused"] == RefusalCode.COHORT
+
+
+def test_endpoint__shrinks_cohort_and_terms__own_minimum_refuses(town: FakeTown) -> None:
+    # Terms are not in the roster's chain: an endpoint can show others. The institution's own minimum does not move.
+    town[2].desk.minimum_cohort = 4
+    listen_to(town, 2, a_made_up_inquiry_over_three(town, terms_too=True))
+
+    town[2].work()
+
+    (answer,) = (value for _, value in town[2].desk.store.items("answer"))
+    assert answer["refused"] == RefusalCode.COHORT
+
+
+def test_endpoint__shrinks_cohort_and_terms_and_no_own_minimum__is_answered(town: FakeTown) -> None:
+    # The variant, and the reason for that setting: with the least minimum of 3, two colluding members and the endpoint
+    # through which the third reads get its figures.
+    town[2].desk.minimum_cohort = 3
+    listen_to(town, 2, a_made_up_inquiry_over_three(town, terms_too=True))
+
+    town[2].work()
+
+    (answer,) = (value for _, value in town[2].desk.store.items("answer"))
+    assert "payload" in answer
+
+
+def test_endpoint__changes_what_was_published__id_does_not_follow_and_is_refused(town: FakeTown) -> None:
+    town.asleep = {1, 2, 3, 4}
+    town.ask(1)
+    town.work()
+
+    for changes in (
+        {"currency": "USD"},
+        {"subject_commitment": bytes(32)},
+        {"sealed_subject": b"\1" * 900},
+        {"nonce": 9},
+    ):
+
+        def lie(events: list[Event], changes: dict[str, Any] = changes) -> list[Event]:
+            return [
+                replace(e, opening=replace(e.opening, **changes)) if isinstance(e, ev.Opened) else e for e in events
+            ]
+
+        listen_to(town, 2, lie)
+        town[2].sync()
+        (inquiry,) = town[2].desk.state.inquiries.values()
+        refusal = town[2].furnisher.judge(inquiry)
+        assert refusal is not None, changes
+        assert refusal.code == RefusalCode.ENCODING

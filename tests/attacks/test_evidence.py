@@ -1,0 +1,416 @@
+"""A file of evidence is altered, made up, or tells an inquirer's lie (R40; protocol.md section 6).
+
+Each part is changed in turn. Where a signed transaction shows who lied, that member is named; where only unsigned parts
+(openings, salt) do not fit, nobody is: else whoever passes a file on could blame its inquirer. A history of members is
+signed by nobody, so a file can be made up under any consortium's address: a reader who knows a roster refuses it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attackers import craft, open_crafted, send
+from eth_account.signers.local import LocalAccount
+from fakes import JOINT_CREDIT, REALM, FakeTown, deterministic, figures, found_town, subject, two_keys
+
+from mpcredit import events as ev
+from mpcredit import evidence as evidence_module
+from mpcredit.chain import artifacts
+from mpcredit.encoding import hex_bytes, to_hex
+from mpcredit.errors import InvalidFile, InvalidMessage, InvalidProof, MpcreditError, ProtocolViolation
+from mpcredit.events import Change
+from mpcredit.evidence import Evidence, verify_evidence
+from mpcredit.paillier import Opening
+from mpcredit.schema import FIGURES_1, GUARANTEES_2, Schema
+from mpcredit.sealing import report_commitment
+
+MEMBERS = 5
+
+
+def signed(account: LocalAccount, function: str, arguments: tuple[Any, ...]) -> bytes:
+    """A real signed transaction of a call of JointCredit."""
+    fields = {
+        "chainId": REALM.chain_id,
+        "nonce": 1,
+        "gas": 10**6,
+        "gasPrice": 1,
+        "value": 0,
+        "to": JOINT_CREDIT,
+        "data": artifacts.joint_credit().call_data(function, arguments),
+    }
+    return bytes(account.sign_transaction(fields).raw_transaction)
+
+
+def collected(town: FakeTown, request: str, *, openings: list[Opening] | None = None) -> Evidence:
+    """The evidence of a request, with real transactions of those that made the fake ones."""
+    bank = town[0]
+    inquiry = town.inquiry(request)
+    accounts = {a.address: a for a in (*town.operators, town.supervisor_account)}
+    sent = {t.hash: t for t in town.chain.seen}
+    stored = bank.desk.store.get("report", to_hex(inquiry.id))
+    assert stored is not None
+    return evidence_module.collect(
+        bank.desk.state,
+        bank.follower.events,
+        inquiry,
+        lambda h: signed(accounts[sent[h].sender], sent[h].call.function, sent[h].call.arguments),
+        openings=[(o.m, o.r) for o in openings]
+        if openings
+        else [(int(m, 16), int(r, 16)) for m, r in stored["openings"]],
+        salt=hex_bytes(stored["salt"], 32),
+    )
+
+
+@pytest.fixture(scope="module")
+def honest() -> tuple[FakeTown, str, Evidence]:
+    """An attested inquiry and its evidence."""
+    with pytest.MonkeyPatch.context() as patch, two_keys(patch):
+        town = found_town(MEMBERS)
+        request = town.ask(1)
+        town.settle()
+    return town, request, collected(town, request)
+
+
+def changed(evidence: Evidence, change: Callable[[dict[str, Any]], Any]) -> Evidence:
+    value = copy.deepcopy(dict(evidence.value))
+    change(value)
+    return Evidence(value)
+
+
+def test_evidence__as_it_is__proves_the_totals(honest: tuple[FakeTown, str, Evidence]) -> None:
+    town, _, evidence = honest
+
+    verified = verify_evidence(
+        evidence, consortium=REALM.consortium, roster=town[0].desk.state.roster, schema_hash=FIGURES_1.hash
+    )
+
+    assert verified.totals == [figures(31) | {"lenders": 5}]
+    assert verified.attested
+    assert verified.institutions == ("Bank A", "Bank B", "Bank C", "Bank D", "Bank E")
+
+
+def flip(text: str) -> str:
+    """Another hexadecimal text of the same length: one digit in the middle differs."""
+    place = max(2, len(text) // 2)
+    return text[:place] + ("0" if text[place] != "0" else "1") + text[place + 1 :]
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        return [leaf for name, part in value.items() for leaf in leaves(part, (*path, name))]
+    if isinstance(value, list):
+        return [leaf for place, part in enumerate(value) for leaf in leaves(part, (*path, place))]
+    return [path]
+
+
+def test_evidence__any_one_part_changed__is_refused(honest: tuple[FakeTown, str, Evidence]) -> None:
+    _, _, evidence = honest
+    places = [path for path in leaves(dict(evidence.value)) if path not in (("format",), ("version",))]
+    assert len(places) > 40
+
+    for path in places:
+
+        def change(value: Any, path: tuple[Any, ...] = path) -> None:
+            for name in path[:-1]:
+                value = value[name]
+            old = value[path[-1]]
+            value[path[-1]] = (
+                flip(old)
+                if isinstance(old, str) and path != ("schema",)
+                else (old.replace("outstanding", "outstandin_") if isinstance(old, str) else old + 1)
+            )
+
+        with pytest.raises(MpcreditError):
+            verify_evidence(changed(evidence, change), schema_hash=FIGURES_1.hash)
+
+
+def test_evidence__any_part_of_another_type__is_malformed_and_never_crashes(
+    honest: tuple[FakeTown, str, Evidence],
+) -> None:
+    _, _, evidence = honest
+    places = {path[:depth] for path in leaves(dict(evidence.value)) for depth in range(1, len(path) + 1)}
+
+    for path in sorted(places, key=str):
+        for other in (None, 5, -1, 1.5, "", "0x", "\ud800", [], {}, [[]], True):
+
+            def change(value: Any, path: tuple[Any, ...] = path, other: Any = other) -> None:
+                for name in path[:-1]:
+                    value = value[name]
+                value[path[-1]] = other
+
+            if path in (("format",), ("version",)) or (path[-1] == "attest" and not other):
+                continue
+            if path[0] == "roster" and other in (0, 1, 5, True) and path[-1] == "kind":
+                continue  # may be the kind that stands there
+            with pytest.raises((InvalidMessage, ProtocolViolation)):
+                verify_evidence(changed(evidence, change))
+
+
+MISSING: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no contribution of one member": lambda v: v["transactions"]["contribute"].pop(),
+    "one contribution twice": lambda v: v["transactions"]["contribute"].append(v["transactions"]["contribute"][0]),
+    "a contribution for another": lambda v: v["transactions"]["contribute"].__setitem__(
+        0, v["transactions"]["contribute"][1]
+    ),
+    "no report": lambda v: v["transactions"].__setitem__("report", None),
+    "the opening as the report": lambda v: v["transactions"].__setitem__("report", v["transactions"]["open"]),
+    "no openings": lambda v: v.__setitem__("openings", []),
+    "an opening too many": lambda v: v["openings"].append(v["openings"][0]),
+    "a negative opening": lambda v: v["openings"][0].__setitem__(1, "-" + v["openings"][0][1]),
+    "another contract": lambda v: v.__setitem__("joint_credit", REALM.consortium),
+    "a history without its beginning": lambda v: v["roster"].pop(0),
+    "no history": lambda v: v.__setitem__("roster", []),
+    "two members swapped": lambda v: v["roster"].insert(1, v["roster"].pop(2)),
+    "no transactions": lambda v: v.pop("transactions"),
+    "a number for a text": lambda v: v.__setitem__("inquiry", 5),
+}
+
+
+@pytest.mark.parametrize("change", MISSING.values(), ids=MISSING.keys())
+def test_evidence__parts_missing_or_moved__is_refused(
+    honest: tuple[FakeTown, str, Evidence], change: Callable[[dict[str, Any]], Any]
+) -> None:
+    with pytest.raises(InvalidMessage):
+        verify_evidence(changed(honest[2], change))
+
+
+def test_evidence__without_the_verdict__proves_totals_but_not_that_they_were_attested(
+    honest: tuple[FakeTown, str, Evidence],
+) -> None:
+    assert not verify_evidence(changed(honest[2], lambda v: v["transactions"].__setitem__("attest", None))).attested
+
+
+def test_evidence__of_another_consortium_roster_or_schema_than_the_reader_knows__is_refused(
+    honest: tuple[FakeTown, str, Evidence],
+) -> None:
+    for known in ({"consortium": JOINT_CREDIT}, {"roster": bytes(32)}, {"schema_hash": GUARANTEES_2.hash}):
+        with pytest.raises(InvalidMessage):
+            verify_evidence(honest[2], **known)  # type: ignore[arg-type]  # one of three names
+
+
+def test_schema__names_of_two_figures_swapped__is_noticed_by_the_hash_alone(
+    honest: tuple[FakeTown, str, Evidence],
+) -> None:
+    # No transaction names the definition: debt and limit could change names. The variant knows no hash.
+    one, two, *rest = FIGURES_1.fields
+    swapped = Schema(1, "figures", (two, one, *rest))
+    forged = changed(honest[2], lambda v: v.__setitem__("schema", swapped.definition.decode()))
+
+    assert verify_evidence(forged).totals[0]["outstanding"] == figures(31)["credit_limit"]
+    assert verify_evidence(forged).schema_hash != FIGURES_1.hash
+    with pytest.raises(InvalidMessage):
+        verify_evidence(forged, schema_hash=FIGURES_1.hash)
+
+
+def test_history__made_up_under_the_true_address__is_believed_without_a_roster_and_refused_with_one(
+    honest: tuple[FakeTown, str, Evidence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Anybody can write a history with members of his own, whose names are those of the true ones.
+    true_roster = honest[0][0].desk.state.roster
+    monkeypatch.setattr("fakes.deterministic", lambda label: deterministic(f"forger's {label}"))
+    with two_keys(monkeypatch):
+        forgers = found_town(MEMBERS)
+        request = forgers.ask(3)
+        forgers.settle()
+    forged = collected(forgers, request)
+
+    believed = verify_evidence(forged, consortium=REALM.consortium)
+    assert believed.attested
+    assert believed.institutions[0] == "Bank A"
+    with pytest.raises(InvalidMessage, match="history of members"):
+        verify_evidence(forged, consortium=REALM.consortium, roster=true_roster)
+
+
+def test_operators__moved_after_the_inquiry__evidence_still_names_the_right_members(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with two_keys(monkeypatch):
+        town = found_town(MEMBERS)
+        request = town.ask(1)
+        town.settle()
+    operator, index = town.operators[3].address, 3
+    state, block = town.chain.fold(), town.chain.blocks[-1]
+    at = block.events[-1].at
+    moves = [
+        town.chain.change(state, Change.OPERATOR_SET, index, operator, False),
+        town.chain.change(state, Change.OPERATOR_SET, 2, operator, True),
+        town.chain.change(state, Change.SUPERVISOR_ADDED, deterministic("next").address),
+        town.chain.change(state, Change.SUPERVISOR_REMOVED, town.supervisor_account.address),
+        town.chain.change(state, Change.MEMBER_REMOVED, 1),
+    ]
+    town.chain.mine([])
+    for contract, kind, values in moves:
+        made = town.chain.blocks[-1]
+        place = ev.Position(
+            made.block.number, made.block.hash, len(made.events), made.block.timestamp, at.transaction, contract
+        )
+        made.events.append(kind(at=place, **values))
+    town[0].sync()
+
+    verified = verify_evidence(collected(town, request), roster=town[0].desk.state.roster)
+
+    assert verified.totals == [figures(31) | {"lenders": 5}]
+    assert verified.institutions[1] == "Bank B"
+
+
+# --------------------------------------------------------------------- who lied
+
+
+def test_openings__changed_by_whoever_passes_the_file_on__name_nobody(honest: tuple[FakeTown, str, Evidence]) -> None:
+    for change in (
+        lambda v: v["openings"][0].__setitem__(0, hex(int(v["openings"][0][0], 16) - 1000)),
+        lambda v: v["openings"][0].__setitem__(1, hex(int(v["openings"][0][1], 16) + 1)),
+        lambda v: v.__setitem__("salt", "0x" + "00" * 32),
+    ):
+        with pytest.raises(InvalidProof):
+            verify_evidence(changed(honest[2], change))
+
+
+def test_openings__reported_falsely_by_the_inquirer__name_the_inquirer(honest: tuple[FakeTown, str, Evidence]) -> None:
+    # The inquirer signed a commitment to a total that is 1,000 too low, and shows that total.
+    town, request, evidence = honest
+    inquiry = town.inquiry(request)
+    m, r = (int(part, 16) for part in evidence.value["openings"][0])
+    lie = [Opening(m - 1000, r)]
+    salt = hex_bytes(evidence.value["salt"], 32)
+    commitment = report_commitment(inquiry.id, salt, lie, 256)
+    report = signed(town.operators[0], "report", (inquiry.id, commitment, b"sealed", bytes(32)))
+
+    def change(value: dict[str, Any]) -> None:
+        value["openings"] = [[hex(lie[0].m), hex(lie[0].r)]]
+        value["transactions"]["report"] = to_hex(report)
+
+    with pytest.raises(ProtocolViolation, match="Bank A") as caught:
+        verify_evidence(changed(evidence, change))
+    assert caught.value.culprits == (0,)
+
+
+def test_report__signed_by_another_member__is_refused(honest: tuple[FakeTown, str, Evidence]) -> None:
+    town, request, evidence = honest
+    inquiry = town.inquiry(request)
+    assert inquiry.report is not None
+    arguments = (inquiry.id, inquiry.report.commitment, inquiry.report.sealed_report, bytes(32))
+    foreign = to_hex(signed(town.operators[1], "report", arguments))
+
+    with pytest.raises(InvalidMessage):
+        verify_evidence(changed(evidence, lambda v: v["transactions"].__setitem__("report", foreign)))
+
+
+def test_contribution__signed_but_malformed__names_its_sender(honest: tuple[FakeTown, str, Evidence]) -> None:
+    town, request, evidence = honest
+    inquiry = town.inquiry(request)
+    bad = to_hex(signed(town.operators[2], "contribute", (inquiry.id, bytes(80 + 512))))
+
+    with pytest.raises(ProtocolViolation, match="Bank C") as caught:
+        verify_evidence(changed(evidence, lambda v: v["transactions"]["contribute"].__setitem__(1, bad)))
+    assert caught.value.culprits == (2,)
+
+
+def test_contribution__signed_by_an_outsider__is_refused(honest: tuple[FakeTown, str, Evidence]) -> None:
+    town, request, evidence = honest
+    inquiry = town.inquiry(request)
+    foreign = to_hex(signed(deterministic("outsider"), "contribute", (inquiry.id, inquiry.payload(2))))
+
+    with pytest.raises(InvalidMessage, match="no operator"):
+        verify_evidence(changed(evidence, lambda v: v["transactions"]["contribute"].__setitem__(1, foreign)))
+
+
+def test_verdict__void__names_the_culprits_it_names(honest: tuple[FakeTown, str, Evidence]) -> None:
+    town, request, evidence = honest
+    void = to_hex(signed(town.supervisor_account, "attest", (town.inquiry(request).id, False, 0b1010, bytes(32))))
+
+    with pytest.raises(ProtocolViolation) as caught:
+        verify_evidence(changed(evidence, lambda v: v["transactions"].__setitem__("attest", void)))
+    assert caught.value.culprits == (1, 3)
+
+
+@pytest.mark.parametrize("who", ["a member", "a stranger", "on another inquiry"])
+def test_verdict__not_a_supervisors_on_this_inquiry__is_refused(
+    honest: tuple[FakeTown, str, Evidence], who: str
+) -> None:
+    town, request, evidence = honest
+    q = town.inquiry(request).id if who != "on another inquiry" else bytes(32)
+    account = {
+        "a member": town.operators[0],
+        "a stranger": deterministic("stranger"),
+        "on another inquiry": town.supervisor_account,
+    }[who]
+    verdict = to_hex(signed(account, "attest", (q, True, 0, bytes(32))))
+
+    with pytest.raises(InvalidMessage):
+        verify_evidence(changed(evidence, lambda v: v["transactions"].__setitem__("attest", verdict)))
+
+
+def test_malformed_key__in_a_signed_opening__names_the_inquirer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with two_keys(monkeypatch):
+        town = found_town(MEMBERS)
+    proofless = b"\2" * 2048
+    opening, q = open_crafted(
+        town[0], [(town.tagger.tag(subject(1)), town.consent(1))], key_proof=proofless, post=False
+    )
+    state = town[0].desk.state
+    value = {
+        "format": "mpcredit/evidence",
+        "version": 1,
+        "chain_id": REALM.chain_id,
+        "consortium": REALM.consortium,
+        "joint_credit": JOINT_CREDIT,
+        "inquiry": to_hex(q),
+        "schema": FIGURES_1.definition.decode(),
+        "roster": [{"kind": int(c.kind), "data": to_hex(c.data)} for c in state.roster_history],
+        "transactions": {
+            "open": to_hex(signed(town.operators[0], "open", (opening.arguments(),))),
+            "contribute": [],
+            "report": None,
+            "attest": None,
+        },
+        "openings": [],
+        "salt": "0x" + "00" * 32,
+    }
+
+    with pytest.raises(ProtocolViolation, match="malformed key") as caught:
+        verify_evidence(Evidence(value))
+    assert caught.value.culprits == (0,)
+
+
+def test_totals__set_by_a_furnisher_and_not_yet_judged__are_no_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    with two_keys(monkeypatch):
+        town = found_town(MEMBERS)
+        request = town.ask(1)
+        town.asleep, town.supervised = {3}, False
+        town[0].work()
+        town[3].sync()
+        send(town[3], town.inquiry(request), craft(town[3], town.inquiry(request), blocks=lambda b: [b[0] + (1 << 60)]))
+        town.settle()
+
+    with pytest.raises(ProtocolViolation, match="not sums"):
+        verify_evidence(collected(town, request))
+
+
+# --------------------------------------------------------------------- the file
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "5", "\0", '{"format":"mpcredit/evidence","version":2}', '{"format":"x","version":1}']
+)
+def test_file__no_evidence_of_this_version__is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "inquiry.json"
+    path.write_text(text)
+
+    with pytest.raises(InvalidFile):
+        Evidence.load(path)
+
+
+def test_file__there_and_back__is_readable_by_its_owner_alone(
+    tmp_path: Path, honest: tuple[FakeTown, str, Evidence]
+) -> None:
+    path = honest[2].save(tmp_path / "inquiry.json")
+
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Evidence.load(path).value == json.loads(json.dumps(honest[2].value))
+    assert verify_evidence(Evidence.load(path)).attested

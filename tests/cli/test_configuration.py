@@ -1,0 +1,196 @@
+"""What is wrong with a configuration, a ledger or a store: named with its place, and nothing half done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import DOWN, listing, refused
+from parties import Consortium, Party
+
+from mpcredit.config import read_config
+from mpcredit.store import SqliteStore
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def configured(bank: Party) -> Iterator[Party]:
+    """Bank A; its configuration is put back afterwards."""
+    text = bank.config.read_text()
+    yield bank
+    bank.config.write_text(text)
+
+
+def change(party: Party, old: str, new: str) -> None:
+    text = party.config.read_text()
+    assert re.search(old, text)
+    party.config.write_text(re.sub(old, new, text))
+
+
+COMMANDS = [
+    ("member", "list"),
+    ("explain",),
+    ("answer", "--once"),
+    ("ready", "--days", "1"),
+    ("inquire", "--resume", "last"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_endpoint_down__every_command_says_so(configured: Party, command: tuple[str, ...]) -> None:
+    change(configured, r'url = "[^"]*"', f'url = "{DOWN}"')
+
+    refused(configured.run(*command), 6, "127.0.0.1:9", "start the node", party=configured)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_another_chain__every_command_says_so(configured: Party, command: tuple[str, ...]) -> None:
+    change(configured, r"chain_id = \d+", "chain_id = 5")
+
+    refused(configured.run(*command), 6, "chain 5", party=configured)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_contract_there__every_command_says_so(configured: Party, command: tuple[str, ...]) -> None:
+    change(configured, r'consortium = "[^"]*"', f'consortium = "0x{"12" * 20}"')
+
+    refused(configured.run(*command), 6, "no contract", party=configured)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (r"chain_id = \d+\n", "", ("[ledger] chain_id", "is missing")),
+        (r'url = "[^"]*"\n', "", ("[ledger] url", "is missing")),
+        (r'consortium = "[^"]*"\n', "", ("[ledger] consortium", "is missing", "deploy")),
+        (r'consortium = "[^"]*"', 'consortium = "0x12"', ("[ledger] consortium", "is no address")),
+        (r'role = "institution"', 'role = "bank"', ("role", "institution")),
+        (r"bits = 2048", "bits = 2000", ("[inquiry] bits", "2048")),
+        (r"bits = 2048", "bits = 2050", ("[inquiry] bits", "steps of 256")),
+        (r"bits = 2048", "bit = 2048", ("[inquiry] bit", "is unknown")),
+        (r'path = "book.csv"', 'path = "no.csv"', ("no.csv", "cannot be read")),
+        (r'path = "book.csv"\n', "", ("[book] path", "is missing")),
+        (r'founding = "[^"]*"', 'founding = "no.toml"', ("no.toml", "no such file")),
+        (r"chain_id = \d+", "chain_id = true", ("[ledger] chain_id", "int")),
+        (r"\[ledger\]", "[ledger", ("cannot be read", "TOML")),
+        (r"\[book\]", '[policy]\npath = "none.toml"\n[book]', ("none.toml",)),
+        (r"chain_id", 'signer = "http://127.0.0.1:1"\nchain_id', ("[ledger] account", "is missing")),
+    ],
+)
+def test_bad_line__is_named_and_nothing_is_written(
+    configured: Party, old: str, new: str, words: tuple[str, ...]
+) -> None:
+    change(configured, old, new)
+    before = listing(configured.home)
+
+    refused(configured.run("answer", "--once"), 2, *words, party=configured)
+
+    assert listing(configured.home) == before
+
+
+def test_no_configuration__is_refused(newcomer: Party) -> None:
+    refused(newcomer.run("explain", "--config", "nowhere.toml"), 2, "nowhere.toml", "--config FILE")
+
+
+@pytest.mark.parametrize("command", [("watch", "--once"), ("member", "suspend", "Bank B"), ("approve", "1", "--yes")])
+def test_supervisors_command__of_an_institution__is_refused(bank: Party, command: tuple[str, ...]) -> None:
+    refused(bank.run(*command), 2, "role", "supervisor")
+
+
+@pytest.mark.parametrize("command", [("answer", "--once"), ("inquire", "--resume", "last"), ("vote", "1", "--yes")])
+def test_institutions_command__of_the_supervisor__is_refused(consortium: Consortium, command: tuple[str, ...]) -> None:
+    refused(consortium.supervisor.run(*command), 2, "role", "institution")
+
+
+def test_store_of_another_process__a_service_is_refused(bank: Party) -> None:
+    with SqliteStore(bank.home / "store.sqlite"):
+        refused(bank.run("answer", "--once"), 8, "store.sqlite", "another process", "stop it first")
+
+
+def test_store_of_a_process_that_takes_nothing__the_task_is_taken_back(
+    bank: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpcredit.cli._access.HAND_OVER_SECONDS", 0.5)
+    with SqliteStore(bank.home / "store.sqlite"):
+        refused(bank.run("ready", "--days", "1"), 8, "takes nothing from its inbox", "nothing was done")
+
+    assert not list((bank.home / "store.sqlite.inbox").iterdir())
+
+
+def test_store_that_others_can_read__is_refused(bank: Party) -> None:
+    store = bank.home / "store.sqlite"
+    store.chmod(0o644)
+    try:
+        refused(bank.run("answer", "--once"), 8, "store.sqlite", "chmod 600")
+    finally:
+        store.chmod(0o600)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (r"TWD,(\d)", r"TWD,-\1", ("outstanding",)),
+        (r",TW,([A-Z])", r",TW,9\1", ("number",)),
+        (r"# as_of:.*\n", "", ("as_of", "missing")),
+    ],
+)
+def test_bad_loan_book_row__is_named_and_nothing_is_answered(
+    bank: Party, old: str, new: str, words: tuple[str, ...]
+) -> None:
+    book = bank.home / "book.csv"
+    text = book.read_text()
+    book.write_text(re.sub(old, new, text, count=1))
+    try:
+        done = bank.run("answer", "--once")
+    finally:
+        book.write_text(text)
+
+    refused(done, 2, "book.csv", *words, party=bank)
+
+
+def test_tag_key_of_another_consortium__is_refused_before_anything_is_answered(bank: Party) -> None:
+    path = bank.home / "keys" / "tag-1.json"
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        refused(bank.run("answer", "--once"), 7, "no tag key", "--import")
+        bank.ok("keys", "tag", "--new")
+        refused(bank.run("answer", "--once"), 7, "not the consortium's")
+    finally:
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o600)
+
+
+def test_error__with_json__is_a_document_too(newcomer: Party) -> None:
+    done = newcomer.run("keys", "show", "--json")
+
+    assert done.value["error"]["kind"] == "KeyStoreError"
+    assert done.value["error"]["exit_code"] == done.status == 7
+    assert done.value["error"]["remedy"]
+
+
+def _examples() -> list[str]:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    return re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("example", _examples())
+def test_configuration_of_the_documents__is_read(example: str, tmp_path: Path) -> None:
+    path = tmp_path / "mpcredit.toml"
+    path.write_text(example)
+
+    assert read_config(path).chain_id > 0
+
+
+def test_every_key_of_the_configuration__is_explained() -> None:
+    from mpcredit.config import _KNOWN
+
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+
+    for table, names in _KNOWN.items():
+        for name in names - (set(_KNOWN) | {"server"}):
+            assert f"`{table}.{name}`" in text or f"`{name}`" in text, (table, name)

@@ -1,0 +1,135 @@
+"""mpcredit doctor: what is wrong is found, with its remedy and exit status 1."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+from conftest import DOWN
+from parties import Consortium, Party
+
+from mpcredit.store import SqliteStore
+
+
+def look(party: Party, *arguments: str, status: int, **changed: str | None) -> dict[str, dict[str, str]]:
+    """Run the doctor; checks by name, the last where there are several."""
+    done = party.run("doctor", "--json", *arguments, **changed)
+    assert done.status == status, done.err
+    assert "Traceback" not in done.err
+    assert party.passphrase not in done.out + done.err
+    return {check["name"]: check for check in done.value["checks"]}
+
+
+@pytest.fixture
+def sick(bank: Party) -> Iterator[Party]:
+    """Bank A; configuration and loan book are put back afterwards."""
+    kept = {path: path.read_bytes() for path in (bank.config, bank.home / "book.csv", bank.home / "founding.toml")}
+    yield bank
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+def test_healthy__nothing_is_wrong(consortium: Consortium) -> None:
+    checks = look(consortium["Bank A"], status=0)
+    supervisor = look(consortium.supervisor, status=0)
+
+    assert set(checks) == {
+        *(
+            "keys",
+            "credit policy",
+            "ledger",
+            "contracts",
+            "clock",
+            "balance",
+            "membership",
+            "registered key",
+            "tag key",
+        ),
+        *("pins", "loan book", "store"),
+    }
+    assert {check["state"] for check in supervisor.values()} == {"ok"}
+    assert checks["contracts"]["detail"].startswith("Consortium and JointCredit are byte for byte")
+
+
+def test_endpoint_down__is_said_once(sick: Party) -> None:
+    sick.config.write_text(re.sub(r'url = "[^"]*"', f'url = "{DOWN}"', sick.config.read_text()))
+
+    checks = look(sick, status=1)
+
+    assert checks["ledger"]["state"] == "WRONG"
+    assert "start the node" in checks["ledger"]["remedy"]
+    assert checks["keys"]["state"] == "ok"
+
+
+def test_wrong_passphrase__is_found(bank: Party) -> None:
+    assert "does not open" in look(bank, status=1, MPCREDIT_PASSPHRASE="wrong")["keys"]["detail"]
+    assert look(bank, "--no-passphrase", status=0, MPCREDIT_PASSPHRASE=None)["keys"]["state"] == "skipped"
+
+
+def test_owner_that_is_not_pinned__is_found(sick: Party) -> None:
+    founding = sick.home / "founding.toml"
+    owner = re.findall(r'owner = "(0x[0-9a-fA-F]{40})"', founding.read_text())[3]
+    founding.write_text(founding.read_text().replace(owner, "0x" + "77" * 20))
+
+    pins = look(sick, status=1)["pins"]
+
+    assert pins["state"] == "WRONG"
+    assert owner in pins["detail"]
+    assert "member pin" in pins["remedy"]
+
+
+def test_old_loan_book_and_bad_loan_book__are_found(sick: Party) -> None:
+    book = sick.home / "book.csv"
+    text = book.read_text()
+    book.write_text(re.sub(r"as_of: .*", "as_of: 2020-01-01", text))
+    old = look(sick, status=1)["loan book"]
+    book.write_text(text.replace(",TWD,", ",XXX,", 1))
+    bad = look(sick, status=1)["loan book"]
+
+    assert "are permitted" in old["detail"]
+    assert "row" in bad["detail"]
+
+
+def test_store_behind_the_ledger__is_found(bank: Party, tmp_path_factory: pytest.TempPathFactory) -> None:
+    store = bank.home / "store.sqlite"
+    kept = store.rename(store.with_name("kept.sqlite"))
+    SqliteStore(store).close()
+    try:
+        checks = look(bank, status=1)
+    finally:
+        store.unlink()
+        kept.rename(store)
+
+    assert "older than the ledger" in checks["store"]["detail"]
+    assert "R25" in checks["store"]["remedy"]
+
+
+def test_other_code_on_the_ledger__is_found(bank: Party, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["mpcredit.cli.doctor"], "_code_of", lambda name: b"\x60" * 100)
+
+    contracts = look(bank, status=1)["contracts"]
+
+    assert contracts["state"] == "WRONG"
+    assert "Consortium at" in contracts["detail"]
+
+
+def test_lost_institution_key__is_found(bank: Party) -> None:
+    path = bank.home / "keys" / "institution-1.json"
+    kept = path.rename(bank.home / "institution-1.kept")
+    try:
+        checks = look(bank, status=1)
+    finally:
+        kept.rename(path)
+
+    assert "institution key is missing" in checks["keys"]["detail"]
+    assert "is not here" in checks["registered key"]["detail"]
+
+
+def test_withdrawn_readiness__is_something_to_look_at(bank: Party) -> None:
+    bank.ok("ready", "--withdraw")
+    checks = look(bank, status=0)
+    bank.ok("ready", "--days", "1")
+
+    assert checks["membership"]["state"] == "look"

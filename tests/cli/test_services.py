@@ -1,0 +1,110 @@
+"""mpcredit answer and watch: what the services do between rounds, and where the watcher stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from parties import Consortium, Party
+from web3 import Web3
+
+from mpcredit.chain import ChainSigner
+from mpcredit.config import ledger_of, open_keystore, read_config
+from mpcredit.events import Call
+
+
+def test_answer__once__leaves_when_nothing_is_due(consortium: Consortium) -> None:
+    first = consortium["Bank B"].ok("answer", "--once")["done"]
+    second = consortium["Bank B"].ok("answer", "--once")["done"]
+
+    assert first[0].startswith("service of Bank B (member 1)")
+    assert len(second) == 1
+
+
+def test_answer__until_idle__leaves_by_itself(consortium: Consortium) -> None:
+    assert consortium["Bank B"].ok("answer", "--until-idle", "0.1")["done"]
+
+
+def test_answer__restored__refuses_what_was_open_and_says_so(consortium: Consortium, subjects: Iterator[str]) -> None:
+    bank, clerk = consortium["Bank A"], consortium["Bank D"]
+    bank.ok("inquire", "-s", next(subjects), "--grant-days", "3", "--no-wait")
+    bank.ok("answer", "--once")
+
+    done = clerk.ok("answer", "--once", "--restored")["done"]
+
+    assert any("are refused (R25)" in line for line in done)
+    assert any(line.startswith("refused ") for line in done)
+    told = bank.ok("explain", "last")["inquiries"][0]
+    assert told["state"] == "refused"
+    assert "restored" in told["advice"]
+
+
+def test_answer__with_a_store_that_was_lost__marks_itself_restored(consortium: Consortium) -> None:
+    clerk = consortium["Bank D"]
+    store = clerk.home / "store.sqlite"
+    kept = store.rename(clerk.home / "kept.sqlite")
+    try:
+        done = clerk.ok("answer", "--once")["done"]
+    finally:
+        store.unlink()
+        kept.rename(store)
+        clerk.ok("answer", "--once")  # the older store notices as well, and refuses what is open now
+
+    assert any("older than the ledger" in line for line in done)
+
+
+def test_watch__goes_on_behind_its_cursor(consortium: Consortium) -> None:
+    consortium.supervisor.ok("watch", "--once")
+    again = consortium.supervisor.ok("watch", "--once")
+
+    assert again["lines"] == []
+
+
+def test_watch__without_attesting__sends_nothing_and_a_later_run_attests(
+    consortium: Consortium, subjects: Iterator[str]
+) -> None:
+    bank = consortium["Bank A"]
+    request = bank.ok("inquire", "-s", next(subjects), "--grant-days", "3", "--no-wait")["request"]
+    for _ in range(2):
+        consortium.turn(supervisor=False)
+
+    consortium.supervisor.ok("watch", "--once", "--no-attest")
+    unattested = bank.ok("explain", request)["inquiries"][0]["state"]
+    consortium.supervisor.ok("watch", "--once")
+
+    assert unattested == "reported"
+    assert bank.ok("explain", request)["inquiries"][0]["state"] == "valid"
+
+
+def test_watch__a_member_that_contributes_rubbish__is_named_and_exported_once(
+    consortium: Consortium, subjects: Iterator[str], chain: Web3
+) -> None:
+    bank, liar = consortium["Bank A"], consortium["Microfinance C"]
+    bank.ok("inquire", "-s", next(subjects), "--grant-days", "3", "--no-wait")
+    bank.ok("answer", "--once")
+    inquiry = bank.ok("explain", "last")["inquiries"][0]["inquiry"]
+    signer, joint_credit, blocks = _signer(liar, chain)
+    payload = bytes(80) + (12345).to_bytes(512, "big") * blocks
+    signer.transact(Call(joint_credit, "contribute", (bytes.fromhex(inquiry[2:]), payload)))
+
+    told = consortium.supervisor.run("watch", "--once", "--export", "liars.jsonl", "--json")
+    again = consortium.supervisor.ok("watch", "--once", "--export", "liars.jsonl")
+
+    assert told.status == 0, told.err
+    findings = [line for line in told.value["lines"] if line["kind"] == "finding"]
+    assert [line for line in again["lines"] if line["kind"] == "finding"] == []
+    assert findings[0]["names"] == ["Microfinance C"]
+    assert "Microfinance C" in told.err
+    exported = [json.loads(line) for line in (consortium.supervisor.home / "liars.jsonl").read_text().splitlines()]
+    assert len({line["id"] for line in exported}) == len(exported)
+    listed = bank.ok("member", "list")["members"][2]
+    assert listed["suspended"]
+    assert bank.ok("explain", "last")["inquiries"][0]["state"] == "void"
+
+
+def _signer(party: Party, chain: Web3) -> tuple[ChainSigner, str, int]:
+    settings = read_config(party.config)
+    keys = open_keystore(settings, lambda purpose: party.passphrase)
+    ledger = ledger_of(settings)
+    signer = ChainSigner(chain, keys.account(), ledger.realm.consortium)
+    return signer, str(ledger.call(Call("consortium", "jointCredit"))), 1

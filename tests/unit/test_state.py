@@ -1,0 +1,300 @@
+"""R9, R12, R14, R27, R39: the fold of the events, over the fake ledger (the real one is compared in tests/model)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+from fakes import (
+    JOINT_CREDIT,
+    REALM,
+    START,
+    TERMS,
+    FakeTown,
+    deterministic,
+    found_town,
+    sign_statement,
+    two_keys,
+)
+
+from mpcredit import events as ev
+from mpcredit.encoding import abi_encode
+from mpcredit.errors import InvalidMessage, WrongLedger
+from mpcredit.events import Change, Position, Stage
+from mpcredit.pairkeys import InstitutionKey
+from mpcredit.state import CHANGE_TYPES, SUPERVISOR, LedgerState, Pins, key_statement, roster_link, roster_start
+
+
+@pytest.fixture
+def town(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTown]:
+    with two_keys(monkeypatch):
+        yield found_town(5)
+
+
+def at(block: int = 100, index: int = 0, contract: str = REALM.consortium) -> Position:
+    return Position(block, bytes(32), index, START + 1000, bytes(32), contract)
+
+
+def change(state: LedgerState, kind: Change, *values: Any) -> None:
+    data = abi_encode(CHANGE_TYPES[kind], list(values))
+    state.apply(ev.RosterChanged(at(), roster_link(state.roster, kind, data), kind, data))
+
+
+def test_roster__computed_with_eth_abi__agrees() -> None:
+    start = keccak(
+        encode(
+            ["bytes32", "uint256", "address"],
+            [b"mpcredit/roster/1".ljust(32, b"\0"), 31337, REALM.consortium],
+        )
+    )
+    data = encode(["uint8"], [3])
+
+    assert roster_start(REALM) == start
+    assert roster_link(start, Change.MEMBER_CONFIRMED, data) == keccak(
+        encode(["bytes32", "uint8", "bytes"], [start, 1, data])
+    )
+
+
+def test_key_statement__computed_with_eth_abi__agrees() -> None:
+    expected = keccak(
+        encode(
+            ["bytes32", "uint256", "address", "uint8", "uint32", "bytes32", "bytes32"],
+            [b"mpcredit/key/1".ljust(32, b"\0"), 31337, REALM.consortium, 2, 1, b"k" * 32, bytes(32)],
+        )
+    )
+
+    assert key_statement(REALM, 2, 1, b"k" * 32, bytes(32)) == expected
+
+
+def test_fold__founded_town__has_members_keys_terms_and_readiness(town: FakeTown) -> None:
+    state = town.chain.fold()
+
+    assert state.active() == (0, 1, 2, 3, 4)
+    assert all(member.serving for member in state.members.values())
+    assert state.cohort(0, town.chain.time) == 0b11111
+    assert state.parameters == TERMS
+    assert state.joint_credit == JOINT_CREDIT
+    assert state.by_operator(town.operators[2].address) is state.members[2]
+    assert state.by_operator(deterministic("nobody").address) is None
+    assert state.by_name("Bank C") is state.members[2]
+    assert state.by_name("Bank Z") is None
+
+
+def test_cohort__readiness_ends_lapses_or_is_withdrawn__is_without_the_member(town: FakeTown) -> None:
+    state = town.chain.fold()
+    end = state.members[1].ready_until
+
+    assert state.cohort(0, end - 1) & 2
+    assert not state.cohort(0, end) & 2
+    state.apply(ev.ReadinessLapsed(at(), 0b100))
+    state.apply(ev.ReadinessDeclared(at(), 3, 0))
+    assert state.cohort(0, START) == 0b10011
+
+
+def test_cohort__suspended_unaudited_or_removed__is_without_the_member(town: FakeTown) -> None:
+    state = town.chain.fold()
+    key = InstitutionKey.from_bytes(b"n" * 32).public
+    change(state, Change.MEMBER_SUSPENDED, 0)
+    change(state, Change.MEMBER_REMOVED, 1)
+    previous = state.members[2].key.public
+    change(state, Change.KEY_SET, 2, 2, key, sign_statement(town.owners[2], 2, 2, key, previous))
+
+    assert state.cohort(0, START) == 0b11000
+    assert state.members[1].operators == set()
+    change(state, Change.MEMBER_REINSTATED, 0)
+    change(state, Change.MEMBER_AUDITED, 2, 2)
+    assert state.cohort(0, START) == 0b11101
+
+
+def test_cohort__of_a_group__is_the_intersection(town: FakeTown) -> None:
+    state = town.chain.fold()
+    change(state, Change.GROUP_SET, 3, 0b10110)
+
+    assert state.cohort(3, START) == 0b10110
+    assert state.cohort(4, START) == 0
+
+
+# ---------------------------------------------------------------- keys and signatures
+
+
+def test_key__rotated_by_its_owner__is_current_and_the_old_one_stays(town: FakeTown) -> None:
+    state = town.chain.fold()
+    old = state.members[2].key
+    key = InstitutionKey.from_bytes(b"n" * 32).public
+
+    change(state, Change.KEY_SET, 2, 2, key, sign_statement(town.owners[2], 2, 2, key, old.public))
+
+    assert state.members[2].key.public == key
+    assert state.members[2].keys[1] == old
+    assert not state.members[2].serving
+
+
+@pytest.mark.parametrize(
+    "how", ["another owner", "another member", "another version", "another previous key", "garbage"]
+)
+def test_key__statement_that_does_not_fit__is_the_wrong_ledger(town: FakeTown, how: str) -> None:
+    state = town.chain.fold()
+    key = InstitutionKey.from_bytes(b"n" * 32).public
+    previous = state.members[2].key.public
+    signature = {
+        "another owner": sign_statement(town.owners[3], 2, 2, key, previous),
+        "another member": sign_statement(town.owners[2], 3, 2, key, previous),
+        "another version": sign_statement(town.owners[2], 2, 3, key, previous),
+        "another previous key": sign_statement(town.owners[2], 2, 2, key),
+        "garbage": b"\1" * 65,
+    }[how]
+
+    with pytest.raises(WrongLedger):
+        change(state, Change.KEY_SET, 2, 2, key, signature)
+
+
+def test_key__low_order__is_the_wrong_ledger(town: FakeTown) -> None:
+    state = town.chain.fold()
+    previous = state.members[2].key.public
+
+    with pytest.raises(WrongLedger):
+        change(state, Change.KEY_SET, 2, 2, bytes(32), sign_statement(town.owners[2], 2, 2, bytes(32), previous))
+
+
+def test_supervisor_key__of_a_supervisor__is_in_force_and_of_nobody_is_the_wrong_ledger(town: FakeTown) -> None:
+    state = town.chain.fold()
+    first = state.supervisor_key
+    assert first is not None
+    key = InstitutionKey.from_bytes(b"n" * 32).public
+    stranger = deterministic("stranger")
+    signature = sign_statement(stranger, SUPERVISOR, 2, key, first.public)
+    with pytest.raises(WrongLedger):
+        change(state, Change.SUPERVISOR_KEY_SET, 2, key, stranger.address, signature)
+
+    state = town.chain.fold()
+    signature = sign_statement(town.supervisor_account, SUPERVISOR, 2, key, first.public)
+    change(state, Change.SUPERVISOR_KEY_SET, 2, key, town.supervisor_account.address, signature)
+    assert state.supervisor_key is not None
+    assert state.supervisor_key.public == key
+    change(state, Change.SUPERVISOR_REMOVED, town.supervisor_account.address)
+    assert state.supervisors == set()
+
+
+def test_unpinned__pins_of_some__names_the_others(town: FakeTown) -> None:
+    owners = {0: frozenset({town.owners[0].address}), 1: frozenset({deterministic("x").address})}
+    state = LedgerState(REALM, Pins(owners=owners, supervisors=frozenset()))
+    for block in town.chain.blocks:
+        for event in block.events:
+            state.apply(event)
+
+    assert state.unpinned(0b11) == (1, SUPERVISOR)
+    assert state.unpinned(0b100) == (2, SUPERVISOR)
+    assert LedgerState(REALM).pins.accepts_owner(9, "anybody")
+    assert town.chain.fold().unpinned(0b11111) == ()
+
+
+# ---------------------------------------------------------------- contradictions
+
+
+def test_roster__link_that_does_not_follow__is_the_wrong_ledger(town: FakeTown) -> None:
+    state = town.chain.fold()
+    data = abi_encode(["uint8"], [3])
+
+    with pytest.raises(WrongLedger):
+        state.apply(ev.RosterChanged(at(), b"\1" * 32, Change.MEMBER_SUSPENDED, data))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ev.ReadinessDeclared(at(), 77, 5),
+        ev.ReadinessLapsed(at(), 1 << 77),
+        ev.Voted(at(), 5, 1, True),
+        ev.Executed(at(), 5),
+        ev.NotSent(at(contract=JOINT_CREDIT), b"q" * 32, 1),
+        ev.Contributed(at(contract=JOINT_CREDIT), b"q" * 32, 1, b""),
+        ev.Reported(at(contract=JOINT_CREDIT), b"q" * 32, bytes(32), b"", bytes(32)),
+        ev.Attested(at(contract=JOINT_CREDIT), b"q" * 32, "0x", True, 0, bytes(32)),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_event__of_something_never_shown__is_the_wrong_ledger(town: FakeTown, event: ev.Event) -> None:
+    with pytest.raises(WrongLedger):
+        town.chain.fold().apply(event)
+
+
+def test_opened__other_roster_schema_or_members__is_the_wrong_ledger(town: FakeTown) -> None:
+    town.ask(1)
+    town[0].work()
+    (opened,) = (e for block in town.chain.blocks for e in block.events if isinstance(e, ev.Opened))
+    state = town.chain.fold()
+
+    for changes in ({"roster": bytes(32)}, {"schema": 9}, {"cohort": 1 << 9 | 1}, {"cohort": 0b11110}):
+        with pytest.raises(WrongLedger):
+            state.apply(replace(opened, opening=replace(opened.opening, **changes)))  # type: ignore[arg-type]
+
+
+def test_inquiry__event_of_another_contract__is_the_wrong_ledger(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    inquiry = town.inquiry(request)
+
+    with pytest.raises(WrongLedger):
+        town.chain.fold().apply(ev.NotSent(at(contract=REALM.consortium), inquiry.id, 1))
+
+
+# ---------------------------------------------------------------- an inquiry
+
+
+def test_inquiry__keeps_what_held_when_it_opened(town: FakeTown) -> None:
+    town.sleep(4)
+    request = town.ask(1)
+    town[0].work()
+    inquiry = town.inquiry(request)
+    key = InstitutionKey.from_bytes(b"n" * 32).public
+    state = town[0].desk.state
+    old = state.members[2].key
+    change(state, Change.KEY_SET, 2, 2, key, sign_statement(town.owners[2], 2, 2, key, old.public))
+    state.apply(ev.ParametersSet(at(), replace(TERMS, minimum_cohort=3)))
+
+    assert inquiry.keys[2] == old
+    assert inquiry.parameters == TERMS
+    assert inquiry.cohort == (0, 1, 2, 3)
+    assert inquiry.awaited == (1, 2, 3)
+    assert inquiry.absent == (4,)
+    assert inquiry.cohort_as_folded == inquiry.opening.cohort == 0b1111
+
+
+def test_inquiry__runs_to_its_end__stages_follow(town: FakeTown) -> None:
+    request = town.ask(1)
+    stages = []
+    for _ in range(20):
+        town.work()
+        found = town[0].inquirer.get(request).inquiry
+        if found:
+            stages.append(town.inquiry(request).stage)
+    inquiry = town.inquiry(request)
+
+    assert stages == sorted(stages)
+    assert stages[-1] is Stage.VALID
+    assert inquiry.completed_at is not None
+    assert set(inquiry.contributions) == set(inquiry.cohort)
+    assert inquiry.payload(0) == inquiry.opening.payload
+    assert not inquiry.stage.failed
+
+
+def test_member__without_a_key__has_none_to_give(town: FakeTown) -> None:
+    state = town.chain.fold()
+    change(state, Change.MEMBER_INVITED, 5, deterministic("o").address, deterministic("p").address, "Bank F")
+
+    assert not state.members[5].serving
+    assert 5 not in state.active()
+    with pytest.raises(InvalidMessage):
+        _ = state.members[5].key
+
+
+def test_consent_revoked__by_several__is_kept_by_member(town: FakeTown) -> None:
+    state = town.chain.fold()
+    for member in (1, 2):
+        state.apply(ev.ConsentRevoked(at(contract=JOINT_CREDIT), b"c" * 32, member))
+
+    assert state.revoked == {b"c" * 32: {1, 2}}
