@@ -35,6 +35,12 @@ class Cursor:
     def __init__(self, at: Station) -> None:
         self._at = at
 
+    @property
+    def printed(self) -> int:
+        """Number of the newest block whose events were printed, -1 if none were; it may have been replaced."""
+        trail = self._at.store.get("cursor", "trail")
+        return int(trail["blocks"][-1][0]) if trail and trail["blocks"] else -1
+
     def go_back(self) -> tuple[int, int]:
         """Find the newest processed block that is still on the ledger.
 
@@ -185,7 +191,7 @@ class Watcher:
         self._export = export
         self._keep = keep
         self._cursor = Cursor(at)
-        self.reached, _ = self._cursor.go_back()
+        self.reached = self._cursor.printed
         """Number of the newest processed block."""
 
     def round(self) -> bool:
