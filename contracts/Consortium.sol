@@ -314,7 +314,7 @@ contract Consortium is IConsortium {
     }
 
     /// @inheritdoc IConsortium
-    /// @dev Votes are counted over today's members: a removed one counts neither for nor against, a suspended one still
+    /// @dev R34: votes are counted over today's members: a removed one counts neither for nor against, a suspended one still
     /// does, because a supervisor that could take votes away could shape a majority.
     function execute(uint256 proposal, bytes[] calldata calls, address supervisor) external {
         Proposal storage proposed = _living(proposal);

@@ -12,17 +12,14 @@ from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import InvalidMessage, MpcreditError, NotYet
 from mpcredit.events import Call
 from mpcredit.follower import Follower
-from mpcredit.outbox import Outbox
+from mpcredit.outbox import ATTEMPTS, Outbox
 from mpcredit.pairkeys import KeyRef, PairKeys, Realm, derive
 from mpcredit.ports import Keys, OutboxRow, Store
 from mpcredit.sealing import SubjectList, open_subjects_member
 from mpcredit.state import Inquiry, LedgerState, Member
 from mpcredit.tags import Tagger
 
-__all__ = ["ATTEMPTS", "Desk"]
-
-ATTEMPTS = 5
-"""How often a step that was mined but failed is sent anew."""
+__all__ = ["Desk"]
 
 
 @dataclass

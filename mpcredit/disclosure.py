@@ -75,17 +75,30 @@ class Refusal:
     text: str
 
 
-def _excused(state: LedgerState, earlier: bytes) -> frozenset[int]:
-    """Members that may be missing from a second cohort: they refused, stated that they sent nothing, or were named.
+def _sent_nothing(inquiry: Inquiry) -> set[int]:
+    """Members that said on the ledger that they sent nothing for a failed inquiry; their stores hold them to it (R24).
 
-    A restored member's refusal does not say that it sent nothing: it does not know (R25).
+    A restored member's refusal does not say that: it does not know (R25).
     """
-    inquiry = state.inquiries.get(earlier)
-    if inquiry is None or not inquiry.stage.failed:
-        return frozenset()
     refusal = inquiry.refusal
-    refused = {refusal.member} if refusal and refusal.code != RefusalCode.RESTORED else set()
-    return frozenset(inquiry.not_sent) | frozenset(inquiry.culprits) | refused
+    return inquiry.not_sent | ({refusal.member} if refusal and refusal.code != RefusalCode.RESTORED else set())
+
+
+def _excused(inquiry: Inquiry | None) -> set[int]:
+    """Members of an inquiry that may be missing from a second cohort: they sent nothing, or were named."""
+    if inquiry is None or not inquiry.stage.failed:
+        return set()
+    return _sent_nothing(inquiry) | set(inquiry.culprits)
+
+
+def _gives_nothing(inquiry: Inquiry | None) -> bool:
+    """Whether nobody but its inquirer put anything into a failed inquiry: then no total of it will ever open.
+
+    Else an inquiry that everybody refuses, for example without consent, would tie a customer to today's cohort.
+    """
+    if inquiry is None or not inquiry.stage.failed:
+        return False
+    return set(inquiry.cohort) - {inquiry.inquirer} <= _sent_nothing(inquiry)
 
 
 def _before(order: tuple[int, int], memory: Iterable[Seen], state: LedgerState) -> Iterator[Seen]:
@@ -116,8 +129,11 @@ def window_conflict(
     for seen in _before(order, memory, state):
         if seen.opened_at + window <= opened_at or wanted.isdisjoint(seen.tags):
             continue
+        inquiry = state.inquiries.get(seen.inquiry)
+        if _gives_nothing(inquiry):
+            continue
         differing = set(members_of(seen.cohort ^ cohort))
-        removed_and_excused = {i for i in differing if seen.cohort >> i & 1} & _excused(state, seen.inquiry)
+        removed_and_excused = {i for i in differing if seen.cohort >> i & 1} & _excused(inquiry)
         if differing - removed_and_excused:
             return seen, tuple(sorted(differing - removed_and_excused))
     return None

@@ -1,4 +1,4 @@
-"""Private keys at rest: encrypted files that only their owner can read.
+"""Private keys at rest: encrypted files that only their owner can read (R13).
 
 One directory holds all keys of one institution or supervisor. The passphrase is stretched once, when the keystore is
 unlocked (Argon2id by default), into a master key; each file is encrypted under a key of its own:

@@ -11,7 +11,10 @@ from mpcredit.errors import LedgerError
 from mpcredit.events import Call
 from mpcredit.ports import Ledger, OutboxRow, Outcome, Signer, Store
 
-__all__ = ["Outbox"]
+__all__ = ["ATTEMPTS", "Outbox"]
+
+ATTEMPTS = 5
+"""How often a step that was mined but failed is made anew, by who posts it."""
 
 log = logging.getLogger("mpcredit")
 

@@ -25,7 +25,7 @@ from mpcredit.errors import (
 )
 from mpcredit.events import Call, MaskKeysSealed, Stage
 from mpcredit.follower import Follower
-from mpcredit.outbox import Outbox
+from mpcredit.outbox import ATTEMPTS, Outbox
 from mpcredit.paillier import verify_opening
 from mpcredit.pairkeys import KeyRef
 from mpcredit.ports import Keys, Store
@@ -378,14 +378,19 @@ class Supervisor:
         return []
 
     def _post(self, key: str, call: Call) -> bool:
-        """Post once; True if it was new and mined."""
-        if self.store.outbox_by_key(key) is not None:
-            return False
-        try:
-            return self.outbox.post(key, call).state == "mined"
-        except Refused as error:
-            log.warning("the ledger did not take %s: %s", key, error)
-            return False
+        """Post once, and anew if it was mined but failed (at most ATTEMPTS times); True if it was new and mined."""
+        for attempt in range(1, ATTEMPTS + 1):
+            step = key if attempt == 1 else f"{key}/{attempt}"
+            row = self.store.outbox_by_key(step)
+            if row is None:
+                try:
+                    return self.outbox.post(step, call).state == "mined"
+                except Refused as error:
+                    log.warning("the ledger did not take %s: %s", step, error)
+                    return False
+            if row.state != "failed":
+                return False
+        return False
 
     def _find(self, inquiry: Inquiry | None, culprits: Sequence[int], text: str) -> None:
         finding = Finding(inquiry.id if inquiry else None, tuple(culprits), text)

@@ -143,6 +143,15 @@ class StorePortTests:
         assert row is not None
         assert (row.state, row.block, row.gas_used) == ("sent", None, None)
 
+    def test_outbox__below__is_the_highest_nonce_below_whatever_its_state(self, store: StorePort) -> None:
+        for key, nonce in (("c", 9), ("a", 3), ("b", 4)):
+            store.outbox_add(key, nonce, {}, b"", b"")
+        store.outbox_update("b", state="mined", block=1)
+
+        found = [store.outbox_below(nonce) for nonce in (10, 9, 5, 4, 3)]
+
+        assert [row.key if row else None for row in found] == ["c", "b", "b", "a", None]
+
     def test_outbox__same_key_or_nonce__is_refused(self, store: StorePort) -> None:
         store.outbox_add("a", 0, {}, b"1", b"h")
 

@@ -208,8 +208,9 @@ class Watcher:
         number, block_hash = self._cursor.saw()
         back, printed = self._cursor.go_back()
         if back != printed and printed >= 0:
-            self._line(
-                0, "", f"blocks {back + 1} to {printed} were replaced; what was printed of them does not count", "warn"
+            self._out.warn(
+                f"blocks after {back} were replaced: what was printed of {back + 1} to {printed} and does not come again "
+                "is void"
             )
         self.reached = back
         # (2) every inquiry, rebuilt from the events: checked, and attested where that is due.
@@ -293,11 +294,7 @@ class Watcher:
 
     def _line(self, block: int, label: str, text: str, style: str, timestamp: int | None = None) -> None:
         when = moment(timestamp)[:19] if timestamp else " " * 19
-        line = f"{block:>8}  {when}  {label:<10}  {text}"
-        if style == "warn":
-            self._out.warn(text)
-        else:
-            self._out.say(line, {"done": "green"}.get(style, style))
+        self._out.say(f"{block:>8}  {when}  {label:<10}  {text}", {"done": "green"}.get(style, style))
 
 
 __all__ = ["Cursor", "Export", "Watcher", "event_id", "watch"]

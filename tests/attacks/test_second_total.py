@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from attackers import inquiry_key, refusals, stored_payload, total_of
-from fakes import DAY, JOINT_CREDIT, TERMS, FakeTown, figures, found_town, two_keys
+from attackers import inquiry_key, open_crafted, refusals, stored_payload, total_of
+from fakes import DAY, JOINT_CREDIT, TERMS, FakeTown, figures, found_town, subject, two_keys
 
 from mpcredit import disclosure, inquirer, protocol
 from mpcredit.disclosure import RefusalCode
@@ -23,6 +23,7 @@ from mpcredit.events import Call, Stage
 from mpcredit.inquirer import RequestState
 from mpcredit.schema import FIGURES_1
 from mpcredit.state import Inquiry
+from mpcredit.tags import HmacTagger, TagKey
 
 VICTIM = 4
 
@@ -434,3 +435,95 @@ def test_reorganisation__without_the_memory_of_own_answers__both_totals_exist(mo
     payloads = [inquiry.payload(i) for i in inquiry.cohort]
     (one,) = FIGURES_1.unpack(total_of(inquiry_key(town[0], inquiry), frame, payloads), 1, 2048, 5)
     assert {name: one[name] - two[name] for name in one} == figures(2**VICTIM)
+
+
+# --------------------------------------------------------------------- the rule turned against a customer
+
+
+def refused_by_all_then_newcomer(town: FakeTown) -> str:
+    """Bank B asks without a consent while Bank E is not ready; all refuse. Then Bank E is back, and Bank A asks."""
+    town.sleep(VICTIM)
+    forged = replace(town.consent(1, to=1), tag_key_version=9)
+    open_crafted(town[1], [(forged.tag, forged)])
+    town.supervised = False
+    town.settle()
+    (inquiry,) = town[0].desk.state.inquiries.values()
+    assert inquiry.refusal is not None
+    assert inquiry.not_sent | {inquiry.refusal.member} == {0, 2, 3}
+    town.wake(VICTIM)
+    request = town.ask(1)
+    town.settle()
+    return request
+
+
+def test_inquiry_that_all_refused__counted_all_the_same__ties_the_customer_to_its_cohort(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The variant: any member that can compute a customer's tag stops others from asking about him for the window.
+    monkeypatch.setattr(disclosure, "_gives_nothing", lambda inquiry: False)
+
+    request = refused_by_all_then_newcomer(town)
+
+    assert town[0].inquirer.get(request).state is RequestState.WANTED
+    assert "Bank E" in town[0].inquirer.get(request).note
+
+
+def test_inquiry_that_all_refused__gives_nothing_and_ties_nobody(town: FakeTown) -> None:
+    request = refused_by_all_then_newcomer(town)
+
+    inquiry = town.inquiry(request)
+    assert inquiry.refusal is None
+    assert set(inquiry.contributions) == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.usefixtures("cheating_inquirer")
+def test_inquiry_that_one_answered__counts(town: FakeTown) -> None:
+    # The same, but one member had answered before another refused.
+    first = town.ask(1)
+    town.asleep = {2, 3, VICTIM}
+    town.work()
+    town.work()
+    assert 1 in town.inquiry(first).contributions
+    town.books[2].as_of = 0
+    town.asleep = set()
+    town.settle()
+    town.books[2].as_of = town.chain.time
+    town.sleep(1)
+    second = town.ask(1)
+    town.settle()
+
+    assert refusals(town, second)[1] == RefusalCode.WINDOW
+
+
+# --------------------------------------------------------------------- open: what no rule stops yet
+
+
+def test_tag_key_rotated_within_the_window__subject_is_not_recognised__open(town: FakeTown) -> None:
+    # A member leaves, and the tag key is rotated because of that: under the new key the same customer has another tag, so
+    # nobody sees that the cohort differs. Rotate W after the cohort has changed, not with it (docs/threats.md).
+    first = town.ask(1)
+    town.settle()
+    town.sleep(VICTIM)
+    rotated = HmacTagger(TagKey(2, b"u" * 32))
+    for bank, book in zip(town.banks, town.books, strict=True):
+        book.figures = {rotated.tag(subject(n)): book.figures[town.tagger.tag(subject(n))] for n in range(1, 6)}
+        bank.tagger = bank.desk.tagger = rotated
+    town.tagger = rotated
+
+    second = town.ask(1)
+    town.settle()
+
+    one, two = (town[0].inquirer.get(r).totals or [] for r in (first, second))
+    assert one[0]["outstanding"] - two[0]["outstanding"] == figures(2**VICTIM)["outstanding"]
+
+
+def test_silent_colluder__total_is_completed_off_the_ledger_and_the_consent_unspent__open(town: FakeTown) -> None:
+    # A colluding furnisher hands its contribution to the inquirer instead of the ledger: the total opens, the inquiry
+    # "failed", so neither cool-down nor consent counts it and no report is owed. The colluder loses its readiness and is on
+    # record each time; the supervisor sees every figure. It learns nothing but totals.
+    first = everybody_but_the_victims_transaction_arrives(town, town.ask(1))
+    total = total_with_the_copy(town, first)
+
+    assert total["outstanding"] == figures(31)["outstanding"]
+    assert first.stage is Stage.EXPIRED
+    assert not town[0].desk.state.members[VICTIM].ready_until

@@ -1,4 +1,4 @@
-"""Proposals: two thirds of the members, a supervisor's approval, a delay, then anyone may execute.
+"""Proposals (R33, R34): two thirds of the members, a supervisor's approval, a delay, then anyone may execute.
 
 propose: not an owner of a member: NotMember, UnknownMember
 vote, withdrawVote

@@ -17,7 +17,6 @@ from mpcredit.identity import Subject
 from mpcredit.institution import InquiryHandle, Institution
 from mpcredit.local import DEFAULT_PARAMETERS, LocalConsortium, sign_key
 from mpcredit.state import SUPERVISOR
-from mpcredit.store import SqliteStore
 
 HOUR = 3_600
 DAY = 86_400
@@ -223,6 +222,6 @@ def restart(consortium: LocalConsortium, name: str) -> Institution:
     return made
 
 
-def rows_of(store: SqliteStore, beginning: str) -> list[Any]:
+def rows_of(store: Any, beginning: str) -> list[Any]:
     """Outbox rows whose key begins so."""
     return [row for row in store.outbox_rows() if row.key.startswith(beginning)]

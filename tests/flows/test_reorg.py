@@ -224,6 +224,30 @@ def test_opening_taken_away_and_cohort_moved__the_request_ends_with_advice(
     assert "ask the customer for a new consent" in handle.request.note
 
 
+def test_report_and_attestation_replaced__supervisor_comes_first__it_attests_after_the_report(
+    consortium: LocalConsortium, customers: Customers
+) -> None:
+    consortium.asleep.clear()
+    handle = ask(consortium["Bank A"], customers.take())
+    handle.wait(60)
+    consortium.settle()
+    assert handle.request.inquiry is not None
+    key = f"attest/{to_hex(handle.request.inquiry)}"
+    outbox = consortium.supervisor.outbox
+
+    reorganise(consortium, 2)
+    for _ in range(50):
+        consortium.supervisor.work()
+        row = outbox.store.outbox_by_key(key)
+        if row is not None and row.state == "failed":  # there was no report yet
+            break
+        time.sleep(0.02)
+    consortium.settle()
+
+    assert [row.state for row in rows_of(outbox.store, key)] == ["failed", "mined"]
+    until(consortium["Bank A"], lambda: handle.wait(0).attested)
+
+
 def test_attestation_replaced__is_given_again(consortium: LocalConsortium, customers: Customers) -> None:
     consortium.asleep.clear()
     handle = ask(consortium["Bank A"], customers.take())

@@ -1,4 +1,4 @@
-"""Key files: one set of port tests for files and fake, then what only files have: passphrase, mode, damage, crash."""
+"""Key files (R13): one set of port tests for files and fake, then what only files have: passphrase, mode, damage, crash."""
 
 from __future__ import annotations
 

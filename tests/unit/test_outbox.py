@@ -1,174 +1,176 @@
-"""R24, R25: every step is stored before it is sent, once per key, and sent again unchanged."""
+"""Every ledger step once, stored before it is sent, sent again unchanged, also after blocks were replaced (R24, R25)."""
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import pytest
-from fakes import FakeChain, FakeSigner, found_town
+from fakes import START, FakeTown, found_town
 
 from mpcredit.errors import LedgerError, Refused
 from mpcredit.events import Call
 from mpcredit.outbox import Outbox
-from mpcredit.store import MemoryStore
-
-
-@pytest.fixture(scope="module")
-def founded() -> FakeChain:
-    return found_town(5).chain
 
 
 @pytest.fixture
-def chain(founded: FakeChain) -> FakeChain:
-    """A founded consortium; each test has blocks of its own."""
-    made = FakeChain()
-    made.blocks = list(founded.blocks)
-    made.time = founded.time
+def town() -> FakeTown:
+    return found_town(4)
+
+
+@pytest.fixture
+def outbox(town: FakeTown) -> Outbox:
+    """Of Bank A; looked after once."""
+    made = town[0].desk.outbox
+    made.drive()
     return made
 
 
-@pytest.fixture
-def outbox(chain: FakeChain) -> Outbox:
-    from fakes import deterministic
-
-    box = Outbox(MemoryStore(), FakeSigner(chain, deterministic("operator 1").address), chain)
-    # The account has founded the town with another store; this one starts where that ended.
-    box.check_restored()
-    return box
+def ready(until: int) -> Call:
+    return Call("consortium", "declareReady", (START + until,))
 
 
-def ready(seconds: int = 100) -> Call:
-    return Call("consortium", "declareReady", (1_700_000_000 + seconds,))
+def states(outbox: Outbox) -> dict[str, str]:
+    """State by key."""
+    store: Any = outbox.store
+    return {row.key: row.state for row in store.outbox_rows()}
 
 
-def test_post__new_key__is_stored_sent_and_mined(outbox: Outbox, chain: FakeChain) -> None:
-    row = outbox.post("a", ready())
+def test_post__signs_stores_and_sends_once_for_a_key(town: FakeTown, outbox: Outbox) -> None:
+    before = len(town.chain.blocks)
 
-    assert (row.state, row.block) == ("mined", chain.head().number)
-    assert chain.seen[-1].hash == row.tx_hash
-    found = outbox.outcome("a")
-    assert found is not None
-    assert found.succeeded
+    first = outbox.post("step", ready(1))
+    second = outbox.post("step", ready(2))
 
-
-def test_post__same_key_again__sends_nothing(outbox: Outbox, chain: FakeChain) -> None:
-    first = outbox.post("a", ready(1))
-    blocks = len(chain.blocks)
-
-    assert outbox.post("a", ready(2)) == first
-    assert len(chain.blocks) == blocks
+    assert first == second
+    assert first.state == "mined"
+    assert len(town.chain.blocks) == before + 1
 
 
-def test_post__contract_would_refuse__stores_nothing(outbox: Outbox) -> None:
+def test_post__is_in_the_store_before_it_is_sent(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(outbox.signer, "broadcast", lambda raw: seen.append(states(outbox)["step"]))
+
+    outbox.post("step", ready(1))
+
+    assert seen == ["prepared"]
+
+
+def test_contract_would_refuse__nothing_is_stored_and_the_nonce_is_free(outbox: Outbox) -> None:
     nonce = outbox.next_nonce()
 
     with pytest.raises(Refused):
-        outbox.post("a", Call("consortium", "auditOk", (1, 1)))
+        outbox.post("step", Call("consortium", "suspend", (0,)))
 
-    assert outbox.store.outbox_by_key("a") is None
+    assert "step" not in states(outbox)
     assert outbox.next_nonce() == nonce
-    assert outbox.outcome("a") is None
 
 
-class Breaking(FakeSigner):
-    """Signs, and then the node is gone."""
-
-    def broadcast(self, signed: bytes) -> None:
-        raise LedgerError("gone")
-
-
-def test_post__node_gone_after_signing__is_stored_and_sent_unchanged_later(outbox: Outbox, chain: FakeChain) -> None:
-    honest = outbox.signer
-    outbox.signer = Breaking(chain, honest.address)
-    with pytest.raises(LedgerError):
-        outbox.post("a", ready())
-    row = outbox.store.outbox_by_key("a")
-    assert row is not None
-    assert row.state == "prepared"
-    outbox.drive()  # still gone: no error, no loss
-
-    outbox.signer = honest
-    outbox.drive()
-
-    again = outbox.store.outbox_by_key("a")
-    assert again is not None
-    assert (again.state, again.raw) == ("mined", row.raw)
-
-
-def test_drive__held_in_a_mempool__is_sent_again_and_noted_when_mined(outbox: Outbox, chain: FakeChain) -> None:
-    chain.held = True
-    outbox.post("a", ready(1))
-    outbox.post("b", ready(2))
-    chain.mempool.clear()  # a node that forgot them
-
-    outbox.drive()
-    assert [t.nonce for t in chain.mempool] == sorted(t.nonce for t in chain.mempool)
-    chain.mine()
-    outbox.drive()
-
-    rows = [outbox.store.outbox_by_key(key) for key in "ab"]
-    assert [row.state for row in rows if row] == ["mined", "mined"]
-
-
-def test_drive__mined_but_failed__is_noted_as_failed(outbox: Outbox, chain: FakeChain) -> None:
-    chain.held = True
-    outbox.post("a", ready())
-    transaction = chain.mempool[0]
-    chain.execute = lambda *_: (_ for _ in ()).throw(Refused("no", code="no"))  # type: ignore[method-assign]
-    chain.mine()
-    outbox.drive()
-
-    row = outbox.store.outbox_by_key("a")
-    assert row is not None
-    assert (row.state, row.tx_hash) == ("failed", transaction.hash)
-    found = outbox.outcome("a")
-    assert found is not None
-    assert not found.succeeded
-
-
-def test_drive__reorganised_away__is_sent_again_unchanged(outbox: Outbox, chain: FakeChain) -> None:
-    height = len(chain.blocks)
-    rows = [outbox.post(key, ready(place)) for place, key in enumerate("ab")]
-    outbox.drive(0)
-    chain.reorganise(height)
-
-    outbox.drive(1)
-    outbox.drive(1)
-
-    again = [outbox.store.outbox_by_key(key) for key in "ab"]
-    assert [row.raw for row in again if row] == [row.raw for row in rows]
-    assert all(row and row.state == "mined" and chain.outcome(row.tx_hash) for row in again)
-
-
-# ---------------------------------------------------------------- restores
-
-
-def test_check_restored__store_knows_all__is_not_marked(outbox: Outbox) -> None:
-    at = outbox.restored_at
-    outbox.post("a", ready())
-
-    assert not outbox.check_restored()
-    assert outbox.restored_at == at
-
-
-def test_check_restored__account_sent_more_than_the_store_knows__is_marked_and_nonces_go_on(
-    outbox: Outbox, chain: FakeChain
+def test_node_fails_while_it_is_sent__drive_sends_the_same_bytes(
+    town: FakeTown, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox.post("a", ready(1))
-    fresh = Outbox(MemoryStore(), outbox.signer, chain)
+    def fails(_raw: bytes) -> None:
+        raise LedgerError("the connection broke")
 
-    assert fresh.check_restored()
-    assert fresh.restored_at == chain.head().number
-    assert fresh.next_nonce() == outbox.next_nonce()
-    assert fresh.post("b", ready(2)).state == "mined"
-    assert not fresh.check_restored()
+    with monkeypatch.context() as broken:
+        broken.setattr(outbox.signer, "broadcast", fails)
+        with pytest.raises(LedgerError):
+            outbox.post("step", ready(1))
+        outbox.drive()  # still broken: kept, and no error of the others' steps
+    assert states(outbox)["step"] == "prepared"
+    row = outbox.store.outbox_by_key("step")
+    assert row is not None
+
+    outbox.drive()
+
+    assert states(outbox)["step"] == "mined"
+    assert town.chain.outcome(row.tx_hash) is not None
+    assert [outcome.succeeded for outcome in [outbox.outcome("step")] if outcome] == [True]
 
 
-def test_check_restored__declared__is_marked_though_the_nonces_agree(outbox: Outbox, chain: FakeChain) -> None:
-    chain.mine([])
-    assert outbox.check_restored(declared=True)
-    assert outbox.restored_at == chain.head().number
+def test_outcome__none_while_it_is_under_way_or_unknown(town: FakeTown, outbox: Outbox) -> None:
+    town.chain.held = True
+    outbox.post("step", ready(1))
+
+    assert outbox.outcome("step") is None
+    assert outbox.outcome("never posted") is None
 
 
-def test_restored_at__never__is_before_every_block(chain: FakeChain) -> None:
-    from fakes import deterministic
+@pytest.mark.parametrize("known_by", ["a reader", "a restart"])
+def test_blocks_replaced__what_was_mined_is_sent_again_unchanged(
+    town: FakeTown, outbox: Outbox, known_by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    height = len(town.chain.blocks)
+    rows = [outbox.post(f"step {i}", ready(i)) for i in range(3)]
+    gone = town.chain.reorganise(height + 1)
+    assert len(gone) == 2
 
-    assert Outbox(MemoryStore(), FakeSigner(chain, deterministic("new").address), chain).restored_at == -1
+    with caplog.at_level(logging.WARNING):
+        if known_by == "a reader":
+            outbox.drive(1)
+        else:
+            Outbox(outbox.store, outbox.signer, outbox.ledger).drive()
+
+    again = [outbox.store.outbox_by_key(row.key) for row in rows]
+    assert [row.state for row in again if row] == ["mined"] * 3
+    assert [row.raw for row in again if row] == [row.raw for row in rows]
+    assert caplog.text.count("is sent again") == 2
+    assert town.chain.nonce(outbox.signer.address) == outbox.next_nonce()
+
+
+def test_blocks_replaced__what_was_mined_elsewhere_is_noted_and_not_sent(town: FakeTown, outbox: Outbox) -> None:
+    height = len(town.chain.blocks)
+    row = outbox.post("step", ready(1))
+    gone = town.chain.reorganise(height)
+    town.chain.mine(gone)
+    sent = len(town.chain.seen)
+
+    outbox.drive(1)
+
+    noted = outbox.store.outbox_by_key("step")
+    assert noted is not None
+    assert (noted.state, noted.block) == ("mined", height + 1)
+    assert row.block == height
+    assert len(town.chain.seen) == sent
+
+
+def test_generation_unchanged__nothing_mined_is_looked_at_again(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox.post("step", ready(1))
+    outbox.drive(4)
+    asked: list[bytes] = []
+    monkeypatch.setattr(outbox.ledger, "outcome", asked.append)
+
+    outbox.drive(4)
+
+    assert asked == []
+
+
+def test_look_again__stops_at_the_first_step_that_stands(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(5):
+        outbox.post(f"step {i}", ready(i))
+    asked: list[bytes] = []
+    read = outbox.ledger.outcome
+
+    def outcome(transaction: bytes) -> Any:
+        asked.append(transaction)
+        return read(transaction)
+
+    monkeypatch.setattr(outbox.ledger, "outcome", outcome)
+    outbox.drive(1)
+
+    assert len(asked) == 1
+
+
+def test_account_sent_more_than_the_store_knows__is_marked_and_nonces_go_on_above(town: FakeTown) -> None:
+    outbox = town[0].desk.outbox
+    assert not outbox.check_restored()
+    assert outbox.restored_at == -1
+    town.signer(0).transact(ready(9))
+
+    assert outbox.check_restored()
+
+    assert outbox.restored_at == town.chain.head().number
+    assert outbox.next_nonce() == town.chain.nonce(outbox.signer.address)
+    assert not outbox.check_restored()
