@@ -16,12 +16,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpcredit.amounts import Money
-from mpcredit.config import institution_from_config, supervisor_from_config
+from mpcredit.config import Institution, supervisor_from_config
 from mpcredit.consent import Consent, Purpose
 from mpcredit.errors import MpcreditError
 from mpcredit.evidence import Evidence, VerifiedEvidence, verify_evidence
 from mpcredit.identity import Subject
-from mpcredit.institution import InquiryResult, Institution
+from mpcredit.institution import InquiryResult
 from mpcredit.local import LocalConsortium, local_consortium
 from mpcredit.policy import CreditPolicy, Decision, Exposure
 
@@ -39,7 +39,6 @@ __all__ = [
     "Purpose",
     "Subject",
     "VerifiedEvidence",
-    "institution_from_config",
     "local_consortium",
     "supervisor_from_config",
     "verify",

@@ -41,13 +41,14 @@ from typing import Any
 
 from eth_utils.address import is_address, to_checksum_address
 
+from mpcredit import institution
 from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, ChainSigner, connect
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidFile, KeyStoreError
 from mpcredit.follower import Follower
 from mpcredit.founding import read_founding
-from mpcredit.institution import Institution, SupervisorNode
+from mpcredit.institution import SupervisorNode
 from mpcredit.keystore import KdfCost, KeyStore
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Store
@@ -57,6 +58,7 @@ from mpcredit.tags import HmacTagger, TagKey
 
 __all__ = [
     "Config",
+    "Institution",
     "institution_from_config",
     "kdf_cost",
     "ledger_of",
@@ -308,6 +310,15 @@ def tag_key_of(keys: KeyStore, in_force: Mapping[int, bytes]) -> TagKey:
             remedy="destroy it (`mpcredit keys destroy tag`) and import the one that the other members have",
         )
     return key
+
+
+class Institution(institution.Institution):
+    """A member of the consortium, as its configuration file describes it: `Institution.from_config("bank.toml")`."""
+
+    @classmethod
+    def from_config(cls, path: str | Path, *, ask: Callable[[str], str] = passphrase) -> Institution:
+        """Build an institution. See `institution_from_config` for what is raised."""
+        return institution_from_config(path, ask=ask)
 
 
 def institution_from_config(

@@ -295,7 +295,8 @@ def _verify(
             protocol.split_payload(frame, call.arguments[1])
         except InvalidMessage as error:
             raise ProtocolViolation(
-                f"{state.members[places[0]].name} signed a malformed contribution: {error.message}", culprits=[places[0]]
+                f"{state.members[places[0]].name} signed a malformed contribution: {error.message}",
+                culprits=[places[0]],
             ) from error
         payloads[places[0]] = call.arguments[1]
     missing = [state.members[i].name for i in cohort if i not in payloads]

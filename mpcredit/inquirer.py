@@ -444,7 +444,9 @@ class Inquirer:
         """A reorganisation took the opening off the ledger. It was public, so it is sent again unchanged, by the outbox."""
         row = self.desk.store.outbox_by_key(request.value["step"])
         if row is None or row.state != "failed":
-            self._update(request, note="the opening was taken off the ledger with its block; it is sent again unchanged")
+            self._update(
+                request, note="the opening was taken off the ledger with its block; it is sent again unchanged"
+            )
             return []
         self._update(
             request,

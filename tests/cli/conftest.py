@@ -8,16 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from parties import Consortium, Done, Party, found, here
+from cli_world import DEPLOYER, URL
+from parties import Consortium, Party, found, here
 from web3 import Web3
 
 from mpcredit import bookmaker, config
 from mpcredit.chain import connect, tester
-
-URL = "http://embedded.test:8545"
-DOWN = "http://127.0.0.1:9"
-DEPLOYER = tester.deterministic_account(77)
-POOR = tester.deterministic_account(78)
 
 
 @pytest.fixture(scope="module")
@@ -87,27 +83,3 @@ def newcomer(chain: Web3, tmp_path: Path) -> Party:
     party = Party("Newcomer", "institution", tmp_path, here, URL, chain.eth.chain_id)
     party.write_config()
     return party
-
-
-def refused(done: Done, status: int, *words: str, party: Party | None = None) -> None:
-    """The command failed as it should: status, place and remedy named, nothing on standard output, no secret."""
-    text = done.out + done.err
-    assert done.status == status, text
-    assert "Traceback" not in text
-    lines = done.err.splitlines()
-    assert any(line.startswith("error: ") for line in lines), text
-    assert any(line.startswith("remedy: ") for line in lines), text
-    for word in words:
-        assert word in done.err, f"{word!r} is not in {done.err!r}"
-    if party is not None:
-        assert party.passphrase not in text
-        assert party.owner_passphrase not in text
-
-
-def listing(place: Path) -> dict[str, int]:
-    """All files below a directory with their sizes: to see that nothing half was written."""
-    return {
-        str(path.relative_to(place)): path.stat().st_size
-        for path in sorted(place.rglob("*"))
-        if path.is_file() and not path.name.endswith((".lock", "-wal", "-shm"))
-    }

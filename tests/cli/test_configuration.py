@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DOWN, listing, refused
+from cli_world import DOWN, listing, refused
 from parties import Consortium, Party
 
+import mpcredit
 from mpcredit.config import read_config
+from mpcredit.errors import InvalidFile
 from mpcredit.store import SqliteStore
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +39,20 @@ COMMANDS = [
     ("ready", "--days", "1"),
     ("inquire", "--resume", "last"),
 ]
+
+
+def test_institution_from_config__is_the_one_that_the_file_describes(bank: Party) -> None:
+    institution = mpcredit.Institution.from_config(bank.config, ask=lambda _purpose: bank.passphrase)
+
+    institution.sync()
+
+    assert institution.name == "Bank A"
+    institution.desk.store.close()  # type: ignore[attr-defined]
+
+
+def test_institution_from_config__of_no_file__is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match="there is no such file"):
+        mpcredit.Institution.from_config(tmp_path / "bank.toml")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

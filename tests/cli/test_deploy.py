@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import DEPLOYER, DOWN, POOR, URL, refused
+from cli_world import DEPLOYER, DOWN, POOR, URL, refused
 from parties import Consortium, Party, founding_text
 from web3 import Web3
 

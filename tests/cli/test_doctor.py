@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from conftest import DOWN
+from cli_world import DOWN
 from parties import Consortium, Party
 
 from mpcredit.store import SqliteStore

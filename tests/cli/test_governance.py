@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import refused
+from cli_world import refused
 from parties import Consortium, Party
 
 from mpcredit.chain import joint_credit_init_code_hash, tester

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import listing, refused
+from cli_world import listing, refused
 from parties import Consortium, Party
 
 from mpcredit.identity import Subject

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import listing, refused
+from cli_world import listing, refused
 from parties import Consortium, Party
 
 

@@ -292,6 +292,7 @@ def world(consortium: LocalConsortium, tmp_path: Path) -> Iterator[World]:
     beginning.put_back()
 
 
+@pytest.mark.slow
 def test_inquirer_crashes_at_any_point__every_inquiry_ends_once(world: World, subjects: list[Subject]) -> None:
     def run() -> None:
         request = requested(world, subjects)
