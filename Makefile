@@ -11,13 +11,16 @@ K      ?=
 
 export SOLCX_BINARY_PATH := $(CURDIR)/.build/solcx
 
-.PHONY: help demo test quick check fix gas artifacts docs bench lock clean setup setup-test
+.PHONY: help demo up test quick check fix gas artifacts docs bench lock clean setup setup-test
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: setup  ## one joint credit inquiry on real account data, from nothing
 	@$(BIN)/mpcredit demo
+
+up: setup  ## a local consortium of separate processes, with pages for officer and supervisor
+	@$(BIN)/mpcredit up
 
 test: setup-test  ## all tests; K=word narrows, TESTS=path too
 	$(BIN)/python -m pytest $(TESTS) --numprocesses $(WORKERS) --dist loadfile --durations 15 $(if $(K),-k "$(K)")
@@ -70,14 +73,15 @@ $(BIN)/python:
 
 .build/setup.stamp: $(BIN)/python pyproject.toml requirements/lock.txt
 	@echo "setting up the package (once, under a minute)"
-	$(PIP) --editable '.[fast]'
+	$(PIP) --editable '.[fast,server]'
 	@mkdir -p .build && touch $@
 
-.build/setup-test.stamp: .build/setup.stamp package.json package-lock.json
+.build/setup-test.stamp: .build/setup.stamp package.json package-lock.json tools/system-packages
 	@command -v npm >/dev/null || { echo "the tests need Node 20 with npm (compiler and test chain)" >&2; exit 1; }
 	@echo "setting up the tests (once, about two minutes)"
 	npm ci --silent --no-audit --no-fund
-	$(PIP) --editable '.[fast,phe,dev,ape]'
+	$(PIP) --editable '.[fast,server,phe,dev,ape]'
+	@tools/system-packages
 	@touch $@
 
 .build/slither.stamp: .build/setup.stamp requirements/slither.txt

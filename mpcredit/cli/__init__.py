@@ -31,6 +31,8 @@ from mpcredit.cli.keys import app as keys_app
 from mpcredit.cli.member import app as member_app
 from mpcredit.cli.propose import app as propose_app
 from mpcredit.cli.ready import ready
+from mpcredit.cli.serve import serve
+from mpcredit.cli.up import up
 from mpcredit.cli.verify import verify
 from mpcredit.cli.vote import vote
 from mpcredit.cli.watch import watch
@@ -51,6 +53,8 @@ app = typer.Typer(
 
 app.command("demo")(demo)
 app.add_typer(keys_app, name="keys")
+app.command("up")(up)
+app.command("serve")(serve)
 app.command("deploy")(deploy)
 app.add_typer(member_app, name="member")
 app.add_typer(propose_app, name="propose")

@@ -307,3 +307,11 @@ def kdf_account_n() -> int:
     """Factor n of scrypt for an Ethereum JSON keystore."""
     cost = configuration.kdf_cost()
     return cost.account_n if cost else 262_144
+
+
+def server_missing(error: ModuleNotFoundError) -> MpcreditError:
+    """What to say where the package was installed without its server."""
+    return MpcreditError(
+        f"the server's libraries are not installed ({error.name})",
+        remedy="install them: pip install 'mpcredit[server]'",
+    )

@@ -246,10 +246,11 @@ class Walk:
         inquiry = self.pick()
         if inquiry is None:
             return
+        error = None
         if inquiry.stage is not Stage.OPEN:
             error = "WrongStage"
-        else:
-            error = None if self.now() >= inquiry.deadline else "TooEarly"
+        elif self.now() < inquiry.deadline:
+            error = "TooEarly"
         if self.attempt(self.signers[member], "expire", (inquiry.id,), error):
             self.end(inquiry, Stage.EXPIRED)
             self.model.ready &= ~inquiry.awaited

@@ -1,0 +1,323 @@
+"""What the supervisor's pages show, computed from its own node: stages, checks, response times, silences, alarms.
+
+Pure reading of a `SupervisorNode` that the caller has locked. Nothing here shows a figure; `figures` does, and its caller
+has written into the audit log who looks and why.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mpcredit.chain.artifacts import abi_type, consortium
+from mpcredit.disclosure import RefusalCode
+from mpcredit.encoding import abi_decode, abi_encode, keccak, to_hex
+from mpcredit.errors import MpcreditError
+from mpcredit.events import Stage
+from mpcredit.institution import SupervisorNode, coverage_of
+from mpcredit.state import Inquiry, LedgerState
+from mpcredit.timeline import timeline
+
+__all__ = ["Alarm", "alarms", "detail", "figures", "institutions", "overview", "proposals"]
+
+DAY: Final = 86_400
+REPEATED: Final = 3
+"""So many inquiries on one subject within the window are an alarm."""
+PROPOSAL_LIFE: Final = 60 * DAY
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something a supervisor should look into."""
+
+    kind: str
+    """invalid, overdue, repeated, silent, one_sided."""
+    text: str
+    inquiry: str
+    """Id, or empty."""
+    at: int
+
+
+def _checks(node: SupervisorNode, inquiry: Inquiry) -> tuple[int, int, bool | None]:
+    """Contributions found right, found wrong, and the report: True right, False wrong, None not yet."""
+    known = node.supervisor.verified.get(inquiry.id)
+    if known is None:
+        return 0, 0, None
+    right = sum(member in known.records for member in inquiry.contributions)
+    wrong = len({member for finding in known.findings for member in finding.culprits})
+    report: bool | None = None
+    if known.totals is not None:
+        report = True
+    elif inquiry.report is not None and known.findings:
+        report = False
+    return right, wrong, report
+
+
+def overview(node: SupervisorNode) -> list[dict[str, Any]]:
+    """Every inquiry, the newest first."""
+    now = node.follower.next_time
+    rows = []
+    for inquiry in reversed(node.supervisor.state.inquiries.values()):
+        line = timeline(inquiry, now=now)
+        right, wrong, report = _checks(node, inquiry)
+        rows.append(
+            {
+                "id": to_hex(inquiry.id),
+                "opened_at": inquiry.opened.at.timestamp,
+                "inquirer": inquiry.names[inquiry.inquirer],
+                "stage": inquiry.stage.name.lower(),
+                "answered": len(inquiry.contributions),
+                "cohort": len(inquiry.cohort),
+                "subjects": len(inquiry.opening.consents),
+                "right": right,
+                "wrong": wrong,
+                "report": report,
+                "turn": line.turn,
+                "since": line.since,
+                "ended": inquiry.stage is Stage.VALID or inquiry.stage.failed,
+            }
+        )
+    return rows
+
+
+def detail(node: SupervisorNode, inquiry: Inquiry) -> dict[str, Any]:
+    """One inquiry: its time line and what was checked of it, without a figure."""
+    known = node.supervisor.verified.get(inquiry.id)
+    findings = known.findings if known else []
+    culprits = {member for finding in findings for member in finding.culprits}
+    contributions = []
+    for member in inquiry.cohort:
+        event = inquiry.contributions.get(member)
+        if member in culprits:
+            state = "wrong"
+        elif known is not None and member in known.records:
+            state = "right"
+        else:
+            state = "unchecked" if event is not None else "awaited"
+        contributions.append(
+            {
+                "member": member,
+                "name": inquiry.names[member],
+                "inquirer": member == inquiry.inquirer,
+                "at": event.at.timestamp if event else None,
+                "seconds": event.at.timestamp - inquiry.opened.at.timestamp if event else None,
+                "transaction": to_hex(event.at.transaction) if event else "",
+                "state": state,
+                "key": inquiry.keys[member].version,
+            }
+        )
+    return {
+        "id": to_hex(inquiry.id),
+        "inquirer": inquiry.names[inquiry.inquirer],
+        "coverage": coverage_of(inquiry),
+        "stage": inquiry.stage.name.lower(),
+        "opened_at": inquiry.opened.at.timestamp,
+        "deadline": inquiry.opened.deadline,
+        "subjects": len(inquiry.opening.consents),
+        "currency": inquiry.opening.currency,
+        "bits": len(inquiry.opening.n) * 8,
+        "line": timeline(inquiry, now=node.follower.next_time),
+        "contributions": contributions,
+        "report": _checks(node, inquiry)[2],
+        "reported_at": inquiry.report.at.timestamp if inquiry.report else None,
+        "findings": [finding.text for finding in findings],
+        "verdict": inquiry.verdict.valid if inquiry.verdict else None,
+        "culprits": [inquiry.names[i] for i in inquiry.culprits],
+        "purpose": _purpose(node, inquiry),
+        "can_attest": inquiry.stage is Stage.REPORTED and known is not None and known.totals is not None,
+    }
+
+
+def _purpose(node: SupervisorNode, inquiry: Inquiry) -> str:
+    try:
+        return node.supervisor.subjects(inquiry).purpose.value
+    except MpcreditError:
+        return ""
+
+
+def figures(node: SupervisorNode, inquiry: Inquiry) -> list[dict[str, Any]]:
+    """The lowest level: each subject's record at each institution, and the sums; only behind a stated reason."""
+    known = node.supervisor.verified.get(inquiry.id)
+    if known is None:
+        return []
+    try:
+        tags = [to_hex(entry.tag) for entry in node.supervisor.subjects(inquiry).entries]
+    except MpcreditError:
+        tags = []
+    found = []
+    for place in range(len(inquiry.opening.consents)):
+        records = {
+            inquiry.names[m]: records[place] for m, records in sorted(known.records.items()) if place < len(records)
+        }
+        sums: dict[str, int] = {}
+        for record in records.values():
+            for name, value in record.items():
+                sums[name] = sums.get(name, 0) + value
+        found.append(
+            {
+                "tag": tags[place] if place < len(tags) else "",
+                "records": records,
+                "sums": sums,
+                "reported": known.totals[place] if known.totals and place < len(known.totals) else None,
+            }
+        )
+    return found
+
+
+def institutions(node: SupervisorNode) -> list[dict[str, Any]]:
+    """Each institution: how fast it answers, what it refuses, when it was silent, what it asks."""
+    state, now = node.supervisor.state, node.follower.next_time
+    rows = []
+    for index in state.active():
+        member = state.members[index]
+        times: list[int] = []
+        refused: dict[str, int] = {}
+        silent = asked = overdue = answered = 0
+        for inquiry in state.inquiries.values():
+            if inquiry.inquirer == index:
+                asked += 1
+                overdue += _overdue(inquiry, now)
+                continue
+            event = inquiry.contributions.get(index)
+            if event is not None:
+                answered += 1
+                times.append(event.at.timestamp - inquiry.opened.at.timestamp)
+            if inquiry.refusal is not None and inquiry.refusal.member == index:
+                name = _code(inquiry.refusal.code)
+                refused[name] = refused.get(name, 0) + 1
+            elif event is None and _silent(inquiry, index, now):
+                silent += 1
+        rows.append(
+            {
+                "index": index,
+                "name": member.name,
+                "asked": asked,
+                "answered": answered,
+                "median": round(statistics.median(times)) if times else None,
+                "slowest": max(times) if times else None,
+                "refused": refused,
+                "silent": silent,
+                "overdue": overdue,
+                "ready_until": member.ready_until,
+                "ready": member.serving and member.ready_until > now,
+                "suspended": member.suspended,
+                "key": member.key.version if member.keys else 0,
+                "audited": bool(member.keys) and member.audited_version == member.key.version,
+            }
+        )
+    return rows
+
+
+def _code(code: int) -> str:
+    return RefusalCode(code).name if code in list(RefusalCode) else str(code)
+
+
+def _overdue(inquiry: Inquiry, now: int) -> bool:
+    completed = inquiry.completed_at
+    return (
+        inquiry.stage is Stage.COMPLETE
+        and completed is not None
+        and completed.timestamp + inquiry.parameters.report_seconds < now
+    )
+
+
+def _silent(inquiry: Inquiry, member: int, now: int) -> bool:
+    if member not in inquiry.awaited:
+        return False
+    return inquiry.expired is not None or (inquiry.stage is Stage.OPEN and inquiry.opened.deadline < now)
+
+
+def alarms(node: SupervisorNode) -> list[Alarm]:
+    """What needs a look, the newest first."""
+    return sorted(_alarms(node), key=lambda alarm: -alarm.at)
+
+
+def _alarms(node: SupervisorNode) -> Iterator[Alarm]:
+    state, now = node.supervisor.state, node.follower.next_time
+    for finding in node.supervisor.findings:
+        inquiry = state.inquiries.get(finding.inquiry) if finding.inquiry else None
+        at = inquiry.opened.at.timestamp if inquiry else node.follower.now
+        yield Alarm("invalid", finding.text, to_hex(finding.inquiry) if finding.inquiry else "", at)
+    subjects: dict[bytes, list[Inquiry]] = {}
+    for inquiry in state.inquiries.values():
+        key, opened = to_hex(inquiry.id), inquiry.opened.at.timestamp
+        if _overdue(inquiry, now):
+            yield Alarm(
+                "overdue", f"{inquiry.names[inquiry.inquirer]} has not reported its totals in time", key, opened
+            )
+        silent = [inquiry.names[i] for i in inquiry.cohort if _silent(inquiry, i, now)]
+        if silent:
+            yield Alarm("silent", f"no answer from {', '.join(silent)} before the deadline", key, opened)
+        if opened + inquiry.parameters.window_seconds > now:
+            try:
+                entries = node.supervisor.subjects(inquiry).entries
+            except MpcreditError:
+                continue
+            for entry in entries:
+                subjects.setdefault(entry.tag, []).append(inquiry)
+    for theirs in subjects.values():
+        if len(theirs) >= REPEATED:
+            names = ", ".join(sorted({i.names[i.inquirer] for i in theirs}))
+            text = f"{len(theirs)} inquiries on one subject within the window, by {names}"
+            yield Alarm("repeated", text, to_hex(theirs[-1].id), theirs[-1].opened.at.timestamp)
+    for row in institutions(node):
+        missed = row["silent"] + sum(row["refused"].values())
+        if row["asked"] and missed > row["answered"] and missed >= REPEATED:
+            text = (
+                f"{row['name']} inquires, but answered only {row['answered']} of {row['answered'] + missed} inquiries"
+            )
+            yield Alarm("one_sided", text, "", node.follower.now)
+
+
+# --------------------------------------------------------------------- proposals
+
+
+def proposals(node: SupervisorNode) -> list[dict[str, Any]]:
+    """Proposals to change the consortium, the newest first, each call in words."""
+    state, now = node.supervisor.state, node.follower.next_time
+    own = node.outbox.signer.address
+    rows = []
+    for number, record in sorted(state.proposals.items(), reverse=True):
+        active = state.active()
+        votes = [state.members[i].name for i in sorted(record.votes & set(active))]
+        hashed = keccak(abi_encode(["bytes[]"], [list(record.proposed.calls)]))
+        expired = now > record.proposed.at.timestamp + PROPOSAL_LIFE
+        rows.append(
+            {
+                "number": number,
+                "reason": record.proposed.reason,
+                "proposed_at": record.proposed.at.timestamp,
+                "calls": [_call(call, state) for call in record.proposed.calls],
+                "calls_hash": to_hex(record.proposed.calls_hash),
+                "honest": hashed == record.proposed.calls_hash,
+                "votes": votes,
+                "needed": -(-len(active) * 2 // 3),
+                "approved": own in record.approvals,
+                "executed": record.executed,
+                "expired": expired,
+                "awaits": not record.executed and not expired and own not in record.approvals,
+            }
+        )
+    return rows
+
+
+def _call(data: bytes, state: LedgerState) -> str:
+    """A proposed call for people; what this version does not know is shown as bytes."""
+    for name, entry in consortium().entries("function").items():
+        types = [abi_type(given) for given in entry["inputs"]]
+        if keccak(f"{name}({','.join(types)})".encode())[:4] != data[:4]:
+            continue
+        try:
+            values = abi_decode(types, data[4:])
+        except Exception:  # eth_abi raises many kinds for malformed bytes
+            break
+        told = []
+        for given, value in zip(entry["inputs"], values, strict=True):
+            shown = to_hex(value) if isinstance(value, bytes) else str(value)
+            if given["name"] == "index" and value in state.members:
+                shown += f" ({state.members[value].name})"
+            told.append(f"{given['name']} {shown}")
+        return f"{name}: {'; '.join(told)}"
+    return f"unknown call {to_hex(data)}"

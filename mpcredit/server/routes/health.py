@@ -1,0 +1,80 @@
+"""Health, readiness and metrics, for whoever operates the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mpcredit import __version__
+from mpcredit.server.people import Principal, Role, User
+from mpcredit.server.security import allow, require
+from mpcredit.server.web import Parts, page, parts
+
+router = APIRouter(tags=["health"])
+
+READERS = allow(Role.ADMINISTRATOR, Role.AUDITOR, scope="metrics:read")
+
+
+@router.get("/healthz", response_class=PlainTextResponse)
+def healthz() -> str:
+    """Whether the process answers."""
+    return "ok\n"
+
+
+@router.get("/readyz")
+def readyz(request: Request) -> JSONResponse:
+    """Whether it does its work: the ledger is read, and the institution serves and is ready."""
+    status = parts(request).node.status()
+    return JSONResponse({"ready": status.ready, "state": status.state}, 200 if status.ready else 503)
+
+
+class _Figures(Collector):
+    def __init__(self, the: Parts) -> None:
+        self.the = the
+
+    def collect(self) -> Iterator[Metric]:
+        """Read them at the moment of the question."""
+        status = self.the.node.status()
+        labels = ["party"]
+        for name, text, value in (
+            ("mpcredit_ready", "Whether the party does its work.", int(status.ready)),
+            ("mpcredit_block", "Head of the ledger as of the last round.", status.block or 0),
+            ("mpcredit_block_time_seconds", "Its time, unix seconds.", status.block_time or 0),
+            ("mpcredit_pending_steps", "Ledger steps under way.", status.pending_steps),
+            ("mpcredit_last_round_seconds", "Length of the last round of work.", status.last_round_seconds),
+            ("mpcredit_ready_until_seconds", "Readiness on the ledger ends, unix seconds.", status.ready_until),
+            ("mpcredit_book_as_of_seconds", "The loan book holds as of, unix seconds.", status.book_as_of or 0),
+            ("mpcredit_audit_entries", "Entries of the audit log.", self.the.audit.head()[0]),
+        ):
+            gauge = GaugeMetricFamily(name, text, labels=labels)
+            gauge.add_metric([status.name], value)
+            yield gauge
+        rounds = CounterMetricFamily("mpcredit_rounds", "Rounds of work since the start.", labels=labels)
+        rounds.add_metric([status.name], status.rounds)
+        yield rounds
+        if self.the.applications is not None:
+            steps = GaugeMetricFamily("mpcredit_applications", "Applications by step.", labels=["party", "step"])
+            for step, count in self.the.applications.counts().items():
+                steps.add_metric([status.name, step], count)
+            yield steps
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(request: Request, who: Annotated[Principal, Depends(READERS)]) -> Response:
+    """Prometheus text; with an API token of the scope metrics:read."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(parts(request)))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/health", include_in_schema=False)
+def health(request: Request, user: Annotated[User, Depends(require(Role.ADMINISTRATOR))]) -> Response:
+    """The administrator's page."""
+    the = parts(request)
+    return page(request, "health.html", lines=list(reversed(the.node.lines()))[:50], version=__version__)

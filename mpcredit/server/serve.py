@@ -1,0 +1,290 @@
+"""One party's server as a process: everything is built from its configuration, runs until it is told to stop, and is put away.
+
+It knows its configuration, its database and the URL of a node, and no other party. What is stopped or killed at any point
+goes on when it is started again: every ledger step is in the database before it is sent (R24).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+
+from mpcredit.books import LoanBook
+from mpcredit.config import (
+    Config,
+    institution_from_config,
+    read_config,
+    supervisor_from_config,
+    tag_key_of,
+)
+from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, WrongLedger
+from mpcredit.institution import Institution
+from mpcredit.server.app import create_app
+from mpcredit.server.applications import Applications
+from mpcredit.server.audit import AuditLog
+from mpcredit.server.database import Database, open_database
+from mpcredit.server.logs import configure_logging, get_logger
+from mpcredit.server.node import Node, Party
+from mpcredit.server.people import People
+from mpcredit.server.rpc import stop_with_parent
+from mpcredit.server.settings import ServerSettings
+from mpcredit.server.store import SqlStore
+from mpcredit.tags import HmacTagger
+
+__all__ = ["BookFile", "main", "serve_party"]
+
+LEDGER_PAUSE: Final = 2.0
+"""Seconds between attempts to reach the ledger at start."""
+STOP_SECONDS: Final = 10
+"""How long open connections may take at the end; after that they are cut."""
+
+
+class BookFile:
+    """The loan book's file: read again when it changes, and indexed anew when another tag key comes into force.
+
+    Args:
+        config: of the institution.
+    """
+
+    def __init__(self, config: Config) -> None:
+        assert config.book is not None
+        self._config = config
+        self._path = config.book
+        self._mark = self._look()
+
+    def __call__(self, institution: Institution) -> list[str]:
+        """Do what is due.
+
+        Raises:
+            InvalidFile: the new file is not right; the book in memory stays in use.
+            KeyStoreError: the tag key in force is not at hand.
+        """
+        in_force = institution.follower.state.tag_keys
+        if in_force and max(in_force) != institution.tagger.version:
+            keys: Any = institution.desk.keys  # the port that the use cases see has no tag keys
+            tagger = HmacTagger(tag_key_of(keys, in_force))
+            book = LoanBook.read_csv(self._path, collect=True)
+            institution.tagger = institution.desk.tagger = tagger
+            institution.use_book(book.index(tagger))
+            return [f"tag key {tagger.version} is in force; the loan book is indexed with it"]
+        mark = self._look()
+        if mark is None or mark == self._mark:
+            return []
+        self._mark = mark
+        try:
+            book = LoanBook.read_csv(self._path, collect=True)
+        except InvalidFile as error:
+            raise InvalidFile(
+                error.place, error.problem, f"{error.remedy}; until then the book from before is used"
+            ) from error
+        institution.use_book(book.index(institution.tagger))
+        return [f"read the loan book anew: {len(book)} customers"]
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None  # being exchanged; the book in memory is used
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, told from outside when to stop, and telling the listeners of events first.
+
+    Without that it would wait for connections that never end by themselves.
+    """
+
+    def __init__(self, config: uvicorn.Config, node: Node, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._node = node
+        self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `serve_party`, which waits for more than connections."""
+        yield
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, then tell."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._ready()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """End the streams of events, then close."""
+        self._node.end_subscriptions()
+        await super().shutdown(sockets)
+
+
+def serve_party(
+    path: Path,
+    *,
+    attest: bool = True,
+    restored: bool = False,
+    with_parent: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the party of a configuration until SIGTERM or Ctrl-C.
+
+    Args:
+        path: the configuration file.
+        attest: a supervisor puts its verdicts on the ledger.
+        restored: the operator says that the database comes from a backup: every inquiry opened until now is refused (R25).
+        with_parent: stop when standard input ends.
+        say: takes lines for whoever started it.
+
+    Raises:
+        InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
+    """
+    stop = threading.Event()
+    server: list[_Server] = []
+
+    def told(_signal: int = 0, _frame: FrameType | None = None) -> None:
+        stop.set()
+        for running in server:
+            running.should_exit = True
+
+    # (1) everything that can be wrong without touching the database.
+    config = read_config(path)
+    settings = ServerSettings.load(path)
+    configure_logging(settings.log_level)
+    listening = _listen(settings)
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    if with_parent:
+        stop_with_parent(told)
+    with contextlib.ExitStack() as stack:
+        stack.callback(listening.close)
+        stack.callback(lambda: [signal.signal(number, handler) for number, handler in before.items()])
+        # (2) the database, of which this process is the one writer from here on.
+        database = open_database(settings)
+        stack.callback(database.close)
+        store = SqlStore(database)
+        stack.callback(store.close)
+        audit = AuditLog(database)
+        people = People(
+            database,
+            audit,
+            session_hours=settings.session_hours,
+            session_idle_minutes=settings.session_idle_minutes,
+            sign_in_minutes=settings.sign_in_minutes,
+        )
+        # (3) the party; a ledger that is down is waited for.
+        party = _party(config, store, attest, restored, stop)
+        if party is None:
+            return
+        upkeep = [BookFile(config)] if isinstance(party, Institution) else []
+        node = Node(party, upkeep=upkeep, say=_logger(config))
+        # (4) the pages, and the worker behind them.
+        app = _application(settings, database, node, people, audit)
+        uvicorn_config = uvicorn.Config(app, **settings.uvicorn(), timeout_graceful_shutdown=STOP_SECONDS)
+        server.append(_Server(uvicorn_config, node, lambda: say(f"{node.name} serves at {settings.origin}")))
+        node.start()
+        stack.callback(node.stop, withdraw=True)
+        if not stop.is_set():
+            server[0].run(sockets=[listening])
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    """A socket bound to the server's address; nobody can connect before the server runs.
+
+    Raises:
+        InvalidFile: the address is not this machine's, or is in use.
+    """
+    try:
+        (family, kind, protocol, _name, address), *_rest = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+        except OSError:
+            made.close()
+            raise
+    except OSError as error:
+        raise InvalidFile(
+            f"[server] host and port, {settings.host}:{settings.port}",
+            f"cannot be listened on: {error.strerror}",
+            "stop the other server, or choose another port",
+        ) from error
+    return made
+
+
+def _party(config: Config, store: SqlStore, attest: bool, restored: bool, stop: threading.Event) -> Party | None:
+    """The party, as soon as the ledger answers; None when told to stop before."""
+    log, told = get_logger(), ""
+    while not stop.is_set():
+        try:
+            party: Party = (
+                institution_from_config(config.path, store=store)
+                if config.role == "institution"
+                else supervisor_from_config(config.path, attest=attest, store=store)
+            )
+            _compare(party, restored)
+            return party
+        except WrongLedger:
+            raise
+        except LedgerError as error:
+            if str(error) != told:
+                log.warning("waiting for the ledger", trouble=str(error))
+                told = str(error)
+            stop.wait(LEDGER_PAUSE)
+    return None
+
+
+def _compare(party: Party, restored: bool) -> None:
+    """Compare store and ledger before anything is done (R25); the outbox logs what it finds."""
+    if isinstance(party, Institution):
+        party.start(restored=restored)
+    else:
+        party.outbox.check_restored(declared=restored)
+
+
+def _logger(config: Config) -> Callable[[str], None]:
+    log = get_logger()
+
+    def say(line: str) -> None:
+        log.info("done", line=line, role=config.role)
+
+    return say
+
+
+def _application(settings: ServerSettings, database: Database, node: Node, people: People, audit: AuditLog) -> Any:
+    applications = Applications(database, node, audit)
+    return create_app(settings, node, people, audit, applications)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`mpcredit serve` without the rest of the command line, which a process of `mpcredit up` does not need."""
+    parser = argparse.ArgumentParser(prog="python -m mpcredit.server.serve")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--no-attest", action="store_true")
+    parser.add_argument("--restored", action="store_true")
+    parser.add_argument("--with-parent", action="store_true")
+    given = parser.parse_args(arguments)
+    try:
+        serve_party(
+            given.config, attest=not given.no_attest, restored=given.restored, with_parent=given.with_parent, say=_print
+        )
+    except MpcreditError as error:
+        print(f"error: {error.message}\nremedy: {error.remedy}", file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

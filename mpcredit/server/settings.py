@@ -1,0 +1,302 @@
+"""What the server of one party is told: the [server] table of its configuration file, then MPCREDIT_SERVER_… variables.
+
+Paths are relative to the configuration file. Every mistake is told with file and line name before anything is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import secrets
+import ssl
+import tomllib
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+from urllib.parse import urlsplit
+
+from limits import parse as parse_limit
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mpcredit.errors import InvalidFile, KeyStoreError
+
+__all__ = ["ServerSettings", "is_loopback"]
+
+_PREFIX: Final = "MPCREDIT_SERVER_"
+_PATHS: Final = ("database_password_file", "tls_certificate", "tls_key", "tls_client_ca", "session_secret_file")
+_SECRET_BYTES: Final = 32
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address never leaves the machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _write_secret(path: Path) -> None:
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(_SECRET_BYTES) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)  # unlike a rename it leaves a secret alone that another process just made
+    finally:
+        temporary.unlink()
+
+
+class ServerSettings(BaseSettings):
+    """The server's settings, checked."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database: str = Field(default="sqlite:///server.sqlite", repr=False)
+    """SQLAlchemy URL: sqlite:///FILE, or postgresql+psycopg://USER@HOST/NAME. May hold a password, so it is never shown."""
+    database_password_file: Path | None = None
+    """File with the database's password, instead of writing it into the URL."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=8440, ge=0, le=65535)
+    """Port to listen on; 0 lets the system choose, and `public_url` must be given then."""
+    public_url: str = ""
+    """How people reach the server, without a path; by default made of host and port."""
+    hosts: tuple[str, ...] = ()
+    """Host names that are accepted in addition to that of `public_url`. Others are refused: a foreign name that
+    resolves to this machine must not make a browser talk to it (DNS rebinding)."""
+    tls_certificate: Path | None = None
+    """Certificate chain, PEM."""
+    tls_key: Path | None = None
+    """Private key of the certificate, PEM."""
+    tls_client_ca: Path | None = None
+    """If given, clients must show a certificate of this authority (mutual TLS)."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of the proxies that end TLS before this server; their X-Forwarded headers are believed."""
+    session_hours: int = Field(default=8, ge=1, le=24)
+    """After this time a person signs in again."""
+    session_idle_minutes: int = Field(default=30, ge=1)
+    """After this time without a request a person signs in again."""
+    sign_in_minutes: int = Field(default=60, ge=1)
+    """How long a one-time sign-in link lives."""
+    session_secret_file: Path = Path("session.secret")
+    """Secret that signs short-lived state, such as that of a sign-in in progress; made at first use."""
+    limit_requests: str = "600/minute"
+    """Requests from one address."""
+    limit_writes: str = "120/minute"
+    """Of these, requests that change something."""
+    limit_sign_in: str = "10/minute"
+    """Attempts to sign in, from one address and for one account."""
+    max_body_bytes: int = Field(default=64 << 20, ge=1024)
+    """Larger requests are refused unread."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What goes to the log."""
+    language: str = "en"
+    """Language of pages for who has not chosen one."""
+
+    @classmethod
+    def load(cls, path: str | Path, **overrides: Any) -> ServerSettings:
+        """Read the settings: defaults, then the file, then the environment, then `overrides`.
+
+        Raises:
+            InvalidFile: the file cannot be read, or a line of the table is wrong.
+        """
+        place = Path(path)
+        try:
+            whole = tomllib.loads(place.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InvalidFile(
+                str(place), "there is no such file", "give the configuration with --config FILE"
+            ) from error
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InvalidFile(str(place), f"cannot be read: {error}", "correct the file; it is TOML") from error
+        table = whole.get("server", {})
+        if not isinstance(table, dict):
+            raise InvalidFile(f"{place}, server", "must be a table", "write it as [server]")
+        # (1) the environment is stronger than the file: a name that it sets is left out of what the file gives.
+        named = {name.upper() for name in os.environ}
+        given = {name: value for name, value in table.items() if f"{_PREFIX}{name}".upper() not in named}
+        try:
+            settings = cls(**(given | overrides))
+        except ValidationError as error:
+            # Not chained: the error may hold the database's URL and so its password.
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "(several lines)"
+            problem = first["msg"].removeprefix("Value error, ")
+            raise InvalidFile(
+                f"{place}, [server] {where}", problem, "correct the line or the variable; deploy/ has an example"
+            ) from None
+        return settings._below(place.parent)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment; no .env file is looked for."""
+        return init_settings, env_settings
+
+    def _below(self, directory: Path) -> ServerSettings:
+        moved: dict[str, Any] = {
+            name: directory / value for name in _PATHS if (value := getattr(self, name)) is not None
+        }
+        scheme, found, rest = self.database.partition(":///")
+        if found and scheme.startswith("sqlite") and not rest.startswith("/"):
+            moved["database"] = f"sqlite:///{directory.absolute() / rest}"
+        return self.model_copy(update=moved)
+
+    # --- checks
+
+    @field_validator("database")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        scheme = value.partition(":")[0]
+        if scheme == "postgresql":
+            return value.replace("postgresql:", "postgresql+psycopg:", 1)
+        if scheme not in ("sqlite", "postgresql+psycopg"):
+            raise ValueError("must begin with sqlite:/// or postgresql+psycopg://")
+        if scheme == "sqlite" and (not value.startswith("sqlite:///") or value[10:].strip() in ("", ":memory:")):
+            raise ValueError("must name a file, as in sqlite:///server.sqlite")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
+            raise ValueError("must be http(s)://HOST[:PORT] without a path")
+        if parts.username is not None:
+            raise ValueError("must not hold a name or password")
+        return f"{parts.scheme}://{parts.netloc.lower()}"
+
+    @field_validator("limit_requests", "limit_writes", "limit_sign_in")
+    @classmethod
+    def _limit(cls, value: str) -> str:
+        try:
+            parse_limit(value)
+        except ValueError as error:
+            raise ValueError('must be a rate such as "10/minute"') from error
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network, strict=False)
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> ServerSettings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key come together")
+        if self.tls_client_ca is not None and not self.tls:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if self.tls and self.public_url.startswith("http:"):
+            raise ValueError("public_url is http, but the server speaks TLS")
+        if self.trusted_proxies and not self.public_url.startswith("https:"):
+            raise ValueError("trusted_proxies needs a public_url that begins with https")
+        if not self.tls and not self.trusted_proxies:
+            if not is_loopback(self.host):
+                raise ValueError(
+                    f"plain HTTP is refused on {self.host}: give tls_certificate and tls_key, or listen on 127.0.0.1"
+                )
+            if self.public_url and not is_loopback(urlsplit(self.public_url).hostname or ""):
+                raise ValueError("public_url leaves this machine: give tls_certificate and tls_key, or trusted_proxies")
+        if self.port == 0 and not self.public_url:
+            raise ValueError("port 0 needs a public_url")
+        return self
+
+    # --- what follows
+
+    @property
+    def tls(self) -> bool:
+        """Whether this server itself speaks TLS."""
+        return self.tls_certificate is not None
+
+    @property
+    def secure(self) -> bool:
+        """Whether people reach it by https, so that cookies are marked Secure."""
+        return self.origin.startswith("https:")
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port as browsers write them in Origin."""
+        scheme = "https" if self.tls else "http"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        parts = urlsplit(self.public_url or f"{scheme}://{host}:{self.port}")
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{name}" + ("" if parts.port in (None, usual) else f":{parts.port}")
+
+    @property
+    def cookie_name(self) -> str:
+        """Name of the session cookie. It holds the port: browsers send a cookie to every port of a host."""
+        port = urlsplit(self.origin).port or (443 if self.secure else 80)
+        return f"__Host-mpcredit-{port}" if self.secure else f"mpcredit-{port}"
+
+    def database_password(self) -> str | None:
+        """The database's password, if it is kept in a file.
+
+        Raises:
+            InvalidFile: it cannot be read.
+        """
+        if self.database_password_file is None:
+            return None
+        try:
+            return self.database_password_file.read_text(encoding="utf-8").rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidFile(
+                str(self.database_password_file), f"cannot be read: {error}", "correct database_password_file"
+            ) from error
+
+    def session_secret(self) -> bytes:
+        """The secret that signs short-lived state; the file is made, readable by its owner only, at first use.
+
+        Raises:
+            KeyStoreError: the file cannot be had, is damaged, or others can read it.
+        """
+        path = self.session_secret_file
+        try:
+            if not path.exists():
+                _write_secret(path)
+            if path.stat().st_mode & 0o077:
+                raise KeyStoreError(f"{path}: others can read it", remedy=f"run: chmod 600 {path}")
+            secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        except (OSError, ValueError) as error:
+            raise KeyStoreError(
+                f"{path}: the session secret cannot be read", remedy="delete the file; a new one is made"
+            ) from error
+        if len(secret) != _SECRET_BYTES:
+            raise KeyStoreError(f"{path}: the session secret is damaged", remedy="delete the file; a new one is made")
+        return secret
+
+    def uvicorn(self) -> dict[str, Any]:
+        """Arguments for `uvicorn.run`.
+
+        Forwarded headers are left to `security`, which believes only `trusted_proxies`; uvicorn would believe everybody
+        on this machine.
+        """
+        found: dict[str, Any] = {
+            "host": self.host,
+            "port": self.port,
+            "proxy_headers": False,
+            "server_header": False,
+            "log_config": None,
+            "access_log": False,
+        }
+        if self.tls:
+            found |= {"ssl_certfile": str(self.tls_certificate), "ssl_keyfile": str(self.tls_key)}
+        if self.tls_client_ca is not None:
+            found |= {"ssl_ca_certs": str(self.tls_client_ca), "ssl_cert_reqs": cast("int", ssl.CERT_REQUIRED)}
+        return found

@@ -1,0 +1,150 @@
+"""One bank and the supervisor of a consortium in this process, behind their web applications; no worker runs by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from argon2 import PasswordHasher
+from fastapi import FastAPI
+
+from mpcredit import bookmaker
+from mpcredit.identity import Subject
+from mpcredit.local import LocalConsortium, local_consortium
+from mpcredit.server.app import create_app
+from mpcredit.server.applications import Applications, Step
+from mpcredit.server.audit import AuditLog
+from mpcredit.server.database import Database
+from mpcredit.server.node import Node
+from mpcredit.server.people import People
+from mpcredit.server.settings import ServerSettings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Starlette asks for httpx2 in place of httpx; both work
+    from fastapi.testclient import TestClient
+
+EVIDENCE = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+LOOPBACK = ("127.0.0.1", 50_000)
+INSTITUTION_ROLES = ("officer", "reviewer", "administrator", "auditor")
+SUPERVISOR_ROLES = ("supervisor", "reviewer", "administrator", "auditor")
+MOVING = (Step.WAITING, Step.ASKING, Step.CHECKING)
+
+
+@dataclass
+class Site:
+    """A party's server."""
+
+    settings: ServerSettings
+    database: Database
+    audit: AuditLog
+    people: People
+    node: Node
+    applications: Applications
+    app: FastAPI
+    clients: dict[str, TestClient] = field(default_factory=dict)
+
+    def anonymous(self) -> TestClient:
+        """A browser that nobody is signed in with."""
+        return TestClient(
+            self.app,
+            base_url=self.settings.origin,
+            headers={"Origin": self.settings.origin, "Accept-Language": "en"},
+            follow_redirects=False,
+            client=LOOPBACK,
+        )
+
+    def sign_in(self, name: str) -> TestClient:
+        """A browser of this person."""
+        if name not in self.clients:
+            client = self.anonymous()
+            token = self.people.issue_sign_in(name, by=None)
+            answer = client.post("/sign-in", data={"token": token})
+            assert answer.status_code == 303, answer.text
+            self.clients[name] = client
+        return self.clients[name]
+
+
+@dataclass
+class World:
+    """The consortium, the bank that is looked at, the supervisor."""
+
+    consortium: LocalConsortium
+    bank: Site
+    supervisor: Site
+    subjects: list[Subject]
+
+    def settle(self) -> None:
+        """Let everybody work until nothing is left to do."""
+        for _ in range(40):
+            moved = self.consortium.work(but="Bank A")
+            self.bank.node.round()
+            self.supervisor.node.round()
+            if not moved and not self.bank.applications.newest(steps=MOVING):
+                return
+        raise AssertionError("it does not come to rest")
+
+    def take(self) -> Subject:
+        """A customer nobody has asked about yet."""
+        return self.subjects.pop()
+
+    def enter(self, name: str = "officer", *, subject: Subject | None = None, **fields: str) -> str:
+        """Enter an application as a person does; its id."""
+        who = subject or self.take()
+        form = {
+            "kind": who.kind,
+            "country": who.country,
+            "number": who.number,
+            "amount": "200000",
+            "months": "24",
+            "income": "60000",
+            "purpose": "new_credit",
+            "evidence": EVIDENCE,
+            **fields,
+        }
+        answer = self.bank.sign_in(name).post("/applications", data=form)
+        assert answer.status_code == 303, answer.text
+        found = re.match(r"/applications/([0-9a-f]{16})\?", answer.headers["location"])
+        assert found
+        return found[1]
+
+
+def _site(directory: Path, port: int, party: object, roles: tuple[str, ...], stack: contextlib.ExitStack) -> Site:
+    settings = ServerSettings(
+        port=port,
+        database=f"sqlite:///{directory / f'{port}.sqlite'}",
+        session_secret_file=directory / f"{port}.secret",
+        limit_requests="100000/minute",
+        limit_writes="100000/minute",
+        limit_sign_in="100000/minute",
+    )
+    database = Database(settings.database)
+    stack.callback(database.close)
+    database.upgrade()
+    audit = AuditLog(database)
+    people = People(database, audit, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    people.install([(role, f"The {role}", [role]) for role in roles])
+    node = Node(party)  # type: ignore[arg-type]
+    applications = Applications(database, node, audit)
+    app = create_app(settings, node, people, audit, applications)
+    node.round()
+    return Site(settings, database, audit, people, node, applications, app)
+
+
+@contextlib.contextmanager
+def world(directory: Path, institutions: int = 4) -> Iterator[World]:
+    """Found it; closed at the end."""
+    with contextlib.ExitStack() as stack:
+        consortium = stack.enter_context(local_consortium(institutions, bits=2048))
+        bank = _site(directory, 18_440, consortium["Bank A"], INSTITUTION_ROLES, stack)
+        consortium.supervised = False
+        supervisor = _site(directory, 18_441, consortium.supervisor, SUPERVISOR_ROLES, stack)
+        people = bank.people
+        people.create("officer2", "Another officer", ["officer"], by=None, why="test")
+        people.create("both", "Officer and reviewer", ["officer", "reviewer"], by=None, why="test")
+        books = list(consortium.books.values())
+        picks = [pick.subject for pick in bookmaker.pick_subjects(books, 40)]
+        yield World(consortium, bank, supervisor, picks)
