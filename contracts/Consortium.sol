@@ -434,6 +434,7 @@ contract Consortium is IConsortium {
         isJointCredit[created] = true;
         jointCredit = created;
 
+        _record(Change.JointCreditSet, abi.encode(created));
         emit JointCreditReplaced(previous, created);
     }
 
@@ -664,6 +665,7 @@ contract Consortium is IConsortium {
 
         _parameters = changed;
 
+        _record(Change.TermsSet, abi.encode(changed));
         emit ParametersSet(changed);
     }
 
@@ -671,8 +673,10 @@ contract Consortium is IConsortium {
         require(definition.length != 0, BadParameter("definition"));
         require(schemaHash[schema] == 0, SchemaExists(schema));
 
-        schemaHash[schema] = keccak256(definition);
+        bytes32 definitionHash = keccak256(definition);
+        schemaHash[schema] = definitionHash;
 
+        _record(Change.SchemaSet, abi.encode(schema, definitionHash));
         emit SchemaRegistered(schema, definition);
     }
 

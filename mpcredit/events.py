@@ -91,6 +91,9 @@ class Change(IntEnum):
     SUPERVISOR_REMOVED = 11
     SUPERVISOR_KEY_SET = 12
     TAG_KEY_SET = 13
+    TERMS_SET = 14
+    SCHEMA_SET = 15
+    JOINT_CREDIT_SET = 16
 
 
 @dataclass(frozen=True)

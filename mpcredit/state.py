@@ -2,8 +2,9 @@
 
 Each reader (institution, supervisor, `explain`, `evidence`) folds the same events with `LedgerState.apply` and needs no
 storage slot of the contracts. The fold trusts the endpoint that delivered the events as little as it can: the roster's
-hash chain (R39) and the owners' signatures of keys (R9) are recomputed, and owners are compared with the pins. Judging an
-inquiry is left to `protocol`, deciding on an answer to `disclosure`.
+hash chain (R39) and the owners' signatures of keys (R9) are recomputed, terms, schemas and the current JointCredit are
+those of that chain, and owners are compared with the pins. Judging an inquiry is left to `protocol`, deciding on an answer
+to `disclosure`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ CHANGE_TYPES: Mapping[Change, tuple[str, ...]] = {
     Change.SUPERVISOR_REMOVED: ("address",),
     Change.SUPERVISOR_KEY_SET: ("uint32", "bytes32", "address", "bytes"),
     Change.TAG_KEY_SET: ("uint32", "bytes32"),
+    Change.TERMS_SET: ("uint8", "uint16", *["uint32"] * 7),
+    Change.SCHEMA_SET: ("uint16", "bytes32"),
+    Change.JOINT_CREDIT_SET: ("address",),
 }
 
 
@@ -257,6 +261,8 @@ class LedgerState:
         self.supervisor_keys: dict[int, SupervisorKey] = {}
         self.groups: dict[int, int] = {}
         self.tag_keys: dict[int, bytes] = {}
+        self.schema_hashes: dict[int, bytes] = {}
+        """Of the definitions, as the roster names them."""
         self.schemas: dict[int, Schema] = {}
         self.unreadable_schemas: set[int] = set()
         """Registered, but not in a form that this version knows; inquiries under them are left alone."""
@@ -264,7 +270,6 @@ class LedgerState:
         """Inquiries under such a schema."""
         self.parameters: ev.Parameters | None = None
         self.joint_credit: str | None = None
-        self.joint_credits: set[str] = set()
         self.proposals: dict[int, ProposalRecord] = {}
         self.mask_keys: list[ev.MaskKeysSealed] = []
         self.inquiries: dict[bytes, Inquiry] = {}
@@ -332,12 +337,13 @@ class LedgerState:
             case ev.RosterChanged():
                 self._roster_changed(event)
             case ev.SchemaRegistered():
+                self._check_named(keccak(event.definition) == self.schema_hashes[event.schema], "a schema")
                 try:
-                    self.schemas.setdefault(event.schema, Schema.parse(event.definition))
+                    self.schemas[event.schema] = Schema.parse(event.definition)
                 except InvalidMessage:
                     self.unreadable_schemas.add(event.schema)
             case ev.ParametersSet():
-                self.parameters = event.parameters
+                self._check_named(event.parameters == self.parameters, "terms")
             case ev.ReadinessDeclared():
                 self.members[event.member].ready_until = event.until
             case ev.ReadinessLapsed():
@@ -346,8 +352,7 @@ class LedgerState:
             case ev.MaskKeysSealed():
                 self.mask_keys.append(event)
             case ev.JointCreditReplaced():
-                self.joint_credit = event.current
-                self.joint_credits.add(event.current)
+                self._check_named(event.current == self.joint_credit, "a JointCredit")
             case ev.Proposed():
                 self.proposals[event.proposal] = ProposalRecord(event)
             case ev.Voted():
@@ -380,6 +385,13 @@ class LedgerState:
             case _:
                 pass
 
+    def _check_named(self, named: bool, what: str) -> None:
+        if not named:
+            raise WrongLedger(
+                f"the ledger shows {what} that the roster does not name",
+                remedy="use another endpoint; this one leaves changes out or makes them up",
+            )
+
     def _inquiry(self, event: ev.Event, inquiry: bytes) -> Inquiry:
         found = self.inquiries.get(inquiry)
         if found is None or found.joint_credit != event.at.contract:
@@ -410,6 +422,7 @@ class LedgerState:
 
     def _opened(self, event: ev.Opened) -> None:
         opening = event.opening
+        self._check_named(event.at.contract == self.joint_credit, "an inquiry on a contract")
         if opening.schema in self.unreadable_schemas:
             self.left_alone.add(event.inquiry)
             return
@@ -494,6 +507,12 @@ class LedgerState:
                 self.supervisor_keys[version] = SupervisorKey(version, key, account)
             case Change.TAG_KEY_SET:
                 self.tag_keys[values[0]] = values[1]
+            case Change.TERMS_SET:
+                self.parameters = ev.Parameters(*values)
+            case Change.SCHEMA_SET:
+                self.schema_hashes[values[0]] = values[1]
+            case Change.JOINT_CREDIT_SET:
+                self.joint_credit = values[0]
 
     def _key_set(self, index: int, version: int, key: bytes, signature: bytes) -> None:
         member = self.members[index]

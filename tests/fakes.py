@@ -12,7 +12,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -548,15 +548,20 @@ def found_town(
 
     # (1) founding: the events of the constructor, the confirmations and the supervisor's key.
     state = LedgerState(chain.realm)
-    effects: list[Any] = [chain.change(state, Change.SUPERVISOR_ADDED, supervisor_account.address)]
+    effects: list[Any] = [
+        chain.change(state, Change.TERMS_SET, *astuple(terms)),
+        (REALM.consortium, ev.ParametersSet, {"parameters": terms}),
+        chain.change(state, Change.SUPERVISOR_ADDED, supervisor_account.address),
+    ]
     for i in range(members):
         name = f"Bank {chr(65 + i)}".encode()
         effects.append(
             chain.change(state, Change.MEMBER_INVITED, i, owners[i].address, operators[i].address, name.decode())
         )
+    effects.append(chain.change(state, Change.SCHEMA_SET, 1, FIGURES_1.hash))
     effects.append((REALM.consortium, ev.SchemaRegistered, {"schema": 1, "definition": FIGURES_1.definition}))
-    effects.append((REALM.consortium, ev.ParametersSet, {"parameters": terms}))
     effects.append(chain.change(state, Change.TAG_KEY_SET, 1, tag_key.commitment))
+    effects.append(chain.change(state, Change.JOINT_CREDIT_SET, JOINT_CREDIT))
     replaced = {"previous": "0x" + "00" * 20, "current": JOINT_CREDIT}
     effects.append((REALM.consortium, ev.JointCreditReplaced, replaced))
     public = supervisor_keys.create_supervisor_key(1).public

@@ -9,7 +9,8 @@ pragma solidity 0.8.37;
 /// again; sets of members are bitmaps (bit i = member i). After the constructor the deployer has no right.
 interface IConsortium {
     /// @notice One thing that happened to the roster. `roster` is a hash chain over all of them, so one value names the
-    /// whole history of membership, keys and groups (R39). The `data` of each kind is the `abi.encode` of:
+    /// whole history of membership, keys, groups, terms, schemas and contracts (R39). The `data` of each kind is the
+    /// `abi.encode` of:
     enum Change {
         /// (uint8 member, address owner, address operator, string name): invited, not yet a member
         MemberInvited,
@@ -38,7 +39,13 @@ interface IConsortium {
         /// (uint32 version, bytes32 key, address supervisor, bytes signature): X25519 key of the supervisor for a period
         SupervisorKeySet,
         /// (uint32 version, bytes32 commitment): commitment to the key of the subject tags
-        TagKeySet
+        TagKeySet,
+        /// (Parameters): the terms, in full; followed by ParametersSet
+        TermsSet,
+        /// (uint16 schema, bytes32 definitionHash): followed by SchemaRegistered with the definition
+        SchemaSet,
+        /// (address jointCredit): the only contract on which inquiries open from now on; followed by JointCreditReplaced
+        JointCreditSet
     }
 
     /// @notice Terms that hold for every inquiry; read at `open` or by the members' disclosure policy.

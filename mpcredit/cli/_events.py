@@ -122,6 +122,12 @@ def _change(event: ev.RosterChanged, state: LedgerState) -> str:
             return f"supervisor {values[2]} registered key {values[0]}"
         case Change.TAG_KEY_SET:
             return f"tag key {values[0]} is in force"
+        case Change.TERMS_SET:
+            return "the terms changed"
+        case Change.SCHEMA_SET:
+            return f"schema {values[0]}: definition {to_hex(values[1])[:14]}…"
+        case Change.JOINT_CREDIT_SET:
+            return f"inquiries open on {values[0]}"
 
 
 def event_id(event: Event) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +12,13 @@ from chain_world import DEPLOYER, MEMBERS, SUPERVISOR, WIDTH, World, account, pa
 from mpcredit import events as e
 from mpcredit.chain import ChainLedger, artifacts, joint_credit_init_code
 from mpcredit.chain.decode import EVENT_CLASSES, Log, decode_log
-from mpcredit.encoding import abi_encode, keccak
+from mpcredit.encoding import abi_decode, abi_encode, keccak
 from mpcredit.errors import LedgerError
 from mpcredit.events import Change, Stage
+from mpcredit.state import CHANGE_TYPES, LedgerState
 
 ALL = frozenset(range(MEMBERS))
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def since(world: World, block: int, kind: type[Any]) -> list[Any]:
@@ -49,11 +53,16 @@ def test_founding__emits_the_roster_schema_terms_and_first_contract(world: World
     }
     changes = [event for event in found if isinstance(event, e.RosterChanged)]
     assert [change.kind for change in changes] == [
+        Change.TERMS_SET,
         Change.SUPERVISOR_ADDED,
         *[Change.MEMBER_INVITED] * MEMBERS,
+        Change.SCHEMA_SET,
         Change.TAG_KEY_SET,
+        Change.JOINT_CREDIT_SET,
     ]
-    assert changes[0].data == abi_encode(["address"], [SUPERVISOR.address])
+    assert changes[1].data == abi_encode(["address"], [SUPERVISOR.address])
+    assert abi_decode(CHANGE_TYPES[Change.TERMS_SET], changes[0].data) == parameters()
+    assert abi_decode(CHANGE_TYPES[Change.JOINT_CREDIT_SET], changes[-1].data) == (world.deployed.joint_credit,)
     (schema,) = [event for event in found if isinstance(event, e.SchemaRegistered)]
     assert (schema.schema, schema.definition) == (1, b'{"format":"mpcredit/schema"}')
     (terms,) = [event for event in found if isinstance(event, e.ParametersSet)]
@@ -63,6 +72,20 @@ def test_founding__emits_the_roster_schema_terms_and_first_contract(world: World
     (replaced,) = [event for event in found if isinstance(event, e.JointCreditReplaced)]
     assert int(replaced.previous, 16) == 0
     assert replaced.current == world.deployed.joint_credit
+
+
+def test_change__kinds_are_those_of_the_contract_and_the_fold_follows_them(world: World) -> None:
+    source = (ROOT / "contracts" / "interfaces" / "IConsortium.sol").read_text(encoding="utf-8")
+    body = source.partition("enum Change {")[2].partition("}")[0]
+    names = re.findall(r"^\s+([A-Z]\w+),?$", body, re.MULTILINE)
+    state = LedgerState(world.ledger.realm)
+    for event in world.all_events():
+        state.apply(event)
+
+    assert [name.lower() for name in names] == [kind.name.replace("_", "").lower() for kind in Change]
+    assert CHANGE_TYPES.keys() == set(Change)
+    assert state.roster == world.view("roster")
+    assert state.joint_credit == world.view("jointCredit")
 
 
 def test_position__is_that_of_block_transaction_and_contract(world: World) -> None:

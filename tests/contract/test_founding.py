@@ -66,8 +66,10 @@ def test_constructor__complete_founding__puts_every_part_on_the_event_log(counci
     events = council.events(council.receipt)
 
     assert council.changes(council.receipt) == [
+        ("TermsSet", *PARAMETERS.values()),
         ("SupervisorAdded", council.supervisor),
         *[("MemberInvited", b.index, b.owner, b.operator, b.name) for b in council.banks[:6]],
+        ("SchemaSet", 1, keccak(SCHEMA_1)),
         ("TagKeySet", 1, keccak(b"tag key 1")),
     ]
     assert [e for e in events if e[0] != "RosterChanged"] == [

@@ -1,4 +1,4 @@
-"""Groups: named sets of members over which an inquiry may run (R14 with the rule of distance).
+"""Groups (R38): named sets of members over which an inquiry may run (R14 with the rule of distance).
 
 setGroup
 ├── number 0 or above 16, unknown or removed members: UnknownGroup, BadParameter

@@ -1,4 +1,4 @@
-"""Supervisors: what one may do at once, what it may not, and how supervisors change.
+"""Supervisors (R35): what one may do at once, what it may not, and how supervisors change.
 
 rotateSupervisorKey: as an institution key, by a supervisor, for member 255
 auditOk

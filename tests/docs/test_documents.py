@@ -145,3 +145,10 @@ def test_no_host_or_machine_path__is_in_the_project() -> None:
             text = path.read_text(encoding="utf-8")
             machine_root = "/" + "work" + "/"
             assert machine_root not in text, name
+
+
+def test_names_of_test_files__are_unique() -> None:
+    """pytest imports them by name."""
+    names = [path.name for path in ROOT.glob("tests/**/*.py") if path.name != "conftest.py"]
+
+    assert sorted(names) == sorted(set(names))

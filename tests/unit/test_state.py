@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from mpcredit.encoding import abi_encode
 from mpcredit.errors import InvalidMessage, WrongLedger
 from mpcredit.events import Change, Position, Stage
 from mpcredit.pairkeys import InstitutionKey
+from mpcredit.schema import GUARANTEES_2
 from mpcredit.state import CHANGE_TYPES, SUPERVISOR, LedgerState, Pins, key_statement, roster_link, roster_start
 
 
@@ -222,6 +223,49 @@ def test_event__of_something_never_shown__is_the_wrong_ledger(town: FakeTown, ev
         town.chain.fold().apply(event)
 
 
+def test_terms_schemas_and_contract__are_those_of_the_roster(town: FakeTown) -> None:
+    state = town.chain.fold()
+    lower, other = replace(TERMS, minimum_cohort=3), "0x" + "11" * 20
+
+    change(state, Change.TERMS_SET, *astuple(lower))
+    change(state, Change.SCHEMA_SET, 2, GUARANTEES_2.hash)
+    change(state, Change.JOINT_CREDIT_SET, other)
+
+    assert (state.parameters, state.joint_credit) == (lower, other)
+    assert 2 not in state.schemas
+    for event in (
+        ev.ParametersSet(at(), lower),
+        ev.SchemaRegistered(at(), 2, GUARANTEES_2.definition),
+        ev.JointCreditReplaced(at(), JOINT_CREDIT, other),
+    ):
+        state.apply(event)
+    assert state.schemas[2] == GUARANTEES_2
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ev.ParametersSet(at(), replace(TERMS, window_seconds=0)),
+        ev.SchemaRegistered(at(), 1, GUARANTEES_2.definition),
+        ev.SchemaRegistered(at(), 2, GUARANTEES_2.definition),
+        ev.JointCreditReplaced(at(), JOINT_CREDIT, "0x" + "11" * 20),
+    ],
+    ids=["terms", "another definition", "a schema more", "a contract"],
+)
+def test_event__that_the_roster_does_not_name__is_the_wrong_ledger(town: FakeTown, event: ev.Event) -> None:
+    with pytest.raises(WrongLedger):
+        town.chain.fold().apply(event)
+
+
+def test_opened__on_a_contract_that_is_not_the_current_one__is_the_wrong_ledger(town: FakeTown) -> None:
+    town.ask(1)
+    town[0].work()
+    (opened,) = (e for block in town.chain.blocks for e in block.events if isinstance(e, ev.Opened))
+
+    with pytest.raises(WrongLedger, match="contract that the roster does not name"):
+        town.chain.fold().apply(replace(opened, at=replace(opened.at, contract="0x" + "11" * 20)))
+
+
 def test_opened__other_roster_schema_or_members__is_the_wrong_ledger(town: FakeTown) -> None:
     town.ask(1)
     town[0].work()
@@ -254,7 +298,7 @@ def test_inquiry__keeps_what_held_when_it_opened(town: FakeTown) -> None:
     state = town[0].desk.state
     old = state.members[2].key
     change(state, Change.KEY_SET, 2, 2, key, sign_statement(town.owners[2], 2, 2, key, old.public))
-    state.apply(ev.ParametersSet(at(), replace(TERMS, minimum_cohort=3)))
+    change(state, Change.TERMS_SET, *astuple(replace(TERMS, minimum_cohort=3)))
 
     assert inquiry.keys[2] == old
     assert inquiry.parameters == TERMS
