@@ -24,6 +24,7 @@ from mpcredit.identity import Subject
 from mpcredit.institution import InquiryResult
 from mpcredit.local import LocalConsortium, local_consortium
 from mpcredit.policy import CreditPolicy, Decision, Exposure
+from mpcredit.state import Pins
 
 __all__ = [
     "Consent",
@@ -36,6 +37,7 @@ __all__ = [
     "LocalConsortium",
     "Money",
     "MpcreditError",
+    "Pins",
     "Purpose",
     "Subject",
     "VerifiedEvidence",
@@ -47,15 +49,30 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def verify(path: str | Path, *, consortium: str | None = None) -> VerifiedEvidence:
+def verify(
+    path: str | Path,
+    *,
+    consortium: str | None = None,
+    roster: bytes | None = None,
+    schema_hash: bytes | None = None,
+    pins: Pins | None = None,
+) -> VerifiedEvidence:
     """Check a file of evidence without a ledger.
+
+    With neither `roster` nor `pins` only its consistency is checked, and anybody can write such a file: look at
+    `authentic` of the result, and compare its consortium and roster with the ledger.
 
     Args:
         path: written by `InquiryResult.evidence().save` or `mpcredit evidence`.
         consortium: address that you know by another channel; None skips that comparison.
+        roster: a value of `Consortium.roster()`, at the opening or later, as your node has it.
+        schema_hash: `Consortium.schemaHash` of the inquiry's schema; the roster fixes it too.
+        pins: accounts of the founding file: `mpcredit.config.pins_of(mpcredit.config.read_config("mpcredit.toml"))`.
 
     Raises:
         ProtocolViolation: somebody lied; the message and `culprits` name whom.
-        InvalidMessage, InvalidFile: the file is malformed or incomplete.
+        InvalidMessage, InvalidFile: the file is malformed, incomplete or not of your consortium.
     """
-    return verify_evidence(Evidence.load(path), consortium=consortium)
+    return verify_evidence(
+        Evidence.load(path), consortium=consortium, roster=roster, schema_hash=schema_hash, pins=pins
+    )

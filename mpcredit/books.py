@@ -359,14 +359,18 @@ class _Reader:
         except InvalidSubject as error:
             where = "country" if "country" in error.message else "number"
             raise _Problem(where, error.message, error.remedy or "correct it from the customer's document") from error
-        first = self.rows.setdefault(subject.canonical, number)
-        if first != number:
-            raise _Problem(
-                "number", f"is the customer of row {first} again", "one row for each customer: add up its accounts"
-            )
+        self._first_of(subject, number)
         self._check_currency(row["currency"], f"row {number}, currency")
         figures = {part.name: self._figure(part, row[part.name], row["currency"]) for part in self.fields}
-        self.records[subject.canonical] = _complete(self.schema, figures)
+        self._keep(subject, number, _complete(self.schema, figures))
+
+    def _first_of(self, subject: Subject, number: int) -> None:
+        first = self.rows.setdefault(subject.canonical, number)
+        if first != number:
+            raise _again(first)
+
+    def _keep(self, subject: Subject, _number: int, record: Record) -> None:
+        self.records[subject.canonical] = record
 
     def _figure(self, part: Field, text: str, currency: str) -> int:
         if text.startswith("-"):
@@ -392,6 +396,10 @@ class _Reader:
             largest = _major(part.maximum, currency) if part.kind == "amount" else str(part.maximum)
             raise _Problem(part.name, "is too large", f"the schema holds at most {largest}")
         return value
+
+
+def _again(first: int) -> _Problem:
+    return _Problem("number", f"is the customer of row {first} again", "one row for each customer: add up its accounts")
 
 
 def _malformed(part: Field, text: str) -> tuple[str, str]:

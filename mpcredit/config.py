@@ -24,7 +24,7 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     bits = 3072
     minimum_cohort = 3
     ready_seconds = 86400
-    [server]                              # read by `mpcredit serve` alone: mpcredit/server/settings.py
+    [server]                              # mpcredit/server/settings.py; the store is then its database, and [store] is left out
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from mpcredit import institution
 from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, ChainSigner, connect
 from mpcredit.encoding import to_hex
-from mpcredit.errors import InvalidFile, KeyStoreError
+from mpcredit.errors import InvalidFile, KeyStoreError, StoreError
 from mpcredit.follower import Follower
 from mpcredit.founding import read_founding
 from mpcredit.institution import SupervisorNode
 from mpcredit.keystore import KdfCost, KeyStore
 from mpcredit.policy import CreditPolicy
-from mpcredit.ports import Store
+from mpcredit.ports import Book, Store
 from mpcredit.state import Pins
 from mpcredit.store import SqliteStore
-from mpcredit.tags import HmacTagger, TagKey
+from mpcredit.tags import HmacTagger, Tagger, TagKey
 
 __all__ = [
     "Config",
@@ -105,6 +105,8 @@ class Config:
     bits: int
     minimum_cohort: int
     ready_seconds: int
+    served: bool
+    """Whether there is a table [server]: the party's one store is then the database of `mpcredit serve`, not `store`."""
 
 
 def read_config(path: str | Path) -> Config:
@@ -178,6 +180,13 @@ class _Reader:
         if (account is None) != (signer is None):
             missing = "account" if account is None else "signer"
             raise self.fail(f"[ledger] {missing}", "is missing", "an external signer needs both signer and account")
+        # A second store on one ledger account could answer an inquiry twice (R24, R25).
+        if "server" in self.value and "path" in self.value.get("store", {}):
+            raise self.fail(
+                "[store] path",
+                "names a second store: with a table [server] the store is [server] database",
+                "remove one of the two (docs/server.md says how to move from `mpcredit answer` to `mpcredit serve`)",
+            )
         keys = self.place("keys", "directory", "keys")
         store = self.place("store", "path", "store.sqlite")
         assert keys is not None
@@ -200,6 +209,7 @@ class _Reader:
             bits=self.bits(),
             minimum_cohort=self.number("inquiry", "minimum_cohort", 3, 3),
             ready_seconds=self.number("inquiry", "ready_seconds", 86_400, 0),
+            served="server" in self.value,
         )
 
 
@@ -247,8 +257,10 @@ def pins_of(config: Config, store: Store | None = None) -> Pins:
     """Accounts that this party accepts: those of the founding file and those its operator pinned by hand."""
     owners: dict[int, set[str]] = {}
     supervisors: set[str] = set()
+    operators: dict[int, frozenset[str]] | None = None
     if config.founding is not None:
         founding = read_founding(config.founding)
+        operators = {i: frozenset({to_checksum_address(f.operator)}) for i, f in enumerate(founding.founders)}
         for index, founder in enumerate(founding.founders):
             owners.setdefault(index, set()).add(to_checksum_address(founder.owner))
         supervisors.update(to_checksum_address(account) for account in founding.supervisors)
@@ -258,7 +270,7 @@ def pins_of(config: Config, store: Store | None = None) -> Pins:
                 owners.setdefault(int(value["member"]), set()).add(key)
             else:
                 supervisors.add(key)
-    return Pins({index: frozenset(accounts) for index, accounts in owners.items()}, frozenset(supervisors))
+    return Pins({index: frozenset(accounts) for index, accounts in owners.items()}, frozenset(supervisors), operators)
 
 
 def ledger_of(config: Config) -> ChainLedger:
@@ -322,12 +334,19 @@ class Institution(institution.Institution):
 
 
 def institution_from_config(
-    path: str | Path, *, ask: Callable[[str], str] = passphrase, store: Store | None = None
+    path: str | Path,
+    *,
+    ask: Callable[[str], str] = passphrase,
+    store: Store | None = None,
+    anchor: Callable[[], bytes] = lambda: bytes(32),
+    book: Callable[[Tagger], Book] | None = None,
 ) -> Institution:
     """An institution as its configuration says. Closing its store lets the next process in.
 
     Args:
         store: used instead of the one that the configuration names, and closed by the caller.
+        anchor: head of the audit log, which each report puts on the ledger.
+        book: gives the loan book for a tag key, instead of the file that the configuration names.
 
     Raises:
         InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
@@ -336,11 +355,12 @@ def institution_from_config(
     config = read_config(path)
     if config.role != "institution":
         raise InvalidFile(f"{config.path}, role", f"is {config.role!r}", "use an institution's configuration here")
-    if config.book is None:
-        raise InvalidFile(f"{config.path}, [book] path", "is missing", "name the loan book (docs/loan-book.md)")
+    if book is None:
+        if config.book is None:
+            raise InvalidFile(f"{config.path}, [book] path", "is missing", "name the loan book (docs/loan-book.md)")
+        book = LoanBook.read_csv(config.book, collect=True).index
     pins_of(config)
     policy = CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml()
-    book = LoanBook.read_csv(config.book, collect=True)
     keys = open_keystore(config, ask)
     ledger = ledger_of(config)
     signer = signer_of(config, ledger, keys)
@@ -356,21 +376,31 @@ def institution_from_config(
             store=store,
             keys=keys,
             tagger=tagger,
-            book=book.index(tagger),
+            book=book(tagger),
             policy=policy,
             follower=follower,
             bits=config.bits,
             minimum_cohort=config.minimum_cohort,
             ready_seconds=config.ready_seconds,
+            anchor=anchor,
         )
 
 
 @contextlib.contextmanager
 def _opened(config: Config, given: Store | None) -> Iterator[Store]:
-    """The given store, or the configuration's own, which is closed again only if what follows fails."""
+    """The given store, or the configuration's own, which is closed again only if what follows fails.
+
+    Raises:
+        StoreError: the configuration's own is a server's database, which only the server gives.
+    """
     if given is not None:
         yield given
         return
+    if config.served:
+        raise StoreError(
+            f"{config.path}: this party's one store is the database of its server ([server] database)",
+            remedy="run `mpcredit serve`, and use its pages or its API; a second store could answer an inquiry twice",
+        )
     store = SqliteStore(config.store)
     try:
         yield store
@@ -380,13 +410,19 @@ def _opened(config: Config, given: Store | None) -> Iterator[Store]:
 
 
 def supervisor_from_config(
-    path: str | Path, *, attest: bool = True, ask: Callable[[str], str] = passphrase, store: Store | None = None
+    path: str | Path,
+    *,
+    attest: bool = True,
+    ask: Callable[[str], str] = passphrase,
+    store: Store | None = None,
+    anchor: Callable[[], bytes] = lambda: bytes(32),
 ) -> SupervisorNode:
     """The supervisor's node as its configuration says. Closing its store lets the next process in.
 
     Args:
         attest: put verdicts on the ledger.
         store: used instead of the one that the configuration names, and closed by the caller.
+        anchor: head of the audit log, which each verdict puts on the ledger.
 
     Raises:
         InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
@@ -407,4 +443,5 @@ def supervisor_from_config(
             pins=pins_of(config, store),
             confirmations=config.confirmations,
             attest=attest,
+            anchor=anchor,
         )

@@ -4,15 +4,17 @@ It holds the signed transactions as their senders made them, the roster's histor
 `verify_evidence` needs nothing else: it recovers who signed what, recomputes the ids, the product and the totals, and names
 who lied. What it cannot prove is inclusion in a block: compare with the ledger (`mpcredit verify --ledger`) for that.
 
-The history of a roster is signed by nobody, so anybody can write one under any consortium's address, with members of his
-own. A reader who does not trust the giver of the file must know a value of the roster itself (`Consortium.roster()` on any
-node, at the opening or later) and the hash of the schema (`schemaHash`), which the transactions do not name.
+The history of a roster is signed by nobody, so anybody can write one under any consortium's address, with members or
+operators of his own. A reader who does not trust the giver of the file must know a value of the roster itself
+(`Consortium.roster()` on any node, at the opening or later), which fixes members, accounts, terms, schemas and contracts;
+or have the founding file, which holds for members and operators that are still those of the founding. What a file was
+compared with is in `VerifiedEvidence.compared`; with neither, it is only consistent in itself.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,11 +41,14 @@ from mpcredit.keyproof import check_key
 from mpcredit.pairkeys import Realm
 from mpcredit.schema import Schema
 from mpcredit.sealing import report_commitment
-from mpcredit.state import Inquiry, LedgerState, roster_link
+from mpcredit.state import SUPERVISOR, Inquiry, LedgerState, Pins, roster_link, roster_start
 
 __all__ = ["Evidence", "VerifiedEvidence", "collect", "verify_evidence"]
 
 FORMAT = "mpcredit/evidence"
+FROM_LEDGER = (
+    "the file is made up, or the account changed since: give a roster of the ledger, or look it up on your node"
+)
 OPENING_TYPE = "(uint64,uint8,uint16,uint8,bytes3,bytes32,uint256,bytes,bytes,bytes32[],bytes,bytes32,bytes)"
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "open": (OPENING_TYPE,),
@@ -104,7 +109,14 @@ class VerifiedEvidence:
     roster: bytes
     """Of the opening; whoever knows no roster must compare it with the ledger."""
     schema_hash: bytes
-    """Of the definition that gives the figures their names; it must be the ledger's."""
+    """Of the definition that gives the figures their names, as the roster names it."""
+    compared: tuple[str, ...]
+    """What of the reader's own it was compared with: "consortium", "roster", "founding", "schema"."""
+
+    @property
+    def authentic(self) -> bool:
+        """Whether it was compared with something that a forger cannot write: a roster, or the founding file."""
+        return "roster" in self.compared or "founding" in self.compared
 
 
 def collect(
@@ -185,43 +197,71 @@ def _parse_call(raw: bytes, function: str, joint_credit: str, chain_id: int) -> 
 
 @dataclass(frozen=True)
 class _Moment:
-    """Who acted for whom after one change of the roster."""
+    """Who acted for whom, and on which contract, after one change of the roster."""
 
     roster: bytes
     operators: frozenset[tuple[str, int]]
     supervisors: frozenset[str]
+    joint_credit: str | None
+    unpinned: tuple[int, ...]
 
 
-def _replay_roster(realm: Realm, changes: Sequence[Mapping[str, Any]]) -> tuple[LedgerState, list[_Moment]]:
+def _replay_roster(
+    realm: Realm, pins: Pins | None, changes: Sequence[tuple[Change, bytes]]
+) -> tuple[LedgerState, list[_Moment]]:
     """Fold the roster's history; key signatures are checked on the way."""
-    state = LedgerState(realm)
+    state = LedgerState(realm, pins)
     moments = []
-    for number, change in enumerate(changes):
-        kind, data = Change(change["kind"]), hex_bytes(change["data"], None)
+    for number, (kind, data) in enumerate(changes):
         at = Position(0, bytes(32), number, 0, bytes(32), realm.consortium)
         state.apply(RosterChanged(at, roster_link(state.roster, kind, data), kind, data))
         operators = frozenset((account, m.index) for m in state.members.values() for account in m.operators)
-        moments.append(_Moment(state.roster, operators, frozenset(state.supervisors)))
+        keyed = sum(1 << member.index for member in state.members.values() if member.keys)
+        moments.append(
+            _Moment(state.roster, operators, frozenset(state.supervisors), state.joint_credit, state.unpinned(keyed))
+        )
     return state, moments
 
 
+def _known_part(
+    realm: Realm, changes: Sequence[tuple[Change, bytes]], known: Collection[bytes]
+) -> Sequence[tuple[Change, bytes]]:
+    """The history up to the last roster that the reader knows: what comes after it could be made up."""
+    roster, end = roster_start(realm), 0
+    for number, (kind, data) in enumerate(changes, start=1):
+        roster = roster_link(roster, kind, data)
+        if roster in known:
+            end = number
+    return changes[:end]
+
+
 def verify_evidence(
-    evidence: Evidence, *, consortium: str | None = None, roster: bytes | None = None, schema_hash: bytes | None = None
+    evidence: Evidence,
+    *,
+    consortium: str | None = None,
+    roster: bytes | Collection[bytes] | None = None,
+    schema_hash: bytes | None = None,
+    pins: Pins | None = None,
 ) -> VerifiedEvidence:
     """Check everything that the file claims.
 
+    With neither `roster` nor `pins` that is its consistency alone: anybody can write such a file.
+
     Args:
         consortium: the address that the reader knows by another channel; None skips that comparison.
-        roster: a value of the roster that the reader knows from the ledger, at the opening or later; None believes the
-            file's history of members.
-        schema_hash: of the schema's definition, as the ledger has it; None believes the file's.
+        roster: a value of the roster that the reader knows from the ledger, at the opening or later, or all values that
+            the ledger has had; the file's history counts up to the last of them. None believes all of it.
+        schema_hash: of the schema's definition, as the ledger has it; None leaves it to the roster.
+        pins: accounts that the reader accepts, from the founding file: keys of the cohort must be signed by them, and
+            without `roster` its operators (if pinned) and the supervisor must be those too.
 
     Raises:
         ProtocolViolation: somebody lied; `culprits` and the message name whom.
-        InvalidMessage: the file is malformed or incomplete.
+        InvalidMessage: the file is malformed, incomplete or not of the reader's consortium.
     """
+    known = None if roster is None else frozenset([roster] if isinstance(roster, bytes) else roster)
     try:
-        return _verify(evidence.value, consortium, roster, schema_hash)
+        return _verify(evidence.value, consortium, known, schema_hash, pins)
     except WrongLedger as error:
         raise InvalidMessage(
             f"the history of members in the file contradicts itself: {error.message}", remedy="ask for the file again"
@@ -231,7 +271,11 @@ def verify_evidence(
 
 
 def _verify(
-    value: Mapping[str, Any], consortium: str | None, roster: bytes | None, schema_hash: bytes | None
+    value: Mapping[str, Any],
+    consortium: str | None,
+    known: frozenset[bytes] | None,
+    schema_hash: bytes | None,
+    pins: Pins | None,
 ) -> VerifiedEvidence:
     realm = Realm(int(value["chain_id"]), to_checksum_address(value["consortium"]))
     if consortium is not None and to_checksum_address(consortium) != realm.consortium:
@@ -242,8 +286,9 @@ def _verify(
     joint_credit = to_checksum_address(value["joint_credit"])
     transactions = value["transactions"]
 
-    # (1) the roster: who is who, under which accounts and keys: R39.
-    state, moments = _replay_roster(realm, value["roster"])
+    # (1) the roster: who is who, under which accounts and keys, on which terms: R39.
+    changes = [(Change(change["kind"]), hex_bytes(change["data"], None)) for change in value["roster"]]
+    state, moments = _replay_roster(realm, pins, changes if known is None else _known_part(realm, changes, known))
 
     # (2) the opening, signed by an operator of the inquirer: R15, R6, R7.
     opened = _parse_call(hex_bytes(transactions["open"], None), "open", joint_credit, realm.chain_id)
@@ -251,19 +296,30 @@ def _verify(
     opening = Opening(**dict(zip(Opening.__dataclass_fields__, fields, strict=True)))
     opening = replace(opening, currency=fields[4].decode("ascii"), consents=tuple(fields[9]))
     begun = next((place for place, moment in enumerate(moments) if moment.roster == opening.roster), None)
+    if begun is None and known is not None:
+        raise InvalidMessage(
+            "the history of members in the file does not lead from the opening to the roster on the ledger",
+            remedy="it is made up, or one of the two is older than the other: give a roster of the opening or later",
+        )
     if begun is None:
         raise InvalidMessage("the opening names a roster that is not in the history given")
-    if roster is not None and roster not in {moment.roster for moment in moments[begun:]}:
-        raise InvalidMessage(
-            "the history of members in the file does not lead to the roster on the ledger",
-            remedy="it is made up, or older than the roster you gave: ask for the file again",
-        )
+    if moments[begun].joint_credit != joint_credit:
+        raise InvalidMessage("the inquiry ran on a contract that the roster does not name")
+    founders = pins.operators if pins is not None and known is None else None
 
     def acting(account: str, what: str, moments: Sequence[_Moment]) -> list[int]:
         # An account may act for one member after another while an inquiry runs, so there can be several.
-        found = sorted({index for moment in moments for known, index in moment.operators if known == account})
+        found = sorted({index for moment in moments for other, index in moment.operators if other == account})
         if not found:
             raise InvalidMessage(f"the {what} was signed by {account}, which is no operator of a member")
+        # No signature of an owner names its operators: without a roster only the founding file does.
+        if founders is not None:
+            found = [index for index in found if account in founders.get(index, ())]
+        if not found:
+            raise InvalidMessage(
+                f"the {what} was signed by {account}, which the founding file does not name as an operator",
+                remedy=FROM_LEDGER,
+            )
         return found
 
     (inquirer,) = acting(opened.sender, "opening", moments[begun : begun + 1])
@@ -272,6 +328,15 @@ def _verify(
     cohort = members_of(opening.cohort)
     if schema.id != opening.schema or not set(cohort) <= set(state.members) or inquirer not in cohort:
         raise InvalidMessage("schema or cohort of the opening do not fit the history given")
+    if state.schema_hashes.get(schema.id) != schema.hash:
+        raise InvalidMessage("the schema in the file is not the one that the roster names")
+    unpinned = [i for i in moments[begun].unpinned if i in cohort or i == SUPERVISOR]
+    if unpinned:
+        whose = ", ".join("the supervisor" if i == SUPERVISOR else state.members[i].name for i in unpinned)
+        raise InvalidMessage(
+            f"keys of the inquiry are signed by accounts that you have not accepted: {whose}",
+            remedy="the history of members is made up, or they changed since: compare the accounts with their owners",
+        )
     if schema_hash is not None and schema.hash != schema_hash:
         raise InvalidMessage("the schema in the file is not the one on the ledger", remedy="ask for the file again")
     frame = protocol.make_frame(realm, joint_credit, inquirer, opening, schema, cohort)
@@ -337,6 +402,11 @@ def _verify(
         supervisors = frozenset[str]().union(*(moment.supervisors for moment in moments[begun:]))
         if verdict.sender not in supervisors or verdict.arguments[0] != frame.inquiry:
             raise InvalidMessage("the verdict in the file is not a supervisor's on this inquiry")
+        if pins is not None and known is None and not pins.accepts_supervisor(verdict.sender):
+            raise InvalidMessage(
+                f"the verdict was signed by {verdict.sender}, a supervisor that you have not accepted",
+                remedy=FROM_LEDGER,
+            )
         culprits = members_of(verdict.arguments[2])
         if not verdict.arguments[1]:
             names = ", ".join(state.members[i].name for i in culprits)
@@ -358,4 +428,14 @@ def _verify(
         attested=attested,
         roster=opening.roster,
         schema_hash=schema.hash,
+        compared=tuple(
+            name
+            for name, given in (
+                ("consortium", consortium),
+                ("roster", known),
+                ("founding", pins.operators if pins is not None else None),
+                ("schema", schema_hash),
+            )
+            if given is not None
+        ),
     )

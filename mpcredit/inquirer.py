@@ -113,6 +113,7 @@ class Inquirer:
         book: its own figures, which it contributes like everyone else.
         bits: size of n for new inquiries.
         random_bytes: source of seeds, content keys and ids.
+        anchor: head of the audit log at this moment, 32 bytes that each report puts on the ledger; zeros without a log.
     """
 
     def __init__(
@@ -122,11 +123,13 @@ class Inquirer:
         *,
         bits: int = 3072,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        anchor: Callable[[], bytes] = lambda: ZERO,
     ) -> None:
         self.desk = desk
         self.book = book
         self.bits = bits
         self.random_bytes = random_bytes
+        self.anchor = anchor
 
     # ----------------------------------------------------------------- requesting
 
@@ -521,7 +524,7 @@ class Inquirer:
             Call(
                 inquiry.joint_credit,
                 "report",
-                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), ZERO),
+                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
             ),
         )
         return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]

@@ -183,6 +183,7 @@ class Institution:
         ready_seconds: how far ahead it declares itself ready; 0 leaves that to the operator.
         idle: called while there is nothing to do; by default sleeps for half a second.
         clock: unix seconds.
+        anchor: head of the audit log at this moment, which each report puts on the ledger; zeros without a log.
     """
 
     def __init__(
@@ -203,6 +204,7 @@ class Institution:
         ready_seconds: int = 86_400,
         idle: Callable[[], None] = lambda: time.sleep(0.5),
         clock: Callable[[], float] = lambda: time.time(),
+        anchor: Callable[[], bytes] = lambda: bytes(32),
     ) -> None:
         self.follower = follower or Follower(ledger, pins, confirmations)
         self.follower.clock = clock
@@ -210,7 +212,7 @@ class Institution:
         self.tagger = tagger
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
-        self.inquirer = Inquirer(self.desk, book, bits=bits)
+        self.inquirer = Inquirer(self.desk, book, bits=bits, anchor=anchor)
         self.membership = Membership(self.desk, ready_seconds=ready_seconds)
         self.idle = idle
         self._started = False
@@ -322,7 +324,7 @@ class Institution:
 
 
 class SupervisorNode:
-    """The supervisor: reads its own node, audits, verifies, attests."""
+    """The supervisor: reads its own node, audits, verifies, attests; `anchor` as of an `Institution`."""
 
     def __init__(
         self,
@@ -335,10 +337,11 @@ class SupervisorNode:
         confirmations: int = 0,
         attest: bool = True,
         idle: Callable[[], None] = lambda: time.sleep(0.5),
+        anchor: Callable[[], bytes] = lambda: bytes(32),
     ) -> None:
         self.follower = Follower(ledger, pins, confirmations)
         self.outbox = Outbox(store, signer, ledger)
-        self.supervisor = Supervisor(self.follower, self.outbox, store, keys, attest=attest)
+        self.supervisor = Supervisor(self.follower, self.outbox, store, keys, attest=attest, anchor=anchor)
         self.idle = idle
         self._started = False
 

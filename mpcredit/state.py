@@ -92,6 +92,8 @@ class Pins:
     owners: Mapping[int, frozenset[str]] | None = None
     """By member index; None accepts what the ledger shows (only for a reader who stakes nothing on it)."""
     supervisors: frozenset[str] | None = None
+    operators: Mapping[int, frozenset[str]] | None = None
+    """As founded, by member index: for a reader of evidence that knows no roster; on the ledger they change."""
 
     def accepts_owner(self, member: int, owner: str) -> bool:
         """Whether keys signed by this owner may be used for this member."""

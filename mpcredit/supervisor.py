@@ -7,8 +7,9 @@ disclosure and the audited mask keys it recomputes the figures themselves (R11, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from mpcredit import protocol
 from mpcredit.encoding import to_hex
@@ -73,14 +74,25 @@ class Supervisor:
         store: keeps its ledger steps.
         keys: holds its period keys.
         attest: put verdicts on the ledger by itself; False only watches.
+        anchor: head of the audit log at this moment, 32 bytes that each verdict puts on the ledger; zeros without a log.
     """
 
-    def __init__(self, follower: Follower, outbox: Outbox, store: Store, keys: Keys, *, attest: bool = True) -> None:
+    def __init__(
+        self,
+        follower: Follower,
+        outbox: Outbox,
+        store: Store,
+        keys: Keys,
+        *,
+        attest: bool = True,
+        anchor: Callable[[], bytes] = lambda: ZERO,
+    ) -> None:
         self.follower = follower
         self.outbox = outbox
         self.store = store
         self.keys = keys
         self.attests = attest
+        self.anchor = anchor
         self.verified: dict[bytes, Verified] = {}
         self.findings: list[Finding] = []
         """In the order in which they were found, since this process started."""
@@ -129,21 +141,18 @@ class Supervisor:
         for event in self.state.mask_keys[self._mask_events :]:
             self._read_mask_keys(event)
         self._mask_events = len(self.state.mask_keys)
+        done = self._judge_differences()
         if not self.attests:
-            return []
-        done = []
-        serving = {i for i, m in self.state.members.items() if m.keys and m.audited_version == m.key.version}
+            return done
+        # A suspended member holds up nobody. Reinstated, it serves at once; where its ends differ then, it is named above.
+        serving = {i for i, m in self.state.members.items() if m.serving}
         for index in self.state.active():
             member = self.state.members[index]
             if index in serving or member.suspended:
                 continue
-            partners = [self.state.members[i].key for i in sorted(serving) if not self.state.members[i].removed]
-            differing = [p.member for p in partners if self._differs(member.key, p)]
-            if differing:
-                self._report_difference(member.key, differing)
-                continue
+            partners = [self.state.members[i].key for i in sorted(serving)]
             if any(self._pair_mask(member.key, partner) is None for partner in partners):
-                continue  # somebody has not sealed yet
+                continue  # somebody has not sealed yet, or the ends differ
             if not self._has_sealed(member.key):
                 continue
             row = self._post(
@@ -152,6 +161,38 @@ class Supervisor:
             if row:
                 serving.add(index)
                 done.append(f"mask keys of {member.name} (key {member.key.version}) agree on both ends")
+        return done
+
+    def _judge_differences(self) -> list[str]:
+        """Name two members whose ends differ; suspend both if they differ again after both have rotated (R11).
+
+        Nothing tells which of the two lies. The store keeps the key versions at which a pair of members first differed.
+        """
+        done = []
+        keys = [m.key for i in self.state.active() if not (m := self.state.members[i]).suspended]
+        for one, other in combinations(keys, 2):
+            if not self._differs(one, other):
+                continue
+            pair, versions = f"{one.member}-{other.member}", [one.version, other.version]
+            names = " and ".join(self.state.members[key.member].name for key in (one, other))
+            first = self.store.get("first-difference", pair)
+            again = first is not None and all(v > old for v, old in zip(versions, first["versions"], strict=True))
+            place = _pair_place(one.member, one.version, other.member, other.version)
+            if self.store.get("differing", place) is None:
+                with self.store.transaction():
+                    if first is None:
+                        self.store.put("first-difference", pair, {"versions": versions})
+                    self.store.put("differing", place, {})
+                self._find(
+                    None,
+                    (one.member, other.member),
+                    f"{names} sealed different mask keys for their pair: "
+                    + ("the second time, so both are to be suspended" if again else "both must rotate their keys"),
+                )
+            if again and self.attests:
+                for key in (one, other):
+                    if self._post(f"suspend/{place}/{key.member}", Call("consortium", "suspend", (key.member,))):
+                        done.append(f"suspended {self.state.members[key.member].name}")
         return done
 
     def _read_mask_keys(self, event: MaskKeysSealed) -> None:
@@ -200,18 +241,6 @@ class Supervisor:
 
     def _has_sealed(self, key: KeyRef) -> bool:
         return (key.member, key.version) in self._sealed
-
-    def _report_difference(self, key: KeyRef, partners: Sequence[int]) -> None:
-        place = f"{key.member}/{key.version}"
-        if self.store.get("differing", place) is None:
-            self.store.put("differing", place, {"partners": list(partners)})
-            names = ", ".join(self.state.members[i].name for i in partners)
-            self._find(
-                None,
-                (key.member, *partners),
-                f"{self.state.members[key.member].name} and {names} sealed different mask keys for their pair: both must "
-                "rotate their keys; a second time both are suspended",
-            )
 
     # ----------------------------------------------------------------- checking an inquiry
 
@@ -363,7 +392,7 @@ class Supervisor:
             bitmap = sum(1 << member for member in known.culprits)
             if self._post(
                 f"attest/{to_hex(inquiry.id)}",
-                Call(inquiry.joint_credit, "attest", (inquiry.id, False, bitmap, ZERO)),
+                Call(inquiry.joint_credit, "attest", (inquiry.id, False, bitmap, self.anchor())),
             ):
                 names = ", ".join(inquiry.names[member] for member in known.culprits)
                 return [f"voided {to_hex(inquiry.id)[:12]}; named: {names}"]
@@ -371,7 +400,8 @@ class Supervisor:
             inquiry.stage is Stage.REPORTED
             and known.totals is not None
             and self._post(
-                f"attest/{to_hex(inquiry.id)}", Call(inquiry.joint_credit, "attest", (inquiry.id, True, 0, ZERO))
+                f"attest/{to_hex(inquiry.id)}",
+                Call(inquiry.joint_credit, "attest", (inquiry.id, True, 0, self.anchor())),
             )
         ):
             return [f"attested {to_hex(inquiry.id)[:12]}"]

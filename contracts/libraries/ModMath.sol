@@ -337,9 +337,13 @@ library ModMath {
             let last := sub(mload(space), 0x20)
 
             // The inverse of m modulo 2^256 by Newton's iteration: right in 5 bits, then in 10, 20, 40, 80, 160, 320.
+            // The exclusive or is one: 3m XOR 2 is right in its lowest 5 bits.
             let q := mload(add(modulus, last))
+            // slither-disable-next-line incorrect-exp
             let inverse := xor(mul(3, q), 2)
             for { let i := 0 } lt(i, 6) { i := add(i, 1) } { inverse := mul(inverse, sub(2, mul(q, inverse))) }
+            // The mask is 2^times - 1: one, shifted by `times`.
+            // slither-disable-next-line incorrect-shift
             q := and(mul(sub(0, sload(add(slot, last))), inverse), sub(shl(times, 1), 1))
 
             let carry := 0

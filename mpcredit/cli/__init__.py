@@ -18,6 +18,8 @@ import mpcredit
 from mpcredit.cli._shared import clean
 from mpcredit.cli.answer import answer
 from mpcredit.cli.approve import approve
+from mpcredit.cli.audit import app as audit_app
+from mpcredit.cli.book import app as book_app
 from mpcredit.cli.consent import app as consent_app
 from mpcredit.cli.decide import decide
 from mpcredit.cli.demo import demo
@@ -29,6 +31,7 @@ from mpcredit.cli.explain import explain
 from mpcredit.cli.inquire import inquire
 from mpcredit.cli.keys import app as keys_app
 from mpcredit.cli.member import app as member_app
+from mpcredit.cli.people import app as people_app
 from mpcredit.cli.propose import app as propose_app
 from mpcredit.cli.ready import ready
 from mpcredit.cli.serve import serve
@@ -55,6 +58,7 @@ app.command("demo")(demo)
 app.add_typer(keys_app, name="keys")
 app.command("up")(up)
 app.command("serve")(serve)
+app.add_typer(people_app, name="people")
 app.command("deploy")(deploy)
 app.add_typer(member_app, name="member")
 app.add_typer(propose_app, name="propose")
@@ -62,6 +66,7 @@ app.command("vote")(vote)
 app.command("approve")(approve)
 app.command("execute")(execute)
 app.command("ready")(ready)
+app.add_typer(book_app, name="book")
 app.add_typer(consent_app, name="consent")
 app.command("inquire")(inquire)
 app.command("answer")(answer)
@@ -70,6 +75,7 @@ app.command("decide")(decide)
 app.command("explain")(explain)
 app.command("evidence")(evidence)
 app.command("verify")(verify)
+app.add_typer(audit_app, name="audit")
 app.command("doctor")(doctor)
 
 

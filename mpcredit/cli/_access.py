@@ -3,6 +3,10 @@
 One process at a time has the store. While the service (`mpcredit answer`, `mpcredit watch`) has it, other commands read
 the store beside it and hand over what is to be done as files in an inbox, a directory beside the store that only its
 owner can enter. What is handed over goes through the same checks and the same outbox as without a service.
+
+Where the configuration has a table [server], the one store is the database of `mpcredit serve`. Reading commands read
+that; what people do there by their roles, and into the audit log, is refused here; and what only the command line does
+(governance, keys) takes the database while the server is stopped. Nothing is handed over to a server.
 """
 
 from __future__ import annotations
@@ -16,11 +20,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from mpcredit.chain import ChainLedger
-from mpcredit.cli._shared import ask
+from mpcredit.cli._shared import ask, server_missing
 from mpcredit.config import (
     Config,
     institution_from_config,
@@ -38,7 +42,7 @@ from mpcredit.follower import Follower
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.keystore import KeyStore
 from mpcredit.outbox import Outbox
-from mpcredit.ports import OutboxRow
+from mpcredit.ports import OutboxRow, Store
 from mpcredit.store import MemoryStore, SqliteStore, StoreInUse
 
 HAND_OVER_SECONDS = 60.0
@@ -46,7 +50,25 @@ HAND_OVER_SECONDS = 60.0
 MINED_SECONDS = 180.0
 PAUSE = 0.2
 
-AnyStore = SqliteStore | MemoryStore
+PAGES = {
+    "answer": "run `mpcredit serve`, which answers by itself; what it answered is on its page /furnishing",
+    "consent": "revoke it on the server's page /consents",
+    "decide": "decide on the application's page, below /applications",
+    "inquire": "enter an application on the server's page /applications/new, or POST it to /api/applications",
+    "ready": "the server declares readiness by itself, and withdraws it when it is stopped",
+    "watch": "run `mpcredit serve`, which checks and attests by itself; what it finds is on its page /supervision",
+}
+"""Commands whose work a server does for people with a role, and where."""
+
+
+class AnyStore(Store, Protocol):
+    """A store of any kind, opened."""
+
+    def outbox_rows(self) -> list[OutboxRow]:
+        """All steps in the order in which they were added."""
+
+    def close(self) -> None:
+        """Let the next process in."""
 
 
 class ReadOnlyStore(SqliteStore):
@@ -77,6 +99,53 @@ class ReadOnlyStore(SqliteStore):
         return connection
 
 
+def place_of(config: Config) -> str:
+    """Where the party's one store is, without a password."""
+    if not config.served:
+        return str(config.store)
+    from sqlalchemy import make_url  # a server's libraries, which no other party needs
+
+    return make_url(_settings(config).database).render_as_string(hide_password=True)
+
+
+def read_store(config: Config) -> AnyStore:
+    """The party's one store, to be read beside whoever has it; an empty one before it is made.
+
+    Raises:
+        StoreError, InvalidFile: it is not to be had.
+    """
+    if not config.served:
+        return ReadOnlyStore(config.store) if config.store.exists() else MemoryStore()
+    settings = _settings(config)
+    from mpcredit.server.store import ReadSqlStore
+
+    if settings.database.startswith("sqlite:///") and not Path(settings.database.removeprefix("sqlite:///")).exists():
+        return MemoryStore()
+    return ReadSqlStore(settings)
+
+
+def refuse_beside_server(config: Config, command: str) -> None:
+    """Refuse a command whose work this party's server does.
+
+    Raises:
+        StoreError: the party has a server, running or not.
+    """
+    if config.served:
+        raise StoreError(
+            f"`mpcredit {command}` is not for a party with a server ({config.path} has a table [server]): its one store "
+            f"is {place_of(config)}",
+            remedy=PAGES[command],
+        )
+
+
+def _settings(config: Config) -> Any:
+    try:
+        from mpcredit.server.settings import ServerSettings
+    except ModuleNotFoundError as error:
+        raise server_missing(error) from error
+    return ServerSettings.load(config.path)
+
+
 # --------------------------------------------------------------------- reading
 
 
@@ -99,7 +168,7 @@ def view(config: Config) -> Iterator[View]:
     """
     pins_of(config)
     ledger = ledger_of(config)
-    store: AnyStore = ReadOnlyStore(config.store) if config.store.exists() else MemoryStore()
+    store = read_store(config)
     try:
         follower = Follower(ledger, pins_of(config, store), config.confirmations)
         follower.sync()
@@ -199,8 +268,18 @@ class Station(Access):
         return True
 
     def submit(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Do it here."""
+        """Do it here; at a server's database it is in the audit log before."""
+        if self.config.served:
+            self._log(item)
         return dispatch(self, item)
+
+    def _log(self, item: Mapping[str, Any]) -> None:
+        from mpcredit.server.audit import AuditLog
+        from mpcredit.server.store import SqlStore
+
+        assert isinstance(self.store, SqlStore)
+        facts = {name: item[name] for name in ("contract", "function", "account", "role", "member") if name in item}
+        AuditLog(self.store.database).append("console", f"console.{item['kind']}", item.get("step", ""), **facts)
 
     def drive(self) -> None:
         """Look after ledger steps that are under way."""
@@ -256,6 +335,22 @@ class Beside(Access):
         raise raised
 
 
+@dataclass
+class BesideServer(Access):
+    """The party's server has the store: it is read, and nothing is done."""
+
+    process: str
+    """Its process id, or where it runs."""
+
+    def submit(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Refused."""
+        raise StoreError(
+            f"{place_of(self.config)}: the server of this party has it (process {self.process}), and takes nothing from "
+            "the command line",
+            remedy="stop `mpcredit serve`, give the command again, start it again; nothing was done",
+        )
+
+
 @contextlib.contextmanager
 def access(config: Config, *, full: bool = False, attest: bool = True) -> Iterator[Access]:
     """Ledger, store and keys of this party: its own where it is free, else beside the service that has it.
@@ -267,17 +362,22 @@ def access(config: Config, *, full: bool = False, attest: bool = True) -> Iterat
     Raises:
         LedgerError, StoreError, KeyStoreError, InvalidFile: something is not to be had.
     """
+    beside: type[Beside | BesideServer] = Beside
     try:
         opened = station(config, full=full, attest=attest)
-    except StoreInUse as error:
+    except StoreError as error:
+        process = _process(config, error)
+        if process is None:
+            raise
+        beside = BesideServer if config.served else Beside
         with view(config) as read:
-            yield Beside(
+            yield beside(
                 config=config,
                 ledger=read.ledger,
                 follower=read.follower,
                 store=read.store,
                 keys=open_keystore(config, ask),
-                process=error.process,
+                process=process,
             )
         return
     try:
@@ -286,11 +386,23 @@ def access(config: Config, *, full: bool = False, attest: bool = True) -> Iterat
         opened.store.close()
 
 
+def _process(config: Config, error: StoreError) -> str | None:
+    """Who has the store, if that is what is wrong."""
+    if isinstance(error, StoreInUse):
+        return error.process
+    if config.served:
+        from mpcredit.server.database import DatabaseInUse
+
+        if isinstance(error, DatabaseInUse):
+            return error.process
+    return None
+
+
 def station(config: Config, *, full: bool, attest: bool = True) -> Station:
     """Take the store.
 
     Raises:
-        StoreInUse: another process has it.
+        StoreInUse, DatabaseInUse: another process has it.
         LedgerError, StoreError, KeyStoreError, InvalidFile: something is not to be had.
     """
     if full and config.role == "institution":
@@ -300,7 +412,7 @@ def station(config: Config, *, full: bool, attest: bool = True) -> Station:
                 config=config,
                 ledger=_chain(institution.follower),
                 follower=institution.follower,
-                store=_sqlite(institution.desk.store),
+                store=_sqlite(institution.desk.store),  # `institution_from_config` refuses a server's
                 keys=_files(institution.desk.keys),
                 outbox=institution.desk.outbox,
                 institution=institution,
@@ -323,7 +435,7 @@ def station(config: Config, *, full: bool, attest: bool = True) -> Station:
     keys = open_keystore(config, ask)
     ledger = ledger_of(config)
     signer = signer_of(config, ledger, keys)
-    store = SqliteStore(config.store)
+    store = _own_store(config)
     try:
         follower = Follower(ledger, pins_of(config, store), config.confirmations)
         return _started(
@@ -339,6 +451,15 @@ def station(config: Config, *, full: bool, attest: bool = True) -> Station:
     except BaseException:
         store.close()
         raise
+
+
+def _own_store(config: Config) -> AnyStore:
+    if not config.served:
+        return SqliteStore(config.store)
+    settings = _settings(config)
+    from mpcredit.server.store import OwnSqlStore
+
+    return OwnSqlStore(settings)
 
 
 def _started(made: Station) -> Station:

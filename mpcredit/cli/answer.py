@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from mpcredit.books import LoanBook
-from mpcredit.cli._access import Station, station
+from mpcredit.cli._access import Station, refuse_beside_server, station
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require_role
 from mpcredit.config import tag_key_of
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError
@@ -102,6 +102,7 @@ def answer(
     """
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
+    refuse_beside_server(settings, "answer")
     lines: list[str] = []
 
     def say(line: str) -> None:

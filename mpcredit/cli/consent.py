@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mpcredit.cli._access import access
+from mpcredit.cli._access import access, refuse_beside_server
 from mpcredit.cli._shared import (
     ConfigOption,
     JsonOption,
@@ -149,6 +149,7 @@ def revoke(
     """
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
+    refuse_beside_server(settings, "consent")
     digest = parse_bytes(consent, 32, "the hash") if consent.startswith("0x") else read_consent(Path(consent)).hash
     with access(settings) as party:
         state = party.follower.state

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mpcredit.cli._access import access
+from mpcredit.cli._access import access, refuse_beside_server
 from mpcredit.cli._results import decide_all, find_request, show_decision
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require_role
 
@@ -40,6 +40,7 @@ def decide(
     """
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
+    refuse_beside_server(settings, "decide")
     with access(settings) as party:
         found = find_request(party, request)
         decided = decide_all(

@@ -15,7 +15,7 @@ from hexbytes import HexBytes
 import mpcredit
 from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, Wallet
-from mpcredit.cli._access import AnyStore, ReadOnlyStore, inbox_of
+from mpcredit.cli._access import AnyStore, inbox_of, place_of, read_store
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, ask, duration, fingerprint, load, moment
 from mpcredit.cli.keys import account_address, tag_commitments, x25519_keys
 from mpcredit.config import Config, ledger_of, open_keystore, pins_of, tag_key_of
@@ -112,9 +112,9 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
     book = ex.run("loan book", lambda: _book(config)) if config.role == "institution" else None
     if config.role == "institution":
         ex.run("credit policy", lambda: _policy(ex, config, book))
-    store = ex.run("store", lambda: _store(config))
+    store = ex.run("store", lambda: read_store(config))
     if isinstance(store, MemoryStore):
-        ex.add("store", LOOK, f"{config.store} is not there yet", "it is made when the service is started first")
+        ex.add("store", LOOK, f"{place_of(config)} is not there yet", "it is made when the service is started first")
     # (2) the ledger.
     ledger: ChainLedger | None = ex.run("ledger", lambda: ledger_of(config))
     follower = ex.run("ledger", lambda: _follow(ex, config, ledger, store)) if ledger is not None else None
@@ -136,7 +136,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
         if store is not None and not isinstance(store, MemoryStore):
             ex.run("store", lambda: _steps(ex, config, store, ledger, state))
     elif store is not None and not isinstance(store, MemoryStore):
-        ex.add("store", OK, str(config.store))
+        ex.add("store", OK, place_of(config))
     if store is not None:
         store.close()
     return ex.checks
@@ -186,10 +186,6 @@ def _policy(ex: _Examination, config: Config, book: LoanBook | None) -> None:
         f"{policy.name} ({policy.fingerprint}), in {policy.currency}{shipped}",
         "write your own and name it as [policy] path (docs/credit-policy.md)",
     )
-
-
-def _store(config: Config) -> AnyStore:
-    return ReadOnlyStore(config.store) if config.store.exists() else MemoryStore()
 
 
 # --------------------------------------------------------------------- the ledger
@@ -331,14 +327,14 @@ def _membership(ex: _Examination, config: Config, follower: Follower) -> Member 
             "membership",
             WRONG,
             f"{who}: the mask keys of key {member.key.version} are not audited yet",
-            "keep `mpcredit answer` running; every serving member and the supervisor's `mpcredit watch` must have run as well",
+            "keep the service running; every serving member's and the supervisor's must have run as well",
         )
     elif member.ready_until <= now:
         ex.add(
             "membership",
             LOOK,
             f"{who}: serving, but not ready",
-            "start `mpcredit answer`, or run `mpcredit ready --days N`",
+            "start the service (`mpcredit answer` or `serve`), or run `mpcredit ready --days N`",
         )
     else:
         ex.add("membership", OK, f"{who}: serving, ready until {moment(member.ready_until)}")
@@ -463,10 +459,10 @@ def _steps(ex: _Examination, config: Config, store: AnyStore, ledger: ChainLedge
     floor = store.get("meta", "nonce_floor")
     known = max(known, int(floor["nonce"]) if floor else 0)
     sent = Wallet(ledger.web3, address, chain_id=config.chain_id).nonce()
-    waiting = len(list(inbox_of(config).glob("*.json")))
+    waiting = 0 if config.served else len(list(inbox_of(config).glob("*.json")))
     failed = sum(row.state == "failed" for row in store.outbox_rows())
     restored = store.get("meta", "restored")
-    text = f"{config.store}: {known} ledger steps, {len(pending)} under way"
+    text = f"{place_of(config)}: {known} ledger steps, {len(pending)} under way"
     if sent > known:
         ex.add(
             "store",
@@ -483,7 +479,10 @@ def _steps(ex: _Examination, config: Config, store: AnyStore, ledger: ChainLedge
         )
     elif pending and pending[0].nonce < sent:
         ex.add(
-            "store", LOOK, f"{text}, of which one was mined and not noted yet", "start the service: `mpcredit answer`"
+            "store",
+            LOOK,
+            f"{text}, of which one was mined and not noted yet",
+            f"start the service: `mpcredit {'serve' if config.served else 'answer'}`",
         )
     elif pending:
         ex.add("store", LOOK, text, "the service sends them again by itself; if they stay, look at fees and the node")

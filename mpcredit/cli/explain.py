@@ -16,7 +16,7 @@ from mpcredit.state import Inquiry
 from mpcredit.timeline import timeline
 
 ADVICE = {
-    "wanted": "it opens by itself as soon as that is over, while `mpcredit answer` or `mpcredit inquire --resume` runs",
+    "wanted": "it opens by itself as soon as that is over, while `mpcredit serve`, `answer` or `inquire --resume` runs",
     "opening": "the opening is on its way to the ledger; `mpcredit doctor` shows whether it is stuck",
 }
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mpcredit.cli._access import PAUSE, Access, access, request_item
+from mpcredit.cli._access import PAUSE, Access, access, refuse_beside_server, request_item
 from mpcredit.cli._results import decide_all, find_request, result_document, show_decision, show_result, waiting_for
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, duration, load, require_role
 from mpcredit.cli._subjects import collect_subjects, grant, hash_file, match_consents, read_consents, recipient
@@ -91,6 +91,7 @@ def inquire(
     """
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
+    refuse_beside_server(settings, "inquire")
     if resume is not None and (subject or file):
         raise InvalidMessage("an earlier request and new subjects at once", remedy="give --resume alone, or subjects")
     if resume is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mpcredit.cli._access import access
+from mpcredit.cli._access import access, refuse_beside_server
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, duration, load, moment, require_role
 from mpcredit.errors import InvalidMessage
 
@@ -41,6 +41,7 @@ def ready(
     """
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
+    refuse_beside_server(settings, "ready")
     if sum((until is not None, days is not None, withdraw)) != 1:
         raise InvalidMessage("say until when", remedy="give one of --days N, --until TIME, --withdraw")
     with access(settings) as party:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mpcredit.cli._shared import ConfigOption, Output, load, server_missing
+from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, server_missing
 from mpcredit.cli.answer import stamped
 
 
@@ -24,6 +24,7 @@ def serve(
         ),
     ] = False,
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Run the server of one institution, or of the supervisor, until it is stopped.
 
@@ -38,6 +39,6 @@ def serve(
     except ModuleNotFoundError as error:
         raise server_missing(error) from error
 
-    out = Output(False)
-    settings = load(config)
+    settings, out = load(config), Output(json)
     serve_party(settings.path, attest=not no_attest, restored=restored, say=lambda line: out.say(stamped(line)))
+    out.document({"stopped": True})

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from mpcredit import events as ev
-from mpcredit.cli._access import Station, serve_inbox, station
+from mpcredit.cli._access import Station, refuse_beside_server, serve_inbox, station
 from mpcredit.cli._events import event_document, event_id, inquiry_of, tell
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, moment, require_role
 from mpcredit.cli.answer import Rhythm, stoppable
@@ -146,6 +146,7 @@ def watch(
     """
     settings, out = load(config), Output(json)
     require_role(settings, "supervisor")
+    refuse_beside_server(settings, "watch")
     documents: list[dict[str, Any]] = []
     with stoppable() as stop:
         at = station(settings, full=True, attest=not no_attest)

@@ -39,6 +39,7 @@ from mpcredit.protocol import MAXIMUM_BLOCKS
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database, metadata
 from mpcredit.server.node import Node
+from mpcredit.server.webhook import Webhook
 from mpcredit.state import Inquiry
 
 __all__ = [
@@ -472,6 +473,7 @@ class Applications:
         subjects_per_officer: how many customers one officer may ask about in 24 hours; past that he is held back and the
             reviewer is told.
         clock: unix seconds.
+        webhook: takes answers to applications that a system posted; None: it must ask.
     """
 
     def __init__(
@@ -482,12 +484,14 @@ class Applications:
         *,
         subjects_per_officer: int = 200,
         clock: Callable[[], float] = time.time,
+        webhook: Webhook | None = None,
     ) -> None:
         self.database = database
         self.node = node
         self.audit = audit
         self.subjects_per_officer = subjects_per_officer
         self.clock = clock
+        self.webhook = webhook
         self._terms: tuple[str, CreditPolicy] | None = None
 
     def terms(self) -> tuple[str, CreditPolicy]:
@@ -662,6 +666,7 @@ class Applications:
                         inquiry=seen["inquiry"],
                         note=seen["note"],
                     )
+                    self._tell_system(application.id)
             self.node.publish("application", application.id, step=step.value)
             if step is not application.step:
                 lines.append(f"application {application.number} {_TOLD[step]}")
@@ -718,6 +723,14 @@ class Applications:
         self.node.wake()
         self.node.publish("application", application_id, step=Step.WAITING.value)
         return self.get(application_id)
+
+    def _tell_system(self, application_id: str) -> None:
+        """Queue the answer for the system that posted the application, in the transaction of the change."""
+        if self.webhook is None:
+            return
+        application = self.get(application_id)
+        if application.officer.startswith("token:") and application.step in (Step.READY, Step.STOPPED, Step.DECIDED):
+            self.webhook.queue(f"application.{application.step.value}", application.to_json_object())
 
     def may_decide(self, application: Application, officer: str) -> bool:
         """Whether this officer may decide: who entered it, and any officer what a system entered."""
@@ -777,6 +790,7 @@ class Applications:
             against=against,
             policy=policy,
         )
+        self._tell_system(application.id)
         return self.get(application.id)
 
     def review(self, application_id: str, *, reviewer: str, agree: bool, reason: str) -> Application:
@@ -816,6 +830,7 @@ class Applications:
             outcome=decision["outcome"],
             officer=decision["by"],
         )
+        self._tell_system(application.id)
         return self.get(application.id)
 
     # ----------------------------------------------------------------- reading

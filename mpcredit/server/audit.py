@@ -6,15 +6,15 @@ Entry n is one line of canonical JSON (RFC 8785); with H = SHA-256,
     hash_n = H("mpcredit/audit/1" || line_n),      line_n holds n and hash_(n-1),      hash_0 = 32 zero bytes.
 
 So any changed, missing, added or reordered entry breaks the chain. That the end was cut off, or that all of it was written
-anew, shows only against a head that is elsewhere: on the ledger (`anchors`), or in the bank's monitoring, which reads the
-same lines. What entries mean, and that they name nobody's identity number, is left to the callers.
+anew, shows only against a head that is elsewhere: on the ledger (`ledger_anchors`), or in the bank's monitoring, which
+reads the same lines. What entries mean, and that they name nobody's identity number, is left to the callers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,9 +22,22 @@ from sqlalchemy import Connection, insert, select, update
 
 from mpcredit.encoding import canonical_json, hex_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import InvalidEncoding, StoreError
+from mpcredit.events import Attested, Event, Reported
 from mpcredit.server.database import Database, audit_head_table, audit_table
+from mpcredit.state import LedgerState
 
-__all__ = ["FORMAT", "VERSION", "AuditBroken", "AuditLog", "Entry", "verify_lines"]
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Anchor",
+    "AuditBroken",
+    "AuditLog",
+    "Checked",
+    "Entry",
+    "check_lines",
+    "ledger_anchors",
+    "verify_lines",
+]
 
 FORMAT: Final = "mpcredit/audit"
 VERSION: Final = 1
@@ -50,6 +63,54 @@ class AuditBroken(StoreError):
         )
         self.seq = seq
         self.problem = problem
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A head of the log that is on the ledger."""
+
+    hash: bytes
+    inquiry: bytes
+    """Whose report or verdict put it there."""
+    block: int
+    at: int
+    """Unix seconds of the block."""
+
+
+def ledger_anchors(
+    state: LedgerState, events: Iterable[Event], *, member: int | None = None, supervisor: str | None = None
+) -> list[Anchor]:
+    """Heads that one party put on the ledger, in the ledger's order.
+
+    Args:
+        state, events: as a `Follower` has them.
+        member: index of an institution: its reports.
+        supervisor: account of a supervisor: its verdicts.
+    """
+    found = []
+    for event in events:
+        if isinstance(event, Reported):
+            inquiry = state.inquiries.get(event.inquiry)
+            mine = inquiry is not None and inquiry.inquirer == member
+        elif isinstance(event, Attested):
+            mine = event.supervisor == supervisor
+        else:
+            continue
+        # Zeros: sent before there was a log, or without a server.
+        if mine and event.anchor != _START:
+            found.append(Anchor(event.anchor, event.inquiry, event.at.block, event.at.timestamp))
+    return found
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A log that is whole."""
+
+    entries: int
+    head: bytes
+    """Hash of the last entry."""
+    anchored: int
+    """Up to this entry its own database, however it was changed, could not have told another story; 0 without anchors."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +290,7 @@ class AuditLog:
         """Check every entry.
 
         Args:
-            anchors: heads that were kept elsewhere, such as on the ledger: number and hash.
+            anchors: heads that were kept elsewhere, such as in the bank's monitoring: number and hash.
 
         Returns:
             How many entries there are.
@@ -237,8 +298,22 @@ class AuditLog:
         Raises:
             AuditBroken: the first entry that was changed, is missing, was added or moved.
         """
+        return self._check(_Chain(anchors)).entries
+
+    def check(self, ledger: Sequence[Anchor] = ()) -> Checked:
+        """Check every entry, and that every head on the ledger is one of this log.
+
+        Args:
+            ledger: of `ledger_anchors`, read before.
+
+        Raises:
+            AuditBroken: the first entry that was changed, is missing, was added or moved; where the end was written anew or
+                cut off, the first one behind the last anchor that still fits.
+        """
+        return self._check(_Chain((), ledger))
+
+    def _check(self, chain: _Chain) -> Checked:
         columns = audit_table.c
-        chain = _Chain(anchors)
         # (1) up to the head as it is now; entries written meanwhile are not looked at.
         seq, expected = self.head()
         last = None
@@ -263,8 +338,7 @@ class AuditLog:
         extra = self._extra()
         if extra is not None:
             raise AuditBroken(extra, "was added behind the last one")
-        chain.end()
-        return chain.seq
+        return chain.end()
 
     def _extra(self) -> int | None:
         with self.database.transaction() as connection:  # alone, so that head and entries belong together
@@ -290,7 +364,10 @@ def _read(seq: int, line: str) -> Entry:
 
 
 class _Chain:
-    def __init__(self, anchors: Iterable[tuple[int, bytes]]) -> None:
+    def __init__(self, anchors: Iterable[tuple[int, bytes]], ledger: Sequence[Anchor] = ()) -> None:
+        self.ledger = ledger
+        self.places: dict[bytes, int] = {anchor.hash: 0 for anchor in ledger}
+        """By anchored head, the entry that has it; 0 for none yet."""
         self.anchors: dict[int, set[bytes]] = {}
         for seq, head in anchors:
             self.anchors.setdefault(seq, set()).add(head)
@@ -312,12 +389,25 @@ class _Chain:
         if self.anchors.pop(wanted, {entry.hash}) != {entry.hash}:
             raise AuditBroken(wanted, "is not the one whose hash was anchored")
         self.seq, self.hash = wanted, entry.hash
+        if entry.hash in self.places:
+            self.places[entry.hash] = wanted
         return entry
 
-    def end(self) -> None:
+    def end(self) -> Checked:
         self.anchors.pop(0, None)
         if self.anchors:
             raise AuditBroken(min(self.anchors), f"is missing; it was anchored, and the log ends with {self.seq}")
+        fitting = 0
+        for anchor in self.ledger:
+            place = self.places[anchor.hash]
+            if not place:
+                raise AuditBroken(
+                    fitting + 1,
+                    f"or one behind it was changed or cut off: the head that inquiry {to_hex(anchor.inquiry)} put on the "
+                    f"ledger in block {anchor.block} is not of this log, which ends with {self.seq}",
+                )
+            fitting = max(fitting, place)
+        return Checked(self.seq, self.hash, fitting)
 
 
 def verify_lines(lines: Iterable[bytes | str], anchors: Iterable[tuple[int, bytes]] = ()) -> tuple[int, bytes]:
@@ -329,7 +419,16 @@ def verify_lines(lines: Iterable[bytes | str], anchors: Iterable[tuple[int, byte
     Raises:
         AuditBroken: the first entry that does not fit.
     """
-    chain = _Chain(anchors)
+    checked = _check_lines(lines, _Chain(anchors))
+    return checked.entries, checked.head
+
+
+def check_lines(lines: Iterable[bytes | str], ledger: Sequence[Anchor] = ()) -> Checked:
+    """The same, against the heads on the ledger."""
+    return _check_lines(lines, _Chain((), ledger))
+
+
+def _check_lines(lines: Iterable[bytes | str], chain: _Chain) -> Checked:
     for line in lines:
         data = line.encode() if isinstance(line, str) else bytes(line)
         try:
@@ -340,5 +439,4 @@ def verify_lines(lines: Iterable[bytes | str], anchors: Iterable[tuple[int, byte
         entry = chain.take(canonical_json(value))
         if entry.hash != stated:
             raise AuditBroken(entry.seq, "its hash is not that of its content")
-    chain.end()
-    return chain.seq, chain.hash
+    return chain.end()

@@ -214,6 +214,57 @@ change_table = Table(
     sqlite_autoincrement=True,
 )
 
+# --- the loan book, by tag: no identity number is here (mpcredit.server.bookimport)
+
+book_snapshot_table = Table(
+    "book_snapshot",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("schema", BigInteger, nullable=False),
+    Column("definition", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("as_of", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("institution", Text, nullable=False),
+    Column("tag_key_version", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("customers", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("removed", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    CheckConstraint("state IN ('loading', 'current', 'previous')", name="state"),
+    sqlite_autoincrement=True,
+)
+Index(
+    "ix_book_snapshot_current",
+    book_snapshot_table.c.schema,
+    unique=True,
+    sqlite_where=text("state = 'current'"),
+    postgresql_where=text("state = 'current'"),
+)
+book_row_table = Table(
+    "book_row",
+    metadata,
+    Column("schema", BigInteger, primary_key=True, autoincrement=False),
+    Column("tag", LargeBinary, primary_key=True),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("until", BigInteger),
+    Column("hash", LargeBinary, nullable=False),
+    Column("figures", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""A row belongs to the snapshots from `first` on, and before `until`."""
+Index(
+    "ix_book_row_until",
+    book_row_table.c.schema,
+    book_row_table.c.until,
+    sqlite_where=text("until IS NOT NULL"),
+    postgresql_where=text("until IS NOT NULL"),
+)
+
 
 class DatabaseInUse(StoreError):
     """Another process is the writer of this store."""
@@ -528,14 +579,18 @@ class Database:
 
     # --- tables
 
+    @staticmethod
+    def newest_version() -> str:
+        """The version of this release's tables."""
+        return alembic.script.ScriptDirectory.from_config(_scripts_config()).get_current_head() or ""
+
     def upgrade(self) -> None:
         """Bring the tables to this release's version; several processes may try at once.
 
         Raises:
             StoreError: a newer mpcredit wrote them, or the database is something else's.
         """
-        config = alembic.config.Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        config = _scripts_config()
         scripts = alembic.script.ScriptDirectory.from_config(config)
         with self.transaction() as connection:
             if self.dialect == "postgresql":
@@ -562,6 +617,12 @@ class Database:
             # (2) all steps in this one transaction: SQLite and PostgreSQL can take back changes of tables.
             config.attributes["connection"] = connection
             alembic.command.upgrade(config, "head")
+
+
+def _scripts_config() -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
 
 
 def open_database(settings: ServerSettings, *, create: bool = True) -> Database:

@@ -27,11 +27,13 @@ from mpcredit.config import (
     supervisor_from_config,
     tag_key_of,
 )
-from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, WrongLedger
+from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError, WrongLedger
 from mpcredit.institution import Institution
+from mpcredit.ports import Book
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.bookimport import NoBook, SnapshotBook, current_snapshots, retire, sweep
 from mpcredit.server.database import Database, open_database
 from mpcredit.server.logs import configure_logging, get_logger
 from mpcredit.server.node import Node, Party
@@ -39,12 +41,15 @@ from mpcredit.server.people import People
 from mpcredit.server.rpc import stop_with_parent
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.store import SqlStore
-from mpcredit.tags import HmacTagger
+from mpcredit.server.webhook import Webhook
+from mpcredit.tags import HmacTagger, Tagger
 
-__all__ = ["BookFile", "main", "serve_party"]
+__all__ = ["BookFile", "BookKeeper", "main", "serve_party"]
 
 LEDGER_PAUSE: Final = 2.0
 """Seconds between attempts to reach the ledger at start."""
+SWEPT: Final = 2_000
+"""Rows of old loan books that are deleted in one round."""
 STOP_SECONDS: Final = 10
 """How long open connections may take at the end; after that they are cut."""
 
@@ -96,6 +101,80 @@ class BookFile:
         except OSError:
             return None  # being exchanged; the book in memory is used
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class BookKeeper:
+    """Where an institution's figures come from: the loan book's file, or what was imported into the database.
+
+    Args:
+        config: of the institution.
+        mode: "file", "database", or "auto": the file until the first import.
+        database: of the server.
+
+    Raises:
+        InvalidFile: there is no book.
+    """
+
+    def __init__(self, config: Config, mode: str, database: Database) -> None:
+        self._mode = mode
+        self._database = database
+        self._used = () if mode == "file" else current_snapshots(database)
+        if not self._used:
+            if mode == "database":
+                raise InvalidFile(
+                    f"{config.path}, [server] book",
+                    "is the database, and no loan book was imported into it",
+                    "run `mpcredit book import`, or name a file in [book] path",
+                )
+            if config.book is None:
+                raise InvalidFile(
+                    f"{config.path}, [book] path", "is missing", "name the loan book, or run `mpcredit book import`"
+                )
+        self._file = BookFile(config) if config.book is not None else None
+        self._sweeping = True
+
+    @property
+    def book(self) -> Callable[[Tagger], Book] | None:
+        """Gives the book for a tag key; None: the file is the book."""
+        return self._of if self._used else None
+
+    def __call__(self, institution: Institution) -> list[str]:
+        """Do what is due: use the newest book, under the tag key in force.
+
+        Raises:
+            InvalidFile, StoreError: the newer book cannot be had; the one before stays in use.
+            KeyStoreError: the tag key in force is not at hand.
+        """
+        found = () if self._mode == "file" else current_snapshots(self._database)
+        if not found:
+            return [] if self._file is None else self._file(institution)
+        lines, tagger = [], institution.tagger
+        # (1) another tag key: the tags in the database cannot be made anew without the identity numbers.
+        in_force = institution.follower.state.tag_keys
+        if in_force and max(in_force) != tagger.version:
+            keys: Any = institution.desk.keys
+            tagger = HmacTagger(tag_key_of(keys, in_force))
+            lines.append(f"tag key {tagger.version} is in force")
+        # (2) a newer import.
+        if lines or found != self._used:
+            self._used, self._sweeping = found, True
+            institution.use_tagger(tagger, self._of(tagger))
+            lines.append(
+                f"loan book {max(one.number for one in found)} is in use: {max(one.customers for one in found)} customers"
+                if all(one.tag_key_version == tagger.version for one in found)
+                else f"the loan book in the database is not of tag key {tagger.version}: import it again; until then "
+                "this institution refuses all inquiries"
+            )
+        # (3) rows of books that nobody reads any more, some in each round.
+        if self._sweeping:
+            retire(self._database, [one.number for one in found])
+            self._sweeping = sweep(self._database, SWEPT) > 0
+        return lines
+
+    def _of(self, tagger: Tagger) -> Book:
+        if any(one.tag_key_version != tagger.version for one in self._used):
+            return NoBook(self._used[0].currency)
+        return SnapshotBook(self._database, self._used)
 
 
 class _Server(uvicorn.Server):
@@ -156,6 +235,7 @@ def serve_party(
 
     # (1) everything that can be wrong without touching the database.
     config = read_config(path)
+    _one_store(config, restored)
     settings = ServerSettings.load(path)
     configure_logging(settings.log_level)
     listening = _listen(settings)
@@ -179,19 +259,44 @@ def serve_party(
             sign_in_minutes=settings.sign_in_minutes,
         )
         # (3) the party; a ledger that is down is waited for.
-        party = _party(config, store, attest, restored, stop)
+        keeper = BookKeeper(config, settings.book, database) if config.role == "institution" else None
+        party = _party(config, store, audit, keeper, attest, restored, stop)
         if party is None:
             return
-        upkeep = [BookFile(config)] if isinstance(party, Institution) else []
+        upkeep = [keeper] if keeper is not None else []
         node = Node(party, upkeep=upkeep, say=_logger(config))
         # (4) the pages, and the worker behind them.
-        app = _application(settings, database, node, people, audit)
+        webhook = _webhook(settings, database, audit) if isinstance(party, Institution) else None
+        app = _application(settings, database, node, people, audit, webhook)
         uvicorn_config = uvicorn.Config(app, **settings.uvicorn(), timeout_graceful_shutdown=STOP_SECONDS)
         server.append(_Server(uvicorn_config, node, lambda: say(f"{node.name} serves at {settings.origin}")))
         node.start()
         stack.callback(node.stop, withdraw=True)
+        if webhook is not None:
+            webhook.start()
+            stack.callback(webhook.stop)
         if not stop.is_set():
             server[0].run(sockets=[listening])
+
+
+def _one_store(config: Config, restored: bool) -> None:
+    """The server's database is the party's only store: a second one could answer an inquiry twice (R24, R25).
+
+    Raises:
+        InvalidFile: other commands would use another store.
+        StoreError: the store of `mpcredit answer` or `mpcredit watch` is still there.
+    """
+    if not config.served:
+        raise InvalidFile(
+            f"{config.path}, [server]",
+            "is missing",
+            "add the table, with a database: it tells every command that the store is the server's (deploy/bank.toml)",
+        )
+    if config.store.exists() and not restored:
+        raise StoreError(
+            f"{config.store}: is this party's store from before there was a server, and knows what the server does not",
+            remedy="finish with it and move it away for good, then start with --restored (docs/server.md)",
+        )
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
@@ -220,15 +325,27 @@ def _listen(settings: ServerSettings) -> socket.socket:
     return made
 
 
-def _party(config: Config, store: SqlStore, attest: bool, restored: bool, stop: threading.Event) -> Party | None:
+def _party(
+    config: Config,
+    store: SqlStore,
+    audit: AuditLog,
+    keeper: BookKeeper | None,
+    attest: bool,
+    restored: bool,
+    stop: threading.Event,
+) -> Party | None:
     """The party, as soon as the ledger answers; None when told to stop before."""
     log, told = get_logger(), ""
+
+    def anchor() -> bytes:
+        return audit.head()[1]
+
     while not stop.is_set():
         try:
             party: Party = (
-                institution_from_config(config.path, store=store)
-                if config.role == "institution"
-                else supervisor_from_config(config.path, attest=attest, store=store)
+                institution_from_config(config.path, store=store, anchor=anchor, book=keeper.book)
+                if keeper is not None
+                else supervisor_from_config(config.path, attest=attest, store=store, anchor=anchor)
             )
             _compare(party, restored)
             return party
@@ -259,8 +376,16 @@ def _logger(config: Config) -> Callable[[str], None]:
     return say
 
 
-def _application(settings: ServerSettings, database: Database, node: Node, people: People, audit: AuditLog) -> Any:
-    applications = Applications(database, node, audit)
+def _webhook(settings: ServerSettings, database: Database, audit: AuditLog) -> Webhook | None:
+    if not settings.webhook_url:
+        return None
+    return Webhook(database, audit, url=settings.webhook_url, secret=settings.webhook_secret(), ca=settings.webhook_ca)
+
+
+def _application(
+    settings: ServerSettings, database: Database, node: Node, people: People, audit: AuditLog, webhook: Webhook | None
+) -> Any:
+    applications = Applications(database, node, audit, webhook=webhook)
     return create_app(settings, node, people, audit, applications)
 
 

@@ -24,7 +24,15 @@ from mpcredit.errors import InvalidFile, KeyStoreError
 __all__ = ["ServerSettings", "is_loopback"]
 
 _PREFIX: Final = "MPCREDIT_SERVER_"
-_PATHS: Final = ("database_password_file", "tls_certificate", "tls_key", "tls_client_ca", "session_secret_file")
+_PATHS: Final = (
+    "database_password_file",
+    "tls_certificate",
+    "tls_key",
+    "tls_client_ca",
+    "session_secret_file",
+    "webhook_secret_file",
+    "webhook_ca",
+)
 _SECRET_BYTES: Final = 32
 
 
@@ -52,6 +60,20 @@ def _write_secret(path: Path) -> None:
         temporary.unlink()
 
 
+def _secret(path: Path, name: str) -> bytes:
+    try:
+        if not path.exists():
+            _write_secret(path)
+        if path.stat().st_mode & 0o077:
+            raise KeyStoreError(f"{path}: others can read it", remedy=f"run: chmod 600 {path}")
+        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise KeyStoreError(f"{path}: {name} cannot be read", remedy="delete the file; a new one is made") from error
+    if len(secret) != _SECRET_BYTES:
+        raise KeyStoreError(f"{path}: {name} is damaged", remedy="delete the file; a new one is made")
+    return secret
+
+
 class ServerSettings(BaseSettings):
     """The server's settings, checked."""
 
@@ -61,6 +83,9 @@ class ServerSettings(BaseSettings):
     """SQLAlchemy URL: sqlite:///FILE, or postgresql+psycopg://USER@HOST/NAME. May hold a password, so it is never shown."""
     database_password_file: Path | None = None
     """File with the database's password, instead of writing it into the URL."""
+    book: Literal["auto", "file", "database"] = "auto"
+    """Where an institution's figures come from: the file of [book] path, or what `mpcredit book import` put into the
+    database; auto: the file until the first import."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = Field(default=8440, ge=0, le=65535)
@@ -86,6 +111,12 @@ class ServerSettings(BaseSettings):
     """How long a one-time sign-in link lives."""
     session_secret_file: Path = Path("session.secret")
     """Secret that signs short-lived state, such as that of a sign-in in progress; made at first use."""
+    webhook_url: str = ""
+    """Where answers to applications that a system posted go (docs/api.md): https, or http on this machine; empty: nowhere."""
+    webhook_secret_file: Path = Path("webhook.secret")
+    """Secret that signs these answers, 64 hexadecimal digits; made at first use. The receiver needs it too."""
+    webhook_ca: Path | None = None
+    """Certificates that the receiver's must rest on, PEM; by default those that this machine trusts."""
     limit_requests: str = "600/minute"
     """Requests from one address."""
     limit_writes: str = "120/minute"
@@ -180,6 +211,23 @@ class ServerSettings(BaseSettings):
             raise ValueError("must not hold a name or password")
         return f"{parts.scheme}://{parts.netloc.lower()}"
 
+    @field_validator("webhook_url")
+    @classmethod
+    def _webhook_url(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or not value.isascii():
+            raise ValueError("must be http(s)://HOST[:PORT]/PATH")
+        if any(letter.isspace() or not letter.isprintable() for letter in value):
+            raise ValueError("must not hold spaces")
+        if parts.username is not None:
+            raise ValueError("must not hold a name or password: answers are signed")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("plain HTTP is refused off this machine: write https")
+        _ = parts.port  # raises where it is no number
+        return value
+
     @field_validator("limit_requests", "limit_writes", "limit_sign_in")
     @classmethod
     def _limit(cls, value: str) -> str:
@@ -266,20 +314,15 @@ class ServerSettings(BaseSettings):
         Raises:
             KeyStoreError: the file cannot be had, is damaged, or others can read it.
         """
-        path = self.session_secret_file
-        try:
-            if not path.exists():
-                _write_secret(path)
-            if path.stat().st_mode & 0o077:
-                raise KeyStoreError(f"{path}: others can read it", remedy=f"run: chmod 600 {path}")
-            secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
-        except (OSError, ValueError) as error:
-            raise KeyStoreError(
-                f"{path}: the session secret cannot be read", remedy="delete the file; a new one is made"
-            ) from error
-        if len(secret) != _SECRET_BYTES:
-            raise KeyStoreError(f"{path}: the session secret is damaged", remedy="delete the file; a new one is made")
-        return secret
+        return _secret(self.session_secret_file, "the session secret")
+
+    def webhook_secret(self) -> bytes:
+        """The secret that signs answers to the bank's loan system; made like the session secret.
+
+        Raises:
+            KeyStoreError: the file cannot be had, is damaged, or others can read it.
+        """
+        return _secret(self.webhook_secret_file, "the webhook's secret")
 
     def uvicorn(self) -> dict[str, Any]:
         """Arguments for `uvicorn.run`.

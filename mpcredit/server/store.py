@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from mpcredit.errors import StoreError
 from mpcredit.ports import OutboxRow
-from mpcredit.server.database import Database, item_table, outbox_table
+from mpcredit.server.database import VERSION_TABLE, Database, item_table, open_database, outbox_table
+from mpcredit.server.settings import ServerSettings
 from mpcredit.store import AlreadyStored, _check_state, _dump, _load, _no_step, _row
 
-__all__ = ["SqlStore"]
+__all__ = ["OwnSqlStore", "ReadSqlStore", "SqlStore"]
 
 _OUTBOX = [outbox_table.c[name] for name in ("key", "nonce", "call", "raw", "tx_hash", "state", "block", "gas_used")]
 
@@ -160,3 +163,69 @@ class SqlStore:
         changed = statement.values(state=state, block=block, gas_used=gas_used).returning(outbox_table.c.id)
         if not self._write(changed):
             raise _no_step(key)
+
+
+class OwnSqlStore(SqlStore):
+    """The store of a server that does not run, with its database: for the command that takes its place meanwhile.
+
+    Raises:
+        DatabaseInUse: the server runs.
+        StoreError: the database cannot be had.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        database = open_database(settings)
+        try:
+            super().__init__(database)
+        except BaseException:
+            database.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database too."""
+        super().close()
+        self.database.close()
+
+
+class ReadSqlStore(SqlStore):
+    """The store of a server that runs or not, only to be read: no lock, no change of tables, and writing is an error.
+
+    Raises:
+        StoreError: there is no database, it cannot be had, or another release wrote its tables.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        database = Database(settings.database, create=False, password=settings.database_password())
+        try:
+            with database.read() as connection:
+                context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+                present = context.get_current_heads()
+            if present != (database.newest_version(),):
+                raise StoreError(
+                    f"{database.url_safe}: has tables of {', '.join(present) or 'no version'}, not of this release's",
+                    remedy="start the server of this release once (`mpcredit serve`); it upgrades them",
+                )
+            super().__init__(database, claim=False)
+        except BaseException:
+            database.close()
+            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Refused."""
+        self._refuse()
+        yield
+
+    def _write(self, statement: Any) -> Sequence[Row[Any]]:
+        self._refuse()
+        return ()
+
+    def _refuse(self) -> None:
+        raise StoreError(
+            f"{self.database.url_safe}: is open for reading only", remedy="use the server's pages or its API"
+        )
+
+    def close(self) -> None:
+        """Close the database."""
+        super().close()
+        self.database.close()

@@ -1,15 +1,16 @@
 """An endpoint lies to the institution that reads through it (R9, R12, R14, R15, R39; protocol.md sections 3 and 4).
 
 It swaps an institution key, makes members up, leaves a change of the roster out, forges a change of owner, shrinks the
-cohort, shows a false supervisor key. `Lying` wraps the ledger port; `rechain` lets it compute the roster's hash chain over
-its made-up history, as a clever one would. The answer is WrongLedger or a refusal with COHORT; nothing is sealed to it and
-nothing answered. The variant is a reader without pins: the made-up member reads the subject.
+cohort, shows a false supervisor key, other terms, another schema, another contract. `Lying` wraps the ledger port; `rechain`
+lets it compute the roster's hash chain over its made-up history, as a clever one would. The answer is WrongLedger or a
+refusal; nothing is sealed to it and nothing answered. The variants are a reader without pins, to which the made-up member
+reads the subject, and one that believes terms outside the roster: it answers a second cohort within the window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
@@ -31,13 +32,14 @@ from fakes import (
 from mpcredit import events as ev
 from mpcredit import protocol
 from mpcredit.disclosure import RefusalCode
-from mpcredit.encoding import abi_encode
+from mpcredit.encoding import abi_encode, to_hex
 from mpcredit.errors import WrongLedger
 from mpcredit.events import Change, Event, Position
 from mpcredit.inquirer import RequestState
 from mpcredit.pairkeys import InstitutionKey, KeyRef, derive
+from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.sealing import open_subjects_member
-from mpcredit.state import CHANGE_TYPES, SUPERVISOR, Pins, roster_link, roster_start
+from mpcredit.state import CHANGE_TYPES, SUPERVISOR, LedgerState, Pins, roster_link, roster_start
 
 EVE = deterministic("eve")
 EVES_KEY = InstitutionKey.from_bytes(b"e" * 32)
@@ -143,6 +145,34 @@ def false_supervisor(events: list[Event], *, added: bool = True) -> list[Event]:
     return [*events[: place + 1], *made, *events[place + 1 :]]
 
 
+def other_terms(events: list[Event], *, in_roster: bool = True, **changes: int) -> list[Event]:
+    """The same history under other terms, in the roster's change too, if asked."""
+    shown = replace(TERMS, **changes)
+    data = abi_encode(CHANGE_TYPES[Change.TERMS_SET], list(astuple(shown)))
+    told: list[Event] = []
+    for event in events:
+        if isinstance(event, ev.ParametersSet):
+            event = replace(event, parameters=shown)
+        elif in_roster and isinstance(event, ev.RosterChanged) and event.kind is Change.TERMS_SET:
+            event = replace(event, data=data)
+        told.append(event)
+    return told
+
+
+def no_window(events: list[Event]) -> list[Event]:
+    return other_terms(events, in_roster=False, window_seconds=0)
+
+
+def other_schema(events: list[Event]) -> list[Event]:
+    one, two, *rest = FIGURES_1.fields
+    definition = Schema(1, "figures", (two, one, *rest)).definition
+    return [replace(e, definition=definition) if isinstance(e, ev.SchemaRegistered) else e for e in events]
+
+
+def other_contract(events: list[Event]) -> list[Event]:
+    return [replace(e, at=replace(e.at, contract=EVE.address)) if isinstance(e, ev.Opened) else e for e in events]
+
+
 def drop(number: int) -> Lie:
     def lie(events: list[Event]) -> list[Event]:
         changes = [e for e in events if isinstance(e, ev.RosterChanged)]
@@ -156,6 +186,15 @@ CONTRADICTIONS: dict[str, Lie] = {
     "a swapped key, chained anew": lambda events: rechain(swap_key(events)),
     "a forged owner": forge_owner,
     "a member made up": add_member,
+    "terms that the roster does not name": no_window,
+    "terms changed in the roster": lambda events: other_terms(events, window_seconds=0),
+    "terms left out of the roster": drop(0),
+    "a schema with two names swapped": other_schema,
+    "a schema left out": lambda events: [e for e in events if not isinstance(e, ev.SchemaRegistered)],
+    "an inquiry on another contract": other_contract,
+    "a JointCredit that the roster does not name": lambda events: other_contract(
+        [replace(e, current=EVE.address) if isinstance(e, ev.JointCreditReplaced) else e for e in events]
+    ),
     "a change left out": drop(4),
     "the newest change left out": drop(-1),
     "a supervisor made up": false_supervisor,
@@ -209,8 +248,6 @@ def test_endpoint__consistent_lie_to_a_furnisher__is_refused_with_cohort(town: F
 def with_true_opening_last(lie: Lie, events: list[Event]) -> list[Event]:
     """The inquiry in the made-up history, its cohort as that history has it: a lie that hangs together."""
     told = list(lie(events))
-    from mpcredit.state import LedgerState
-
     state, out = LedgerState(REALM), []
     for event in told:
         if isinstance(event, ev.Opened):
@@ -271,6 +308,70 @@ def test_mask_keys__member_made_up__gets_none(town: FakeTown) -> None:
     assert not [t for t in town.chain.seen[before:] if t.call.function == "sealMaskKeys"]
 
 
+# --------------------------------------------------------------------- the terms
+
+
+class Believing(LedgerState):
+    """The variant: terms are what the last event says, whatever the roster names."""
+
+    def _apply(self, event: Event) -> None:
+        if isinstance(event, ev.ParametersSet):
+            self.parameters = event.parameters
+        else:
+            super()._apply(event)
+
+
+def second_cohort(town: FakeTown) -> bytes:
+    """All were asked about a subject; within the window another inquirer asks the cohort without Bank E."""
+    town.ask(1)
+    town.settle()
+    town.sleep(4)
+    _, q = open_crafted(town[1], [(town.tagger.tag(subject(1)), town.consent(1, to=1))])
+    return q
+
+
+def test_endpoint__shows_no_window_to_a_reader_that_believes_it__second_cohort_is_answered(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = second_cohort(town)
+    monkeypatch.setattr("mpcredit.follower.LedgerState", Believing)
+    listen_to(town, 2, no_window)
+
+    town[2].work()
+
+    assert "payload" in (town[2].desk.store.get("answer", to_hex(q)) or {})  # the totals' difference is Bank E's record
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [no_window, lambda events: other_terms(events, window_seconds=0)],
+    ids=["beside the roster", "in the roster"],
+)
+def test_endpoint__shows_no_window__is_the_wrong_ledger_and_the_true_window_refuses(town: FakeTown, lie: Lie) -> None:
+    q = second_cohort(town)
+    listen_to(town, 2, lie)
+
+    with pytest.raises(WrongLedger):
+        town[2].work()
+
+    assert town[2].desk.store.get("answer", to_hex(q)) is None
+    listen_to(town, 2, lambda events: events)
+    town[2].work()
+    assert (town[2].desk.store.get("answer", to_hex(q)) or {})["refused"] == RefusalCode.WINDOW
+
+
+def test_endpoint__shows_no_window_and_chains_it_anew__id_does_not_follow_and_is_refused(town: FakeTown) -> None:
+    # The roster is in the inquiry's id: under another one it is another inquiry, whose masks cancel with nobody's.
+    q = second_cohort(town)
+    listen_to(town, 2, lambda events: rechain(other_terms(events, window_seconds=0)))
+
+    town[2].sync()
+    refusal = town[2].furnisher.judge(town[2].desk.state.inquiries[q])
+
+    assert refusal is not None
+    assert refusal.code == RefusalCode.ENCODING
+
+
 # --------------------------------------------------------------------- the cohort
 
 
@@ -297,11 +398,8 @@ def a_made_up_inquiry_over_three(town: FakeTown, terms_too: bool) -> Lie:
     """An endpoint and two members (0 and 1) make up an inquiry of which member 2 is the only honest one."""
 
     def lie(events: list[Event]) -> list[Event]:
-        told = not_ready(3, 4)(events)
-        if terms_too:
-            lower = replace(TERMS, minimum_cohort=3)
-            told = [replace(e, parameters=lower) if isinstance(e, ev.ParametersSet) else e for e in told]
-        return told
+        told = list(not_ready(3, 4)(events))
+        return rechain(other_terms(told, minimum_cohort=3)) if terms_too else told
 
     listen_to(town, 0, lie)
     town[0].sync()
@@ -326,7 +424,8 @@ def test_endpoint__shrinks_the_cohort_below_the_terms__is_refused(town: FakeTown
 
 
 def test_endpoint__shrinks_cohort_and_terms__own_minimum_refuses(town: FakeTown) -> None:
-    # Terms are not in the roster's chain: an endpoint can show others. The institution's own minimum does not move.
+    # Nobody signs terms: an endpoint that makes the whole history up can chain others into it, and with them an inquiry of
+    # colluders under a roster that nobody else knows. The institution's own minimum does not move.
     town[2].desk.minimum_cohort = 4
     listen_to(town, 2, a_made_up_inquiry_over_three(town, terms_too=True))
 

@@ -2,7 +2,8 @@
 
 Each part is changed in turn. Where a signed transaction shows who lied, that member is named; where only unsigned parts
 (openings, salt) do not fit, nobody is: else whoever passes a file on could blame its inquirer. A history of members is
-signed by nobody, so a file can be made up under any consortium's address: a reader who knows a roster refuses it.
+signed by nobody, so a file can be made up under any consortium's address: a reader who knows a roster refuses it, and one
+who has the founding file does. The variants know less: nothing, or the owners without their operators.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ from fakes import JOINT_CREDIT, REALM, FakeTown, deterministic, figures, found_t
 from mpcredit import events as ev
 from mpcredit import evidence as evidence_module
 from mpcredit.chain import artifacts
-from mpcredit.encoding import hex_bytes, to_hex
+from mpcredit.encoding import abi_encode, hex_bytes, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, InvalidProof, MpcreditError, ProtocolViolation
 from mpcredit.events import Change
 from mpcredit.evidence import Evidence, verify_evidence
 from mpcredit.paillier import Opening
 from mpcredit.schema import FIGURES_1, GUARANTEES_2, Schema
 from mpcredit.sealing import report_commitment
+from mpcredit.state import LedgerState, Pins, roster_link
 
 MEMBERS = 5
 
@@ -193,18 +196,63 @@ def test_evidence__of_another_consortium_roster_or_schema_than_the_reader_knows_
             verify_evidence(honest[2], **known)  # type: ignore[arg-type]  # one of three names
 
 
-def test_schema__names_of_two_figures_swapped__is_noticed_by_the_hash_alone(
+def test_schema__names_of_two_figures_swapped__is_not_the_one_that_the_roster_names(
     honest: tuple[FakeTown, str, Evidence],
 ) -> None:
-    # No transaction names the definition: debt and limit could change names. The variant knows no hash.
+    # No transaction names the definition: debt and limit could change names, if the roster did not.
     one, two, *rest = FIGURES_1.fields
     swapped = Schema(1, "figures", (two, one, *rest))
     forged = changed(honest[2], lambda v: v.__setitem__("schema", swapped.definition.decode()))
 
-    assert verify_evidence(forged).totals[0]["outstanding"] == figures(31)["credit_limit"]
-    assert verify_evidence(forged).schema_hash != FIGURES_1.hash
-    with pytest.raises(InvalidMessage):
-        verify_evidence(forged, schema_hash=FIGURES_1.hash)
+    with pytest.raises(InvalidMessage, match="schema"):
+        verify_evidence(forged)
+
+
+def test_contract__that_the_roster_does_not_name__is_refused(honest: tuple[FakeTown, str, Evidence]) -> None:
+    # Anybody can put a contract beside the consortium's that takes every call.
+    kind, other = int(Change.JOINT_CREDIT_SET), to_hex(bytes(12) + b"\x11" * 20)
+    town = honest[0]
+    elsewhere = changed(
+        honest[2], lambda v: next(c for c in v["roster"] if c["kind"] == kind).__setitem__("data", other)
+    )
+    history = rechained(elsewhere, town)
+
+    with pytest.raises(InvalidMessage, match="contract that the roster does not name"):
+        verify_evidence(history)
+
+
+def rechained(evidence: Evidence, town: FakeTown) -> Evidence:
+    """Let the opening name the roster of the file's changed history; its operator signs it again."""
+    state = LedgerState(REALM)
+    rosters = []
+    for entry in evidence.value["roster"]:
+        place, data = Change(entry["kind"]), hex_bytes(entry["data"], None)
+        at = ev.Position(0, bytes(32), 0, 0, bytes(32), REALM.consortium)
+        state.apply(ev.RosterChanged(at, roster_link(state.roster, place, data), place, data))
+        rosters.append(state.roster)
+    (inquiry,) = town[0].desk.state.inquiries.values()
+    true = [change.roster for change in town[0].desk.state.roster_history]
+    opening = replace(inquiry.opening, roster=rosters[true.index(inquiry.opening.roster)])
+    again = to_hex(signed(town.operators[0], "open", (opening.arguments(),)))
+    return changed(evidence, lambda v: v["transactions"].__setitem__("open", again))
+
+
+def forgery(monkeypatch: pytest.MonkeyPatch, *labels: str) -> Evidence:
+    """Evidence of an inquiry that never was: the forger has accounts of his own in the place of those with these labels."""
+    monkeypatch.setattr(
+        "fakes.deterministic",
+        lambda label: deterministic(f"forger's {label}" if label.startswith(labels) else label),
+    )
+    with two_keys(monkeypatch):
+        forgers = found_town(MEMBERS)
+        request = forgers.ask(3)
+        forgers.settle()
+    return collected(forgers, request)
+
+
+def founding_pins(town: FakeTown) -> Pins:
+    """Those of `config.pins_of`."""
+    return replace(town.pins, operators={i: frozenset({a.address}) for i, a in enumerate(town.operators)})
 
 
 def test_history__made_up_under_the_true_address__is_believed_without_a_roster_and_refused_with_one(
@@ -212,18 +260,89 @@ def test_history__made_up_under_the_true_address__is_believed_without_a_roster_a
 ) -> None:
     # Anybody can write a history with members of his own, whose names are those of the true ones.
     true_roster = honest[0][0].desk.state.roster
-    monkeypatch.setattr("fakes.deterministic", lambda label: deterministic(f"forger's {label}"))
-    with two_keys(monkeypatch):
-        forgers = found_town(MEMBERS)
-        request = forgers.ask(3)
-        forgers.settle()
-    forged = collected(forgers, request)
+    forged = forgery(monkeypatch, "")
 
     believed = verify_evidence(forged, consortium=REALM.consortium)
     assert believed.attested
     assert believed.institutions[0] == "Bank A"
+    assert not believed.authentic
     with pytest.raises(InvalidMessage, match="history of members"):
         verify_evidence(forged, consortium=REALM.consortium, roster=true_roster)
+
+
+def test_history__made_up_with_the_true_owners_keys__is_believed_by_owners_alone_and_refused_by_founded_operators(
+    honest: tuple[FakeTown, str, Evidence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The owners' key statements can be copied from the ledger; who may act for a member, no owner has signed.
+    pins = founding_pins(honest[0])
+    forged = forgery(monkeypatch, "operator")
+
+    believed = verify_evidence(forged, consortium=REALM.consortium, pins=replace(pins, operators=None))
+    assert not believed.authentic
+    with pytest.raises(InvalidMessage, match="founding file does not name"):
+        verify_evidence(forged, consortium=REALM.consortium, pins=pins)
+
+
+@pytest.mark.parametrize(("label", "whose"), [("owner 2", "Bank C"), ("supervisor", "the supervisor")])
+def test_history__with_another_owner_or_supervisor__is_refused_by_pins(
+    honest: tuple[FakeTown, str, Evidence], monkeypatch: pytest.MonkeyPatch, label: str, whose: str
+) -> None:
+    pins = founding_pins(honest[0])
+    forged = forgery(monkeypatch, label)
+
+    with pytest.raises(InvalidMessage, match=f"not accepted: {whose}"):
+        verify_evidence(forged, pins=pins)
+
+
+def test_founding__of_the_true_consortium__is_enough_without_a_ledger(honest: tuple[FakeTown, str, Evidence]) -> None:
+    town, _, evidence = honest
+
+    verified = verify_evidence(evidence, pins=founding_pins(town))
+
+    assert verified.authentic
+    assert verified.compared == ("founding",)
+    with pytest.raises(InvalidMessage, match="not accepted: Bank B"):
+        verify_evidence(evidence, pins=replace(founding_pins(town), owners={**town.pins.owners, 1: frozenset()}))
+
+
+def test_verdict__of_a_supervisor_added_in_the_file__is_refused_by_pins(
+    honest: tuple[FakeTown, str, Evidence],
+) -> None:
+    town, request, evidence = honest
+    mallory = deterministic("mallory")
+    verdict = to_hex(signed(mallory, "attest", (town.inquiry(request).id, True, 0, bytes(32))))
+
+    def change(value: dict[str, Any]) -> None:
+        data = to_hex(abi_encode(["address"], [mallory.address]))
+        value["roster"].append({"kind": int(Change.SUPERVISOR_ADDED), "data": data})
+        value["transactions"]["attest"] = verdict
+
+    forged = changed(evidence, change)
+    assert verify_evidence(forged).attested
+    with pytest.raises(InvalidMessage, match="supervisor that you have not accepted"):
+        verify_evidence(forged, pins=founding_pins(town))
+
+
+def test_history__made_up_after_the_roster_that_the_reader_knows__does_not_count(
+    honest: tuple[FakeTown, str, Evidence],
+) -> None:
+    # The opening's roster is true; what the file says happened later lets Mallory answer for Bank C.
+    town, request, evidence = honest
+    inquiry, mallory = town.inquiry(request), deterministic("mallory")
+    answer = to_hex(signed(mallory, "contribute", (inquiry.id, inquiry.payload(2))))
+
+    def change(value: dict[str, Any]) -> None:
+        data = to_hex(abi_encode(["uint8", "address", "bool"], [2, mallory.address, True]))
+        value["roster"].append({"kind": int(Change.OPERATOR_SET), "data": data})
+        value["transactions"]["contribute"][1] = answer
+
+    forged = changed(evidence, change)
+    true = {c.roster for c in town[0].desk.state.roster_history}
+    assert verify_evidence(forged).institutions[2] == "Bank C"
+    for known in (inquiry.opening.roster, true):
+        with pytest.raises(InvalidMessage, match="no operator"):
+            verify_evidence(forged, roster=known)
+        assert verify_evidence(evidence, roster=known).authentic
 
 
 def test_operators__moved_after_the_inquiry__evidence_still_names_the_right_members(

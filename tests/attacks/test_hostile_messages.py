@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from mpcredit import events as ev
 from mpcredit import sealing
 from mpcredit.disclosure import RefusalCode
+from mpcredit.encoding import keccak
 from mpcredit.errors import InvalidMessage, InvalidSubject, KeyStoreError, ProtocolViolation
 from mpcredit.events import Change, Position, Stage
 from mpcredit.inquirer import RequestState

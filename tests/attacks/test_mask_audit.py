@@ -2,7 +2,8 @@
 
 A member whose ends of a pair differ could later blame the other for masks that do not cancel, or hide its own deviation.
 The supervisor compares both ends before it lets a member serve: two whose ends differ never serve together. What has
-agreed once cannot be replaced afterwards, else one member could make every later inquiry uncheckable.
+agreed once cannot be replaced afterwards, else one member could make every later inquiry uncheckable. Two that differ
+again after both have rotated are suspended, else one member could keep newcomers out for ever.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes import FakeTown, found_town
+from fakes import FakeTown, Transaction, found_town, sign_statement
 
 from mpcredit.errors import KeyStoreError
-from mpcredit.events import Call, MaskKeysSealed, Stage
+from mpcredit.events import Call, Change, MaskKeysSealed, Stage
 from mpcredit.inquirer import RequestState
 from mpcredit.sealing import MaskKeyEntry, open_mask_keys, seal_mask_keys
 from mpcredit.supervisor import Supervisor
@@ -21,13 +22,18 @@ from mpcredit.supervisor import Supervisor
 FALSE = b"\7" * 32
 
 
+def lie(town: FakeTown, liar: int, *victims: int) -> None:
+    """From now on this bank seals false ends of its present pairs with these."""
+    town[liar].sync()
+    desk = town[liar].desk
+    for victim in victims:
+        own, other = desk.member.key, desk.state.members[victim].key
+        desk._pairs[(own, other)] = replace(desk.pair_keys(own, other), mask=FALSE)
+
+
 def founded_with_a_false_end(liar: int, victim: int) -> FakeTown:
     town = found_town(5, settle=False)
-    for bank in town.banks:
-        bank.sync()
-    desk = town[liar].desk
-    own, other = desk.member.key, desk.state.members[victim].key
-    desk._pairs[(own, other)] = replace(desk.pair_keys(own, other), mask=FALSE)
+    lie(town, liar, victim)
     town.settle()
     return town
 
@@ -53,6 +59,120 @@ def test_false_end_of_a_pair__never_compared__an_honest_member_cannot_be_told_fr
     assert supervisor._end(keys[3], keys[1], 3) == FALSE
     assert supervisor._end(keys[3], keys[1], 1) != FALSE
     assert supervisor._pair_mask(keys[3], keys[1]) is None
+
+
+# --------------------------------------------------------------------- a second time
+
+
+def rotate(town: FakeTown, *members: int) -> None:
+    """These banks register new institution keys."""
+    for member in members:
+        state = town.chain.fold()
+        old = state.members[member].key
+        version = old.version + 1
+        public = town.keys[member].create_institution_key(version).public
+        signature = sign_statement(town.owners[member], member, version, public, old.public)
+        changed = town.chain.change(state, Change.KEY_SET, member, version, public, signature)
+        town.chain.mine([])
+        town.chain.emit(town.chain.blocks[-1], [changed], Transaction("owner", Call("consortium", "rotateKey"), 0))
+
+
+def serving(town: FakeTown) -> list[int]:
+    return [i for i, member in sorted(town.chain.fold().members.items()) if member.serving]
+
+
+def suspended(town: FakeTown) -> list[int]:
+    return [i for i, member in sorted(town.chain.fold().members.items()) if member.suspended]
+
+
+def restart(town: FakeTown, kind: type[Supervisor] = Supervisor, *, attest: bool = True) -> None:
+    """The supervisor's process starts again, over the same store."""
+    node = town.supervisor
+    old = node.supervisor
+    node.supervisor = kind(node.follower, node.outbox, old.store, old.keys, attest=attest)
+
+
+def liar_and_newcomers(kind: type[Supervisor] = Supervisor) -> FakeTown:
+    """Bank B serves and lies to all who come later: Bank E seals now, Bank D only later."""
+    town = found_town(5, settle=False)
+    restart(town, kind)
+    town.asleep = {3, 4}
+    lie(town, 1, 3, 4)
+    town.settle()
+    assert serving(town) == [0, 1, 2]
+    town.asleep = {3}
+    town.settle()
+    assert serving(town) == [0, 1, 2]
+    return town
+
+
+class Patient(Supervisor):
+    """The variant: waits for the two to come to terms."""
+
+    def _judge_differences(self) -> list[str]:
+        return []
+
+
+def test_differ_again__nobody_is_suspended__the_liar_keeps_every_newcomer_out() -> None:
+    town = liar_and_newcomers(Patient)
+    for _ in range(3):
+        rotate(town, 1, 4)
+        lie(town, 1, 3, 4)
+        town.settle()
+    town.asleep = set()
+    town.settle()
+
+    assert serving(town) == [0, 1, 2]
+
+
+def test_differ_again__after_both_have_rotated__both_are_suspended_and_hold_up_nobody() -> None:
+    town = liar_and_newcomers()
+    (first,) = town.supervisor.supervisor.findings
+    restart(town)  # the store remembers
+    rotate(town, 1, 4)
+    lie(town, 1, 3, 4)
+    town.settle()
+
+    assert first.culprits == (1, 4)
+    assert "Bank B and Bank E" in first.text
+    (second,) = town.supervisor.supervisor.findings
+    assert second.culprits == (1, 4)
+    assert "second time" in second.text
+    assert suspended(town) == [1, 4]
+    town.asleep = set()
+    town.settle()
+    assert serving(town) == [0, 2, 3]
+
+
+def test_differ_again__one_has_not_rotated__both_are_named_again_and_nobody_is_suspended() -> None:
+    town = liar_and_newcomers()
+    rotate(town, 4)
+    lie(town, 1, 3, 4)
+    town.settle()
+
+    assert [f.culprits for f in town.supervisor.supervisor.findings] == [(1, 4), (1, 4)]
+    assert suspended(town) == []
+    assert serving(town) == [0, 1, 2]
+
+
+def test_differ_again__supervisor_that_only_watches__names_both_and_does_nothing() -> None:
+    town = liar_and_newcomers()
+    rotate(town, 1, 4)
+    lie(town, 1, 3, 4)
+    restart(town, attest=False)
+    town.settle()
+
+    assert [f.culprits for f in town.supervisor.supervisor.findings] == [(1, 4)]
+    assert suspended(town) == []
+
+
+def test_differ_once__both_rotate_and_agree__both_serve() -> None:
+    town = liar_and_newcomers()
+    rotate(town, 1, 4)
+    town.settle()
+
+    assert serving(town) == [0, 1, 2, 4]
+    assert suspended(town) == []
 
 
 def seal(town: FakeTown, sender: int, entries: list[MaskKeyEntry], as_member: int | None = None) -> bytes:

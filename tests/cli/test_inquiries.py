@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_world import listing, refused
+from cli_world import DOWN, URL, listing, refused
 from parties import Consortium, Party
 
 from mpcredit.identity import Subject
@@ -212,10 +212,15 @@ def test_evidence_and_verify__and_a_changed_file_is_found_out(
     bank.ok("evidence", str(done["request"]), "--out", "proof.json")
     proved = bank.ok("verify", "proof.json", "--consortium", place)
     on_ledger = bank.ok("verify", "proof.json", "--ledger")
+    by_roster = bank.ok("verify", "proof.json", "--roster", str(on_ledger["roster"]))
 
     assert (bank.home / "proof.json").stat().st_mode & 0o077 == 0
     assert proved["totals"] == [done["subjects"][0]["totals"]] == on_ledger["totals"]
     assert len(on_ledger["blocks"]) == 6
+    assert proved["compared"] == ["consortium", "founding"]
+    assert on_ledger["compared"] == by_roster["compared"] == ["consortium", "roster", "founding"]
+    for arguments in (("--roster", "0x" + "11" * 32), ("--roster", "0x" + "11" * 32, "--ledger")):
+        refused(bank.run("verify", "proof.json", *arguments), 3, "roster")
     refused(bank.run("evidence", str(done["request"]), "--out", "proof.json"), 2, "there already")
     refused(bank.run("verify", "proof.json", "--consortium", "0x" + "11" * 20), 3, "not of")
     value = json.loads((bank.home / "proof.json").read_text())
@@ -227,6 +232,37 @@ def test_evidence_and_verify__and_a_changed_file_is_found_out(
     (bank.home / "forged.json").write_text("{}")
     refused(bank.run("verify", "forged.json"), 2, "forged.json")
     refused(bank.run("verify", "nowhere.json"), 2, "nowhere.json")
+
+
+def test_verify__with_no_ledger_to_ask__compares_with_the_founding_file_or_says_that_it_compared_nothing(
+    bank: Party, done: dict[str, object], consortium: Consortium, tmp_path: Path
+) -> None:
+    bank.ok("evidence", str(done["request"]), "--out", "carried.json")
+    text = bank.config.read_text()
+    alone = tmp_path / "mpcredit.toml"
+    alone.write_text(text.replace(URL, DOWN))
+    (tmp_path / "founding.toml").write_text((bank.home / "founding.toml").read_text())
+    founding = (tmp_path / "founding.toml").read_text()
+
+    compared = bank.ok("verify", "carried.json", "--config", str(alone))
+    assert compared["authentic"]
+    assert compared["compared"] == ["consortium", "founding"]
+
+    operator = bank.ok("member", "list")["members"][1]["operators"][0]
+    (tmp_path / "founding.toml").write_text(founding.replace(operator, "0x" + "11" * 20))
+    refused(bank.run("verify", "carried.json", "--config", str(alone)), 3, "founding file does not name", "node")
+
+    unfounded = text.replace(URL, DOWN).replace('founding = "founding.toml"', "")
+    alone.write_text(unfounded)
+    said = bank.run("verify", "carried.json", "--config", str(alone))
+    assert said.status == 0
+    assert "ONLY CONSISTENT IN ITSELF" in said.out
+    assert "The evidence holds" not in said.out
+    for word in (consortium.deployed["consortium"], str(compared["roster"]), "--ledger", "--roster"):
+        assert word in said.err
+    chain = consortium.deployed["chain_id"]
+    alone.write_text(unfounded.replace(f"chain_id = {chain}", "chain_id = 5"))
+    refused(bank.run("verify", "carried.json", "--config", str(alone)), 3, "of chain")
 
 
 def test_rejected_commands__leave_no_files_behind(bank: Party) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from mpcredit.errors import InvalidEncoding
-from mpcredit.server.audit import AuditBroken, AuditLog, verify_lines
+from mpcredit.server.audit import Anchor, AuditBroken, AuditLog, check_lines, verify_lines
 from mpcredit.server.database import Database, audit_head_table, audit_table
 
 
@@ -259,3 +259,53 @@ def test_verify_lines__exported__needs_no_database(audit: AuditLog) -> None:
         assert caught.value.seq == seq
     with pytest.raises(AuditBroken, match="anchored"):
         verify_lines(lines[:4], [audit.head()])
+
+
+# --------------------------------------------------------------------- heads on the ledger
+
+
+def _anchor(audit: AuditLog, block: int) -> Anchor:
+    return Anchor(audit.head()[1], bytes([block]) * 32, block, 1_800_000_000 + block)
+
+
+def _write_anew(database: Database, since: int) -> None:
+    """Entries from a number on, with a chain that is right in itself, and the head too."""
+    with database.transaction() as connection:
+        _force(database, connection)
+        previous = connection.scalar(select(audit_table.c.hash).where(audit_table.c.seq == since - 1))
+        connection.execute(delete(audit_table).where(audit_table.c.seq >= since))
+        connection.execute(update(audit_head_table).values(seq=since - 1, hash=previous))
+    _fill(AuditLog(database, clock=Clock()), 10)
+
+
+def test_check__heads_on_the_ledger__bind_all_before_them(audit: AuditLog) -> None:
+    anchors = []
+    for block in (7, 8):
+        _fill(audit, 3)
+        anchors.append(_anchor(audit, block))
+    _fill(audit, 2)
+
+    checked = audit.check([anchors[0], *anchors])  # two reports without an entry between them have one head
+
+    assert (checked.entries, checked.head, checked.anchored) == (8, audit.head()[1], 6)
+    assert check_lines([entry.line for entry in audit.stream()], anchors) == checked
+    assert audit.check().anchored == 0
+
+
+def test_check__end_written_anew_or_cut_off__is_found_behind_the_last_anchor_that_fits(
+    database: Database, audit: AuditLog
+) -> None:
+    anchors = []
+    for block in (7, 8):
+        _fill(audit, 3)
+        anchors.append(_anchor(audit, block))
+    lines = [entry.line for entry in audit.stream()]
+    _write_anew(database, 5)
+    assert audit.verify() == 14  # the chain alone is whole
+
+    for attempt in (lambda: audit.check(anchors), lambda: check_lines(lines[:5], anchors)):
+        with pytest.raises(AuditBroken, match=r"inquiry 0x0808.* block 8") as caught:
+            attempt()
+        assert caught.value.seq == 4
+
+    assert audit.check(anchors[:1]).anchored == 3

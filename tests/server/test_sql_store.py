@@ -18,7 +18,8 @@ from store_port import StorePortTests
 from mpcredit.errors import StoreError
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database, DatabaseInUse
-from mpcredit.server.store import SqlStore
+from mpcredit.server.settings import ServerSettings
+from mpcredit.server.store import OwnSqlStore, ReadSqlStore, SqlStore
 from mpcredit.store import SqliteStore, StorePort
 
 Opened = Callable[[str], Database]
@@ -79,7 +80,8 @@ _SECOND = """
 import sys
 from mpcredit.errors import StoreError
 from mpcredit.server.database import Database
-from mpcredit.server.store import SqlStore
+from mpcredit.server.settings import ServerSettings
+from mpcredit.server.store import OwnSqlStore, ReadSqlStore, SqlStore
 database = Database(sys.argv[1])
 try:
     SqlStore(database)
@@ -246,7 +248,8 @@ _WRITER = """
 import sys
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database
-from mpcredit.server.store import SqlStore
+from mpcredit.server.settings import ServerSettings
+from mpcredit.server.store import OwnSqlStore, ReadSqlStore, SqlStore
 database = Database(sys.argv[1])
 store, audit = SqlStore(database), AuditLog(database)
 n = store.next_nonce()
@@ -321,3 +324,27 @@ def test_postgresql__crash_of_the_database__loses_nothing_that_was_stored(opened
             Database(cluster.url(name))
     finally:
         cluster.close()
+
+
+def test_store_read_beside_the_writer__sees_what_is_committed_and_takes_no_lock(url: str) -> None:
+    settings = ServerSettings(database=url)
+    with OwnSqlStore(settings) as writer, ReadSqlStore(settings) as reader:
+        writer.put("request", "1", {"n": 1})
+        writer.outbox_add("a", 0, {}, b"raw", bytes(32))
+
+        assert reader.get("request", "1") == {"n": 1}
+        assert [row.key for row in reader.outbox_rows()] == ["a"]
+        with pytest.raises(StoreError, match="reading only"):
+            reader.put("request", "1", {"n": 2})
+        with pytest.raises(DatabaseInUse):
+            OwnSqlStore(settings)
+        assert writer.get("request", "1") == {"n": 1}
+    with OwnSqlStore(settings) as writer:
+        assert writer.next_nonce() == 1
+
+
+def test_store_read__from_an_empty_database__says_that_the_server_makes_it(url: str) -> None:
+    Database(url).close()
+
+    with pytest.raises(StoreError, match="no version"):
+        ReadSqlStore(ServerSettings(database=url))

@@ -215,3 +215,27 @@ def test_totals__of_an_inquiry_that_ended_void__are_shown_as_what_they_are(town:
     assert "Bank B" in town[0].inquirer.get(request).note
     with pytest.raises(MpcreditError):
         town[0].inquirer.await_final(request)
+
+
+def test_report__puts_the_head_of_the_audit_log_on_the_ledger(town: FakeTown) -> None:
+    town[0].inquirer.anchor = lambda: b"\x01" * 32
+    request = town.ask(1)
+    town.settle()
+
+    found = town.inquiry(request)
+
+    assert found.report is not None
+    assert found.report.anchor == b"\x01" * 32
+
+
+def test_verdict__puts_the_head_of_the_supervisors_audit_log_on_the_ledger(town: FakeTown) -> None:
+    town.supervisor.supervisor.anchor = lambda: b"\x05" * 32
+    request = town.ask(1)
+    town.settle()
+
+    found = town.inquiry(request)
+
+    assert found.verdict is not None
+    assert found.report is not None
+    assert found.verdict.anchor == b"\x05" * 32
+    assert found.report.anchor == bytes(32)

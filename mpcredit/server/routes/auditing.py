@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from mpcredit.server.audit import AuditBroken
+from mpcredit.institution import Institution
+from mpcredit.server.audit import Anchor, AuditBroken, ledger_anchors
+from mpcredit.server.node import Node
 from mpcredit.server.people import Principal, Role, User
 from mpcredit.server.security import allow, require
 from mpcredit.server.web import page, parts
@@ -51,15 +53,24 @@ def _log(
 
 @router.post("/audit/verify", include_in_schema=False)
 def verify(request: Request, user: Auditor) -> Response:
-    """Check every entry and the chain of hashes."""
-    audit = parts(request).audit
+    """Check every entry, the chain of hashes, and the heads that this party put on the ledger."""
+    the = parts(request)
+    audit = the.audit
     try:
-        count = audit.verify()
-        checked = (True, "", count)
+        checked = (True, "", audit.check(_anchors(the.node)).entries)
     except AuditBroken as error:
         checked = (False, error.problem, error.seq)
     audit.append(user.actor, "audit.verified", "audit", facts_whole=checked[0], entries=checked[2])
     return _log(request, "", "", "", None, checked)
+
+
+def _anchors(node: Node) -> Sequence[Anchor]:
+    with node.locked() as party:
+        state, events = party.follower.state, party.follower.events
+        if isinstance(party, Institution):
+            member = state.by_operator(party.desk.outbox.signer.address)
+            return [] if member is None else ledger_anchors(state, events, member=member.index)
+        return ledger_anchors(state, events, supervisor=party.outbox.signer.address)
 
 
 @router.get("/api/audit", tags=["audit"], response_class=StreamingResponse)

@@ -63,6 +63,16 @@ class _Figures(Collector):
             for step, count in self.the.applications.counts().items():
                 steps.add_metric([status.name, step], count)
             yield steps
+            if self.the.applications.webhook is not None:
+                answers = GaugeMetricFamily(
+                    "mpcredit_answers",
+                    "Answers to the bank's systems not taken yet, by state.",
+                    labels=["party", "state"],
+                )
+                waiting, given_up, _problem = self.the.applications.webhook.status()
+                answers.add_metric([status.name, "pending"], waiting)
+                answers.add_metric([status.name, "given_up"], given_up)
+                yield answers
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -77,4 +87,11 @@ def metrics(request: Request, who: Annotated[Principal, Depends(READERS)]) -> Re
 def health(request: Request, user: Annotated[User, Depends(require(Role.ADMINISTRATOR))]) -> Response:
     """The administrator's page."""
     the = parts(request)
-    return page(request, "health.html", lines=list(reversed(the.node.lines()))[:50], version=__version__)
+    webhook = the.applications.webhook if the.applications is not None else None
+    return page(
+        request,
+        "health.html",
+        lines=list(reversed(the.node.lines()))[:50],
+        version=__version__,
+        answers=None if webhook is None else webhook.status(),
+    )

@@ -1,0 +1,154 @@
+"""The head of the audit log on the ledger: put there by reports and verdicts, found again by `mpcredit audit`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parties import Done, here
+from sqlalchemy import delete, select, text, update
+from web_world import Site, World, world
+
+from mpcredit.cli import audit as command
+from mpcredit.server.audit import AuditLog
+from mpcredit.server.database import Database, audit_head_table, audit_table
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A bank that has finished one inquiry, whose log goes on after that; the supervisor too."""
+    with world(tmp_path_factory.mktemp("anchors")) as found:
+        found.consortium["Bank A"].inquirer.anchor = lambda: found.bank.audit.head()[1]
+        found.consortium.supervisor.supervisor.anchor = lambda: found.supervisor.audit.head()[1]
+        found.enter()
+        found.settle()
+        for site in (found.bank, found.supervisor):
+            site.audit.append("console", "thing.done")
+        yield found
+
+
+@pytest.fixture
+def run(there: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`mpcredit audit …` of a party, beside its server, with the embedded ledger in place of a node."""
+    monkeypatch.setattr(command, "ledger_of", lambda _config: there.consortium.ledger)
+
+    def run_it(*arguments: str, site: Site | None = None, database: str | None = None) -> Done:
+        found = site or there.bank
+        account = (
+            there.consortium.supervisor_account if found is there.supervisor else there.consortium.operators["Bank A"]
+        ).address
+        config = tmp_path / "party.toml"
+        config.write_text(
+            f"""role = "{"supervisor" if found is there.supervisor else "institution"}"
+            [ledger]
+            url = "http://127.0.0.1:1"
+            chain_id = 1
+            consortium = "{there.consortium.deployed.consortium}"
+            signer = "http://127.0.0.1:2"
+            account = "{account}"
+            [book]
+            path = "book.csv"
+            [server]
+            database = "{database or found.settings.database}"
+            """
+        )
+        return here(["audit", *arguments, "--config", str(config)], {}, tmp_path)
+
+    return run_it
+
+
+def _copy(there: World, place: Path) -> Database:
+    """The bank's database as somebody who owns it can change it."""
+    assert there.bank.database.path is not None
+    with contextlib.closing(sqlite3.connect(there.bank.database.path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(place),))
+    place.chmod(0o600)
+    return Database(f"sqlite:///{place}")
+
+
+def test_verify__beside_the_server__says_up_to_where_the_ledger_binds(there: World, run: Any) -> None:
+    for site in (there.bank, there.supervisor):
+        done = run("verify", "--json", site=site)
+
+        assert done.status == 0, done.err
+        found = done.value
+        assert found["entries"] == site.audit.head()[0]
+        (anchor,) = found["anchors"]
+        line = next(entry for entry in site.audit.stream() if entry.hash.hex() == anchor["head"][2:])
+        assert found["anchored"] == line.seq < found["entries"]
+
+
+def test_verify__of_another__must_be_named_and_does_not_fit(there: World, run: Any) -> None:
+    assert run("verify", "--of", "Bank B").status == 0  # it has not asked: no head of it is on the ledger
+    assert run("verify", "--of", "Bank Z").status != 0
+    assert run("verify", "--of", "supervisor", site=there.supervisor).status != 0
+    assert run("verify", "--of", there.consortium.supervisor_account.address.lower(), site=there.supervisor).status == 0
+
+
+def test_verify__end_written_anew__is_found_by_the_ledger_alone(there: World, run: Any, tmp_path: Path) -> None:
+    database = _copy(there, tmp_path / "copy.sqlite")
+    with database.transaction() as connection:
+        connection.execute(text("DROP TRIGGER audit_no_update"))
+        connection.execute(text("DROP TRIGGER audit_no_delete"))
+        previous = connection.scalar(select(audit_table.c.hash).where(audit_table.c.seq == 3))
+        connection.execute(delete(audit_table).where(audit_table.c.seq > 3))
+        connection.execute(update(audit_head_table).values(seq=3, hash=previous))
+    for _ in range(40):
+        AuditLog(database).append("user:eve", "another.story")
+    database.close()
+    url = f"sqlite:///{tmp_path / 'copy.sqlite'}"
+
+    alone, against = run("verify", "--no-ledger", database=url), run("verify", database=url)
+
+    assert alone.status == 0, alone.err
+    assert "not looked up" in alone.out
+    assert against.status == 8, against.out
+    assert "audit log, entry 1:" in against.err
+    assert "is not of this log" in against.err
+
+
+def test_verify__one_byte_changed__is_found(there: World, run: Any, tmp_path: Path) -> None:
+    database = _copy(there, tmp_path / "copy.sqlite")
+    with database.transaction() as connection:
+        connection.execute(text("DROP TRIGGER audit_no_update"))
+        line = str(connection.scalar(select(audit_table.c.line).where(audit_table.c.seq == 2)))
+        connection.execute(
+            update(audit_table).where(audit_table.c.seq == 2).values(line=line.replace('"at":1', '"at":2'))
+        )
+    database.close()
+
+    done = run("verify", database=f"sqlite:///{tmp_path / 'copy.sqlite'}")
+
+    assert done.status != 0
+    assert "audit log, entry 2:" in done.err or "audit log, entry 3:" in done.err
+
+
+def test_export__lines_and_file__are_what_verify_reads(there: World, run: Any, tmp_path: Path) -> None:
+    everything = run("export").out.splitlines()
+    part = run("export", "--since", "2").out.splitlines()
+
+    assert part == everything[2:]
+    assert json.loads(part[0])["seq"] == 3
+    assert {(json.loads(line)["format"], json.loads(line)["version"]) for line in everything} == {("mpcredit/audit", 1)}
+    assert run("export", "--to", "log.jsonl", "--json").value["entries"] == len(everything)
+    assert (tmp_path / "log.jsonl").stat().st_mode & 0o777 == 0o600
+    assert run("verify", "--file", "log.jsonl").status == 0
+    (tmp_path / "short.jsonl").write_text("\n".join(everything[:3]) + "\n")
+    cut = run("verify", "--file", "short.jsonl")
+    assert cut.status != 0
+    assert "cut off" in cut.err
+    assert run("verify", "--file", "nothing.jsonl").status == 2
+    assert run("export", "--to", "log.jsonl").status == 2  # nothing is written over
+
+
+def test_page__check__compares_with_the_ledger(there: World) -> None:
+    for site in (there.bank, there.supervisor):
+        answer = site.sign_in("auditor").post("/audit/verify")
+
+        assert answer.status_code == 200
+        assert "entries are whole" in answer.text
