@@ -24,6 +24,7 @@ from mpcredit.server.audit import AuditLog
 from mpcredit.server.logs import get_logger
 from mpcredit.server.node import Node, NodeBusy
 from mpcredit.server.people import People
+from mpcredit.server.retention import Retention
 from mpcredit.server.routes import (
     account,
     administration,
@@ -31,9 +32,11 @@ from mpcredit.server.routes import (
     applications,
     auditing,
     events,
+    footprints,
     furnishing,
     health,
     inquiries,
+    retention,
     reviews,
     supervision,
 )
@@ -71,6 +74,8 @@ def create_app(
         applications_ = None
     if applications_ is not None:
         node.each_round(applications_.follow)
+    retention_ = Retention(settings.retention, node, audit, applications_)
+    node.each_round(retention_.daily)
     app = FastAPI(
         title="mpcredit",
         version=__version__,
@@ -79,15 +84,16 @@ def create_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
+    app.state.retention = retention_
     app.state.parts = Parts(settings, node, people, audit, applications_)
     security.install(app, settings, people)
 
-    for module in (account, events, health, auditing, administration, reviews):
+    for module in (account, events, health, auditing, administration, reviews, retention):
         app.include_router(module.router)
     if applications_ is None:
         app.include_router(supervision.router)
     else:
-        for module in (applications, inquiries, furnishing, api):
+        for module in (applications, inquiries, furnishing, footprints, api):
             app.include_router(module.router)
     app.mount("/static", _Static(directory=HERE / "static"), name="static")
 

@@ -881,6 +881,16 @@ class Applications:
                 .values(step=step.value, value=json.dumps({**stored.value, **changes}))
             )
 
+    def erase(self, application: Application) -> None:
+        """Forget a decided application with its consent and document; the audit log still has who decided what."""
+        with self.database.transaction() as connection:
+            connection.execute(
+                applications_table.delete().where(
+                    applications_table.c.id == application.id, applications_table.c.step == Step.DECIDED.value
+                )
+            )
+            connection.execute(consents_table.delete().where(consents_table.c.hash == application.consent))
+
     # ----------------------------------------------------------------- consents
 
     def receipt(self, consent: str) -> str:

@@ -122,7 +122,7 @@ class Entry:
     at: int
     """Unix seconds by the server's clock."""
     actor: str
-    """Who: "user:NAME", "token:ID", "console" or "node"."""
+    """Who: "user:NAME", "token:ID", "console", "customer" or "node"."""
     action: str
     """What, in the past, for example "application.created"."""
     about: str

@@ -84,6 +84,7 @@ _LONGEST_LINE: Final = 1 << 20
 _MOST_REMARKS: Final = 100
 _SPOOL_CACHE_KIB: Final = 32 << 10
 _HASH_BYTES: Final = 16
+_AHEAD_SECONDS: Final = 86_400  # a date is read as UTC, and clocks differ
 _IMPORT_LOCK: Final = 0x6D70_6372_6564_0003
 _LISTED: Final = [column for column in snapshots_table.c if column.name != "state"]
 
@@ -607,6 +608,10 @@ def import_book(
                 _write_rejects(rejects, rows.problems())
             assert checker.currency is not None
             present = next((found for found in current_snapshots(database) if found.schema.id == schema.id), None)
+            if read.as_of > started + _AHEAD_SECONDS:
+                raise checker._error(
+                    "as_of", "lies in the future, where no book is too old", "correct it, or the clock"
+                )
             if present is not None and read.as_of < present.as_of and not older:
                 raise checker._error(
                     "as_of",

@@ -185,11 +185,11 @@ class Footprints:
 
     # ----------------------------------------------------------------- for the customer
 
-    def holds(self, token: str) -> bool:
+    def holds(self, token: str, kind: str = "page") -> bool:
         """Whether a link would show something; uses nothing up."""
         c = footprint_link_table.c
         query = select(c.id).where(
-            c.hash == _digest(token), c.kind == "page", c.used_at.is_(None), c.expires_at > int(self._clock())
+            c.hash == _digest(token), c.kind == kind, c.used_at.is_(None), c.expires_at > int(self._clock())
         )
         with self.database.read() as connection:
             return connection.scalar(query) is not None
@@ -203,6 +203,8 @@ class Footprints:
         Returns:
             What it shows, and the token for the document; None if the link does not hold or was used.
         """
+        if not self.holds(token, kind):
+            return None  # strangers do not get as far as the lock
         now = int(self._clock())
         with self.node.locked() as party, self.database.transaction() as connection:
             c = footprint_link_table.c
@@ -240,7 +242,7 @@ class Footprints:
 def _tags(party: Institution, subject: Subject) -> list[str]:
     """Of every tag key at hand: older inquiries were asked under older keys."""
     keys: Any = party.desk.keys  # the port that the use cases see has no tag keys
-    versions = getattr(keys, "tag_versions", list)()
+    versions: Iterable[int] = keys.tag_versions()
     taggers = [HmacTagger(keys.tag_key(version)) for version in versions if version != party.tagger.version]
     return list(dict.fromkeys(to_hex(tagger.tag(subject)) for tagger in [party.tagger, *taggers]))
 
@@ -258,12 +260,15 @@ def _document(party: Institution, name: str, label: str, tags: list[bytes], now:
                 entries[request.inquiry] = _entry(party, request.inquiry, inquiry, name, consent)
     # (2) others' inquiries that this institution could read.
     for seen in desk.remember():
-        if seen.inquirer == party.index or wanted.isdisjoint(seen.tags):
+        if seen.inquiry in entries or wanted.isdisjoint(seen.tags):
             continue
+        if seen.inquirer == party.index and seen.inquiry not in desk.state.inquiries:
+            continue  # an attempt of its own that nobody could answer
         inquiry = desk.state.inquiries.get(seen.inquiry)
         who = inquiry.names[inquiry.inquirer] if inquiry is not None else _name(party, seen.inquirer)
         try:
-            subjects = desk.subjects(inquiry) if inquiry is not None else None
+            own = seen.inquirer == party.index  # its request was erased after its retention
+            subjects = None if own or inquiry is None else desk.subjects(inquiry)
         except MpcreditError:  # a key that was destroyed since
             subjects = None
         found = [entry.consent for entry in subjects.entries if entry.tag in wanted] if subjects is not None else []

@@ -16,12 +16,12 @@ from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from limits import parse as parse_limit
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mpcredit.errors import InvalidFile, KeyStoreError
 
-__all__ = ["ServerSettings", "is_loopback"]
+__all__ = ["RetentionSettings", "ServerSettings", "is_loopback"]
 
 _PREFIX: Final = "MPCREDIT_SERVER_"
 _PATHS: Final = (
@@ -74,6 +74,19 @@ def _secret(path: Path, name: str) -> bytes:
     return secret
 
 
+class RetentionSettings(BaseModel):
+    """The table [server.retention]: after how many days; 0 keeps for ever."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inquiry_keys: int = Field(default=365, ge=0, le=36_500)
+    """Paillier keys of own inquiries that have ended."""
+    applications: int = Field(default=0, ge=0, le=36_500)
+    """Decided applications, with consent, document and totals."""
+    disclosures: int = Field(default=0, ge=0, le=36_500)
+    """The supervisor's period keys after the last inquiry under them: said to be due, and destroyed by hand."""
+
+
 class ServerSettings(BaseSettings):
     """The server's settings, checked."""
 
@@ -117,6 +130,8 @@ class ServerSettings(BaseSettings):
     """Secret that signs these answers, 64 hexadecimal digits; made at first use. The receiver needs it too."""
     webhook_ca: Path | None = None
     """Certificates that the receiver's must rest on, PEM; by default those that this machine trusts."""
+    retention: RetentionSettings = RetentionSettings()
+    """What is destroyed after how many days."""
     limit_requests: str = "600/minute"
     """Requests from one address."""
     limit_writes: str = "120/minute"

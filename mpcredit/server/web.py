@@ -216,7 +216,12 @@ def _person(people: People, words: Words) -> Any:
             return user.display if user else rest
         if kind == "token":
             return words("system {n}", n=rest)
-        return {"node": words("the server"), "console": words("the console")}.get(kind, actor or "–")
+        named = {
+            "node": words("the server"),
+            "console": words("the console"),
+            "customer": words("the customer"),
+        }
+        return named.get(kind, actor or "–")
 
     return name
 
@@ -232,6 +237,7 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
         ("/reviews", "Reviews", {Role.REVIEWER}, True),
         ("/inquiries", "Inquiries", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/consents", "Consents", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
+        ("/footprints", "Footprints", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/furnishing", "Furnishing", {Role.REVIEWER, Role.AUDITOR, Role.ADMINISTRATOR}, True),
         ("/supervision", "Inquiries", {Role.SUPERVISOR}, False),
         ("/supervision/institutions", "Institutions", {Role.SUPERVISOR}, False),
@@ -244,6 +250,8 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
         ("/health", "Health", {Role.ADMINISTRATOR}, False),
         ("/audit", "Audit log", {Role.AUDITOR}, True),
         ("/audit", "Audit log", {Role.AUDITOR}, False),
+        ("/retention", "Retention", {Role.AUDITOR, Role.ADMINISTRATOR}, True),
+        ("/retention", "Retention", {Role.AUDITOR, Role.ADMINISTRATOR}, False),
     ]
     return [(path, label) for path, label, who, where in everything if where == institution and who & roles]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ def test_book__imported_from_file_then_query__is_shown_and_answered_from(served:
         connection.execute(text("UPDATE client SET loans = 'many' WHERE rowid = 3"))
     engine.dispose()
     (tmp_path / "book.sql").write_text("SELECT * FROM client")
-    query = ("book", "import", "--query", f"@{tmp_path / 'book.sql'}", "--as-of", "2026-11-02T08:00:00+08:00")
+    later = datetime.fromtimestamp(plain.as_of + 60, UTC).isoformat()
+    query = ("book", "import", "--query", f"@{tmp_path / 'book.sql'}", "--as-of", later)
     url = {"MPCREDIT_BOOK_SQL_URL": f"sqlite:///{tmp_path / 'core.sqlite'}"}
     strict = served.run(*query, "--json", environment=url)
     assert strict.status == InvalidFile.exit_code

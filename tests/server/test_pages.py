@@ -17,6 +17,8 @@ from mpcredit.server.routes import supervision
 from mpcredit.server.web import HERE, LANGUAGES, SAID, Words, back
 
 ANYBODY = {"/", "/sign-in", "/sign-out", "/language", "/healthz", "/readyz"}
+CUSTOMERS = {"/footprint", "/footprint/document"}
+"""Of an institution: whoever has a link."""
 SIGNED_IN = {"/account", "/account/password", "/events"}
 READERS = {"officer", "reviewer", "auditor"}
 SHARED = {
@@ -25,6 +27,7 @@ SHARED = {
     "/audit": {"auditor"},
     "/audit/verify": {"auditor"},
     "/api/audit": {"auditor"},
+    "/retention": {"administrator", "auditor"},
     "/people": {"administrator"},
     "/people/{name}/roles": {"administrator"},
     "/people/{name}/disable": {"administrator"},
@@ -48,6 +51,7 @@ BANK = {
     "/consents": READERS,
     "/consents/{consent}/document": READERS,
     "/consents/{consent}/revoke": {"officer", "reviewer"},
+    "/footprints": READERS,
     "/inquiries": READERS,
     "/inquiries/{inquiry}": READERS,
     "/furnishing": {"auditor", "reviewer", "administrator"},
@@ -68,7 +72,7 @@ SUPERVISION = {
     "/api/supervision/inquiries": {"supervisor"},
     "/api/supervision/alarms": {"supervisor"},
 }
-WRITES_OF_OFFICERS = {"/api/applications"}
+WRITES_OF_OFFICERS = {"/api/applications", "/footprints"}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +118,7 @@ def fill(path: str) -> str:
 def test_route__every_one__is_in_the_table_of_roles(there: World, which: str, table: dict[str, set[str]]) -> None:
     paths = {path for _, path in routes(getattr(there, which))}
 
-    assert paths == set(table) | ANYBODY | SIGNED_IN
+    assert paths == set(table) | ANYBODY | SIGNED_IN | (CUSTOMERS if which == "bank" else set())
 
 
 @pytest.mark.parametrize(("which", "table"), [("bank", BANK), ("supervisor", SUPERVISION)])
@@ -123,7 +127,7 @@ def test_route__nobody_signed_in__is_sent_to_sign_in(there: World, which: str, t
     stranger = site.anonymous()
 
     for method, path in routes(site):
-        if path in ANYBODY:
+        if path in ANYBODY | CUSTOMERS:
             continue
         answer = stranger.request(method, fill(path))
         if path.startswith("/api/") or path == "/metrics":
@@ -184,6 +188,9 @@ INSTITUTION_PAGES = [
     ("officer", "/applications/batch"),
     ("officer", "/inquiries"),
     ("officer", "/consents"),
+    ("officer", "/footprints"),
+    ("auditor", "/footprints"),
+    ("auditor", "/retention"),
     ("officer", "/account"),
     ("reviewer", "/reviews"),
     ("auditor", "/furnishing"),
@@ -214,6 +221,7 @@ def test_page__every_one_in_every_language__renders(there: World, language: str)
         assert supervised.get(f"/supervision/inquiries/{inquiry}").status_code == 200
     for path in SUPERVISOR_PAGES:
         assert there.supervisor.sign_in("supervisor").get(f"/supervision{path}").status_code == 200
+    assert there.supervisor.sign_in("auditor").get("/retention").status_code == 200
     for role in INSTITUTION_ROLES:
         bank.sign_in(role).post("/language", data={"language": "en"})
     there.supervisor.sign_in("supervisor").post("/language", data={"language": "en"})

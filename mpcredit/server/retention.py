@@ -1,0 +1,290 @@
+"""Retention: what is destroyed after its period, and who can still read what until when.
+
+The ledger keeps its ciphertexts for ever, so keys are what can be destroyed. Once a day, and at each start:
+
+- the Paillier keys of own inquiries that ended so long ago (with them, sums and single contributions could be opened);
+- applications that were decided so long ago, with consent, document, request, totals and openings, and their keys.
+
+The supervisor's period keys are only said to be due: what they sealed, mask keys included, cannot be checked again without
+them, so a person destroys them. Every entry of the audit log is written before what it tells of: cut off in between, the
+next run does it, and says so, again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mpcredit.inquirer import Request
+from mpcredit.institution import Institution, SupervisorNode
+from mpcredit.server.applications import Application, Applications, Step
+from mpcredit.server.audit import AuditLog
+from mpcredit.server.footprint import Footprints
+from mpcredit.server.node import Node
+from mpcredit.server.settings import RetentionSettings
+from mpcredit.state import Inquiry
+
+__all__ = ["Overview", "PeriodKey", "Retention"]
+
+DAY: Final = 86_400
+LINK_DAYS: Final = 30
+"""How long the list of a customer's links keeps one that is over."""
+
+
+@dataclass(frozen=True)
+class PeriodKey:
+    """A key of the supervisor, or an institution key of this party."""
+
+    version: int
+    in_force: bool
+    inquiries: int
+    """How many rest on it."""
+    last: int | None
+    """Unix seconds of the last of them."""
+    due: int | None
+    """When its period is over; None if none is set, or it is in force."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What there is to read, and until when."""
+
+    inquiry_keys: int
+    """Own inquiries whose key is at hand."""
+    next_key: int | None
+    """When the next of them is destroyed."""
+    orphans: int
+    """Keys at hand that no request names."""
+    decided: int
+    next_application: int | None
+    institution_keys: tuple[PeriodKey, ...]
+    supervisor_keys: tuple[PeriodKey, ...]
+    tag_keys: tuple[int, ...]
+
+
+class Retention:
+    """The daily job and its page.
+
+    Args:
+        settings: days; 0 keeps for ever.
+        node, audit: the server's.
+        applications: None at the supervisor.
+        clock: unix seconds.
+    """
+
+    def __init__(
+        self,
+        settings: RetentionSettings,
+        node: Node,
+        audit: AuditLog,
+        applications: Applications | None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.node = node
+        self.audit = audit
+        self.applications = applications
+        self._clock = clock
+        self._next = 0.0
+        self._told: set[int] = set()
+
+    # ----------------------------------------------------------------- the job
+
+    def daily(self, party: Institution | SupervisorNode) -> list[str]:
+        """Destroy what is due, once a day; called with the party locked, after each round (`Node.each_round`).
+
+        Returns:
+            One line for each thing done.
+        """
+        now = self._clock()
+        if now < self._next:
+            return []
+        self._next = now + 3_600  # if it fails
+        lines = self.run(party)
+        self._next = now + DAY
+        return lines
+
+    def run(self, party: Institution | SupervisorNode) -> list[str]:
+        """Destroy what is due now.
+
+        Raises:
+            KeyStoreError, StoreError: something could not be destroyed; the next run tries again.
+        """
+        if isinstance(party, SupervisorNode):
+            return self._say_due(party)
+        lines = []
+        destroyed = self._destroy_keys(party)
+        if destroyed:
+            lines.append(f"destroyed {destroyed} inquiry keys after {self.settings.inquiry_keys} days")
+        erased = self._erase_applications(party)
+        if erased:
+            lines.append(f"erased {erased} decided applications after {self.settings.applications} days")
+        if self.applications is not None:
+            Footprints(self.applications.database, self.node, self.audit).prune(int(self._clock()) - LINK_DAYS * DAY)
+        return lines
+
+    def _limit(self, party: Institution | SupervisorNode, days: int) -> int:
+        """What was over before this is due: by the machine's clock and the ledger's, so that one wrong one does nothing."""
+        return min(int(self._clock()), party.follower.now) - days * DAY
+
+    def _destroy_keys(self, party: Institution) -> int:
+        if not self.settings.inquiry_keys:
+            return 0
+        limit = self._limit(party, self.settings.inquiry_keys)
+        due = [request for request in party.inquirer.requests() if request.state.final and _end(party, request) < limit]
+        return self._destroy_keys_of(party, due, self.settings.inquiry_keys)
+
+    def _destroy_keys_of(self, party: Institution, requests: Iterable[Request], days: int) -> int:
+        keys: Any = party.desk.keys  # the port of the use cases does not list keys
+        present = set(keys.inquiry_keys())
+        count = 0
+        for request in requests:
+            for attempt in request.value["attempts"]:
+                if attempt["key"] not in present:
+                    continue
+                self.audit.append(
+                    "node",
+                    "retention.inquiry_key_destroyed",
+                    f"inquiry/{attempt['inquiry']}",
+                    f"{days} days are over",
+                    key=attempt["key"],
+                    request=request.id,
+                )
+                keys.destroy_inquiry_key(attempt["key"])
+                present.discard(attempt["key"])
+                count += 1
+        return count
+
+    def _erase_applications(self, party: Institution) -> int:
+        desk = self.applications
+        if not self.settings.applications or desk is None:
+            return 0
+        limit = self._limit(party, self.settings.applications)
+        days = self.settings.applications
+        everything = desk.newest(limit=1_000_000)
+        due = [a for a in everything if a.step is Step.DECIDED and _decided_at(a) < limit]
+        sharing = Counter(application.request_id for application in everything)
+        erased = 0
+        for application in due:
+            request = self._request(party, application)
+            if request is not None and not request.state.final:
+                continue
+            # A packed inquiry goes with the last of its applications.
+            going = [request] if request is not None and sharing[request.id] == 1 else []
+            self._destroy_keys_of(party, going, days)
+            with desk.database.transaction():
+                self.audit.append(
+                    "node", "retention.application_erased", f"application/{application.id}", f"{days} days are over"
+                )
+                desk.erase(application)
+                for last in going:
+                    party.desk.store.delete("request", last.id)
+                    for attempt in last.value["attempts"]:
+                        party.desk.store.delete("report", attempt["inquiry"])
+            sharing[application.request_id] -= 1
+            erased += 1
+        return erased
+
+    @staticmethod
+    def _request(party: Institution, application: Application) -> Request | None:
+        value = None if application.request_id is None else party.desk.store.get("request", application.request_id)
+        return None if value is None else Request(str(application.request_id), value)
+
+    def _say_due(self, party: SupervisorNode) -> list[str]:
+        if not self.settings.disclosures:
+            return []
+        lines = []
+        now = min(int(self._clock()), party.follower.now)
+        for key in self._supervisor_keys(party):
+            if key.due is None or key.due > now or key.version in self._told:
+                continue
+            self._told.add(key.version)
+            self.audit.append(
+                "node",
+                "retention.period_key_due",
+                f"supervisor_key/{key.version}",
+                f"{self.settings.disclosures} days are over",
+                inquiries=key.inquiries,
+            )
+            lines.append(
+                f"the supervisor key of period {key.version} is past its retention: "
+                f"mpcredit keys destroy supervisor {key.version} --yes"
+            )
+        return lines
+
+    # ----------------------------------------------------------------- the page
+
+    def overview(self, party: Institution | SupervisorNode) -> Overview:
+        """Who can still read what until when; with the party locked."""
+        keys: Any = party.desk.keys if isinstance(party, Institution) else party.supervisor.keys
+        if isinstance(party, SupervisorNode):
+            return Overview(0, None, 0, 0, None, (), self._supervisor_keys(party), ())
+        present = set(keys.inquiry_keys())
+        ends, named = [], set()
+        for request in party.inquirer.requests():
+            own = {attempt["key"] for attempt in request.value["attempts"]} & present
+            named |= own
+            if own and request.state.final:
+                ends.append(_end(party, request))
+        decided = [
+            _decided_at(a)
+            for a in (self.applications.newest(steps=[Step.DECIDED], limit=1_000_000) if self.applications else [])
+        ]
+        state = party.desk.state
+        own_version = max(state.members[party.index].keys, default=0)
+        institution_keys = []
+        for version, public in keys.institution_versions().items():
+            times = [
+                i.opened.at.timestamp
+                for i in state.inquiries.values()
+                if party.index in i.keys and i.keys[party.index].public == public
+            ]
+            institution_keys.append(
+                PeriodKey(version, version == own_version, len(times), max(times, default=None), None)
+            )
+        return Overview(
+            inquiry_keys=len(named),
+            next_key=_due(ends, self.settings.inquiry_keys),
+            orphans=len(present - named),
+            decided=len(decided),
+            next_application=_due(decided, self.settings.applications),
+            institution_keys=tuple(institution_keys),
+            supervisor_keys=(),
+            tag_keys=tuple(keys.tag_versions()),
+        )
+
+    def _supervisor_keys(self, party: SupervisorNode) -> tuple[PeriodKey, ...]:
+        keys: Any = party.supervisor.keys
+        state = party.follower.state
+        found = []
+        for version, public in keys.supervisor_versions().items():
+            under: list[Inquiry] = [i for i in state.inquiries.values() if i.supervisor_key.public == public]
+            times = [i.opened.at.timestamp for i in under]
+            in_force = state.supervisor_key is not None and state.supervisor_key.public == public
+            pending = any(not i.stage.ended for i in under)
+            due = None if in_force or pending else _due(times[-1:], self.settings.disclosures)
+            found.append(PeriodKey(version, in_force, len(times), max(times, default=None), due))
+        return tuple(found)
+
+
+def _due(times: list[int], days: int) -> int | None:
+    return min(times) + days * DAY if times and days else None
+
+
+def _end(party: Institution, request: Request) -> int:
+    """When a request that has ended did, as far as is known."""
+    inquiry = party.desk.state.inquiries.get(request.inquiry) if request.inquiry else None
+    times = [int(request.value["requested_at"])]
+    if inquiry is not None:
+        last = inquiry.verdict or inquiry.expired or inquiry.refusal or inquiry.report or inquiry.opened
+        times.append(last.at.timestamp)
+    return max(times)
+
+
+def _decided_at(application: Application) -> int:
+    decision = application.decision or {}
+    return int(decision.get("confirmed_at") or decision.get("at") or application.created_at)

@@ -1,0 +1,257 @@
+"""The customer's footprint: complete as far as this bank can see, shown once, only by a link, and in the audit log.
+
+Branches: what it says - own inquiries, others', past ones under an older tag key, revoked consents, ones that went past
+this bank, lost keys; a link - wrong form, too many, used, over, of another kind; who may.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from web_world import World, world
+
+from mpcredit.consent import Consent, Purpose
+from mpcredit.encoding import to_hex
+from mpcredit.errors import KeyStoreError
+from mpcredit.identity import Subject
+from mpcredit.server import footprint
+from mpcredit.server.applications import InvalidForm, NotAllowed
+from mpcredit.server.footprint import Footprints
+from mpcredit.tags import TagKey
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("footprint")) as found:
+        yield found
+
+
+@pytest.fixture
+def footprints(there: World) -> Footprints:
+    bank = there.bank
+    return Footprints(bank.database, bank.node, bank.audit)
+
+
+def issue(footprints: Footprints, subject: Subject, officer: str = "user:officer", **changes: str) -> str:
+    fields = {"kind": subject.kind, "country": subject.country, "number": subject.number}
+    return footprints.issue(**{**fields, "identified": "passport seen at the desk", **changes}, officer=officer)
+
+
+def ask(there: World, name: str, subject: Subject) -> str:
+    """Another bank asks, and it is finished; the inquiry."""
+    bank = there.consortium[name]
+    bank.sync()
+    now = bank.follower.now
+    consent = Consent.grant(subject, to=bank, purpose=Purpose.REVIEW, days=3, now=now)
+    handle = bank.inquire([subject], consents=[consent], officer="o")
+    for _ in range(40):
+        moved = there.consortium.work(but="Bank A")
+        there.bank.node.round()
+        there.supervisor.node.round()
+        if not moved and handle.request.state.final:
+            break
+    assert handle.request.inquiry is not None
+    return to_hex(handle.request.inquiry)
+
+
+def test_page__link_of_an_officer__shows_once_who_asked_when_why_and_by_which_consent(there: World) -> None:
+    subject, stranger = there.take(), there.bank.anonymous()
+    there.enter(subject=subject, purpose="new_credit")
+    there.settle()
+    theirs = ask(there, "Bank B", subject)
+    ask(there, "Bank B", there.take())  # somebody else's
+    fields = {"kind": subject.kind, "country": subject.country, "number": subject.number}
+    answer = there.bank.sign_in("officer").post("/footprints", data={**fields, "identified": "passport seen"})
+    address = re.search(r"http://127\.0\.0\.1:18440(/footprint\?token=[\w-]+)", answer.text)
+    assert address is not None
+    token = address[1].split("=")[1]
+
+    assert "Show who asked about me" in stranger.get(address[1]).text
+    assert "Show who asked about me" in stranger.get(address[1]).text  # a preview uses nothing up
+    shown = stranger.post("/footprint", data={"token": token})
+
+    assert shown.status_code == 200
+    assert shown.headers["cache-control"] == "no-store"
+    rows = re.findall(r"<tr>(.*?)</tr>", shown.text.split("<tbody>")[1], re.DOTALL)
+    assert len(rows) == 2
+    assert "Bank B" in rows[0] or "Bank B" in rows[1]
+    assert subject.number not in shown.text
+    following = re.search(r'name="token" value="([\w-]+)"', shown.text)
+    assert following is not None
+    document = stranger.post("/footprint/document", data={"token": following[1]})
+    assert document.headers["content-disposition"].startswith("attachment")
+    value = document.json()
+    assert (value["format"], value["version"], value["served_by"]) == ("mpcredit/footprint", 1, "Bank A")
+    found = {entry["asked_by"]: entry for entry in value["inquiries"]}
+    assert set(found) == {"Bank A", "Bank B"}
+    assert found["Bank B"]["inquiry"] == theirs
+    assert (found["Bank A"]["purpose"], found["Bank B"]["purpose"]) == ("new_credit", "review")
+    state = there.consortium["Bank A"].desk.state
+    for entry in found.values():
+        inquiry = state.inquiries[bytes.fromhex(entry["inquiry"][2:])]
+        assert entry["asked_at"] == inquiry.opened.at.timestamp
+        assert [entry["consent"]["hash"]] == [to_hex(h) for h in inquiry.opening.consents]
+        assert entry["outcome"] == "answered"
+    assert value["not_readable_here"] == 0
+    for again in ("/footprint", "/footprint/document"):
+        for used in (token, following[1]):
+            assert stranger.post(again, data={"token": used}).status_code == 404
+    assert "does not hold any more" in stranger.get(address[1]).text
+    seen = [(entry.actor, entry.action) for entry in there.bank.audit.search(action="footprint.", limit=3)]
+    assert seen == [
+        ("customer", "footprint.shown"),
+        ("customer", "footprint.shown"),
+        ("user:officer", "footprint.link_issued"),
+    ]
+    entry = there.bank.audit.search(action="footprint.link_issued", limit=1)[0]
+    assert entry.why == "passport seen"
+    assert subject.number not in entry.line.decode()
+
+
+def test_document__never_asked_about__is_empty_and_page_says_so(there: World, footprints: Footprints) -> None:
+    subject = there.take()
+
+    assert footprints.redeem(issue(footprints, subject))[0].document["inquiries"] == []  # type: ignore[index]
+    answer = there.bank.anonymous().post("/footprint", data={"token": issue(footprints, subject)})
+    assert "Nobody has asked about you" in answer.text
+
+
+def test_document__inquiry_that_went_past_this_bank__is_counted(there: World, footprints: Footprints) -> None:
+    subject, bank = there.take(), there.consortium["Bank A"]
+    ask(there, "Bank C", subject)
+    inquiry = next(i for i in reversed(bank.desk.state.inquiries.values()) if i.names[i.inquirer] == "Bank C")
+
+    def shown() -> dict[str, Any]:
+        found = footprints.redeem(issue(footprints, subject))
+        assert found is not None
+        return found[0].document
+
+    assert [entry["asked_by"] for entry in shown()["inquiries"]] == ["Bank C"]
+    cohort = inquiry.opened.opening.cohort
+    try:
+        object.__setattr__(inquiry.opened.opening, "cohort", cohort & ~(1 << bank.index))
+        assert shown()["not_readable_here"] == 1
+    finally:
+        object.__setattr__(inquiry.opened.opening, "cohort", cohort)
+
+
+def test_document__key_destroyed_since__still_says_who_and_when(
+    there: World, footprints: Footprints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, bank = there.take(), there.consortium["Bank A"]
+    ask(there, "Bank D", subject)
+
+    def gone(*_: Any) -> None:
+        raise KeyStoreError("destroyed")
+
+    monkeypatch.setattr(bank.desk, "subjects", gone)
+    found = footprints.redeem(issue(footprints, subject))
+
+    assert found is not None
+    (entry,) = found[0].document["inquiries"]
+    assert (entry["asked_by"], entry["purpose"], entry["consent"]) == ("Bank D", None, None)
+    assert entry["asked_at"]
+
+
+def test_document__consent_revoked_since__says_so(there: World, footprints: Footprints) -> None:
+    subject = there.take()
+    application = there.bank.applications.get(there.enter(subject=subject))
+    there.settle()
+    there.bank.applications.revoke(application.consent, by="user:officer", why="by letter")
+    there.bank.node.round()
+
+    found = footprints.redeem(issue(footprints, subject))
+
+    assert found is not None
+    (entry,) = found[0].document["inquiries"]
+    assert entry["consent"]["revoked"] is True
+
+
+def test_link__tags_of_every_key_at_hand__are_looked_for(there: World, footprints: Footprints) -> None:
+    subject, bank = there.take(), there.consortium["Bank A"]
+    asked = ask(there, "Bank B", subject)
+    older, key = bank.tagger, TagKey(2, bytes(range(32)))
+    keys: Any = bank.desk.keys
+    keys.save_tag_key(older._key)  # type: ignore[attr-defined]
+    try:
+        bank.tagger = bank.desk.tagger = footprint.HmacTagger(key)
+        found = footprints.redeem(issue(footprints, subject))
+    finally:
+        bank.tagger = bank.desk.tagger = older
+
+    assert found is not None
+    assert [entry["inquiry"] for entry in found[0].document["inquiries"]] == [asked]
+
+
+def test_link__over_or_of_the_other_kind_or_unknown__shows_nothing(there: World) -> None:
+    bank, times = there.bank, [1_000_000]
+    footprints = Footprints(bank.database, bank.node, bank.audit, clock=lambda: times[0])
+    token = issue(footprints, there.take())
+    times[0] += footprint.LINK_SECONDS
+
+    assert footprints.redeem(token) is None
+    assert not footprints.holds(token)
+    times[0] -= 1
+    assert footprints.redeem(token, kind="document") is None
+    found = footprints.redeem(token)
+    assert found is not None
+    times[0] += footprint.DOCUMENT_SECONDS
+    assert footprints.redeem(found[1], kind="document") is None
+    assert footprints.redeem("") is None
+    assert footprints.prune(times[0] - footprint.DOCUMENT_SECONDS) == 0
+    assert footprints.prune(times[0] + 1) == 2
+
+
+def test_link__two_at_once__one_is_shown(there: World, footprints: Footprints, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = issue(footprints, there.take())
+    assert footprints.redeem(token) is not None
+
+    monkeypatch.setattr(footprints, "holds", lambda *_: True)  # the other one looked before
+
+    assert footprints.redeem(token) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"identified": "  x "}, "identified"),
+        ({"number": "A123456788"}, "number"),
+        ({"country": "XX"}, "country"),
+    ],
+)
+def test_link__wrong_form__is_refused_by_field(
+    there: World, footprints: Footprints, changes: dict[str, str], field: str
+) -> None:
+    given = {"kind": "national_id", "country": "TW", "number": "A123456789", "identified": "passport seen", **changes}
+
+    with pytest.raises(InvalidForm) as error:
+        footprints.issue(**given, officer="user:officer")
+    assert set(error.value.problems) == {field}
+    answer = there.bank.sign_in("officer").post("/footprints", data=given)
+    assert answer.status_code == 422
+    assert f'href="#{field}"' in answer.text
+
+
+def test_link__too_many_by_one_officer__are_refused(
+    there: World, footprints: Footprints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(footprint, "LINKS_PER_DAY", 2)
+    subject = there.take()
+    for _ in range(2):
+        issue(footprints, subject, officer="user:eager")
+
+    with pytest.raises(NotAllowed, match="2 links"):
+        issue(footprints, subject, officer="user:eager")
+    issue(footprints, subject, officer="user:other")
+
+
+def test_form__roles__officers_make_auditors_read(there: World) -> None:
+    assert "Make a link" in there.bank.sign_in("officer").get("/footprints").text
+    text = there.bank.sign_in("auditor").get("/footprints").text
+    assert "Make a link" not in text
+    assert "/footprint?token=" not in text
+    answer = there.bank.anonymous().post("/footprint", data={"token": "x"}, headers={"Origin": "https://evil.example"})
+    assert answer.status_code == 403

@@ -1,0 +1,265 @@
+"""Retention: what is over is destroyed once a day and said in the audit log; what is not, or is shared, stays.
+
+Branches: inquiry keys - over, not over, under way, kept for ever; applications - over, not decided, packed with one that
+stays; the supervisor's keys - in force, due; the day - once, after trouble; a clock that is wrong; the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from web_world import EVIDENCE, World, world
+
+from mpcredit.errors import InvalidFile, KeyStoreError
+from mpcredit.policy import Outcome
+from mpcredit.server.applications import Draft, NotFound, Step
+from mpcredit.server.footprint import Footprints
+from mpcredit.server.retention import DAY, Retention
+from mpcredit.server.settings import RetentionSettings, ServerSettings
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def later(there: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let days pass, on the ledger and here, without anything happening."""
+    parties = [there.consortium["Bank A"].follower, there.consortium.supervisor.follower]
+    heads = [follower.head for follower in parties]
+
+    def pass_days(days: float) -> None:
+        for follower, head in zip(parties, heads, strict=True):
+            assert head is not None
+            assert follower.head is not None
+            follower.head = replace(follower.head, timestamp=follower.head.timestamp + int(days * DAY))
+
+    return pass_days
+
+
+def retention(there: World, at: float | None = None, **days: int) -> Retention:
+    bank = there.bank
+    given = {"inquiry_keys": 0, **days}
+    clock = (lambda: 2e9) if at is None else lambda: at
+    return Retention(RetentionSettings(**given), bank.node, bank.audit, bank.applications, clock=clock)
+
+
+def keys(there: World) -> tuple[str, ...]:
+    found: Any = there.consortium["Bank A"].desk.keys
+    return tuple(found.inquiry_keys())
+
+
+def decide(there: World, application: str) -> None:
+    found = there.bank.applications.get(application)
+    assert found.answer is not None
+    outcome = Outcome.DECLINE if found.answer["outcome"] == "decline" else Outcome.APPROVE
+    there.bank.applications.decide(application, officer="user:officer", outcome=outcome, reason="as usual")
+    there.bank.applications.get(application)
+
+
+def test_inquiry_keys__over__are_destroyed_and_told_and_totals_stay(
+    there: World, later: Callable[[float], None]
+) -> None:
+    bank, party = there.bank, there.consortium["Bank A"]
+    application = there.enter()
+    there.settle()
+    assert len(keys(there)) == 1
+    (key,) = keys(there)
+    later(29)
+    job = retention(there, inquiry_keys=30)
+    assert job.run(party) == []
+    later(2)
+
+    assert retention(there, inquiry_keys=0).run(party) == []  # 0: for ever
+    assert retention(there, at=1.0, inquiry_keys=30).run(party) == []  # a clock that went back
+    assert job.run(party) == ["destroyed 1 inquiry keys after 30 days"]
+
+    assert keys(there) == ()
+    (entry,) = bank.audit.search(action="retention.")
+    assert (entry.actor, entry.action) == ("node", "retention.inquiry_key_destroyed")
+    assert entry.about == f"inquiry/{bank.applications.get(application).seen['inquiry']}"
+    assert entry.facts["key"] == key
+    assert job.run(party) == []
+    assert bank.applications.get(application).totals
+    assert party.result(str(bank.applications.get(application).request_id)).evidence()
+    page = bank.sign_in("auditor").get("/retention").text
+    assert "retention.inquiry_key_destroyed" in page
+    assert "0 inquiry keys" in page
+
+
+def test_inquiry_keys__of_a_request_under_way__stay(there: World, later: Callable[[float], None]) -> None:
+    there.consortium.asleep.add("Bank B")
+    there.enter()
+    for _ in range(3):
+        there.bank.node.round()
+    assert len(keys(there)) == 1
+    later(1_000)
+
+    assert retention(there, inquiry_keys=1).run(there.consortium["Bank A"]) == []
+    assert len(keys(there)) == 1
+
+
+def test_inquiry_keys__not_to_be_destroyed__are_tried_again_in_an_hour(
+    there: World, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.enter()
+    there.settle()
+    later(31)
+    party, now = there.consortium["Bank A"], [2e9]
+    bank = there.bank
+    job = Retention(RetentionSettings(inquiry_keys=30), bank.node, bank.audit, bank.applications, clock=lambda: now[0])
+
+    def fail(_: str) -> None:
+        raise KeyStoreError("a disk that only reads")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(party.desk.keys, "destroy_inquiry_key", fail)
+        with pytest.raises(KeyStoreError):
+            job.daily(party)
+    now[0] += 3_599
+    assert job.daily(party) == []
+    assert len(keys(there)) == 1
+    now[0] += 1
+    assert job.daily(party) == ["destroyed 1 inquiry keys after 30 days"]
+    now[0] += DAY - 1
+    later(100)
+    assert job.daily(party) == []
+
+
+def test_applications__decided_long_ago__are_erased_with_all_that_tells_of_them(
+    there: World, later: Callable[[float], None]
+) -> None:
+    bank, party, subject = there.bank, there.consortium["Bank A"], there.take()
+    gone, undecided = there.enter(subject=subject), there.enter()
+    there.settle()
+    decide(there, gone)
+    if bank.applications.get(gone).step is not Step.DECIDED:
+        bank.applications.review(gone, reviewer="user:reviewer", agree=True, reason="")
+    found = bank.applications.get(gone)
+    later(101)
+
+    assert retention(there, applications=200).run(party) == []
+    assert retention(there, applications=100).run(party) == ["erased 1 decided applications after 100 days"]
+
+    with pytest.raises(NotFound):
+        bank.applications.get(gone)
+    with pytest.raises(NotFound):
+        bank.applications.receipt(found.consent)
+    assert bank.applications.get(undecided).totals
+    store = party.desk.store
+    assert found.request_id not in [request.id for request in party.inquirer.requests()]
+    assert store.get("report", found.seen["inquiry"]) is None
+    assert len(keys(there)) == 1
+    assert [entry.action for entry in bank.audit.search(about=f"application/{gone}", limit=1)] == [
+        "retention.application_erased"
+    ]
+    for _ in range(3):
+        bank.node.round()  # nothing stumbles over the gap
+    assert bank.node.status().state == "working"
+    # The customer still learns that he was asked about, though not by which consent.
+    footprints = Footprints(bank.database, bank.node, bank.audit)
+    token = footprints.issue(
+        kind=subject.kind,
+        country=subject.country,
+        number=subject.number,
+        identified="passport seen",
+        officer="user:officer",
+    )
+    shown = footprints.redeem(token)
+    assert shown is not None
+    (entry,) = shown[0].document["inquiries"]
+    assert (entry["asked_by"], entry["inquiry"], entry["consent"]) == ("Bank A", found.seen["inquiry"], None)
+
+
+def test_applications__packed_together__keep_the_inquiry_until_the_last(
+    there: World, later: Callable[[float], None]
+) -> None:
+    bank, party = there.bank, there.consortium["Bank A"]
+    drafts = []
+    for subject in (there.take(), there.take()):
+        fields = {"kind": subject.kind, "country": subject.country, "number": subject.number, "amount": "1"}
+        drafts.append(Draft.parse({**fields, "purpose": "review", "evidence": EVIDENCE}, currency="TWD"))
+    first, second = bank.applications.create_many(drafts, officer="user:officer")
+    there.settle()
+    assert bank.applications.get(first.id).request_id == bank.applications.get(second.id).request_id
+
+    def finish(application: str) -> None:
+        decide(there, application)
+        if bank.applications.get(application).step is not Step.DECIDED:
+            bank.applications.review(application, reviewer="user:reviewer", agree=True, reason="")
+
+    finish(first.id)
+    later(101)
+    assert retention(there, applications=100).run(party) == ["erased 1 decided applications after 100 days"]
+    assert len(party.inquirer.requests()) == len(keys(there)) == 1
+    assert bank.applications.get(second.id).totals
+
+    finish(second.id)
+    assert retention(there, applications=100).run(party) == ["erased 1 decided applications after 100 days"]
+    assert len(party.inquirer.requests()) == len(keys(there)) == 0
+
+
+def test_supervisor__period_key__is_said_to_be_due_and_not_destroyed(
+    there: World, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.enter()
+    there.settle()
+    site, node = there.supervisor, there.consortium.supervisor
+    job = Retention(RetentionSettings(disclosures=50), site.node, site.audit, None, clock=lambda: 2e9)
+    later(51)
+    assert job.run(node) == []  # in force
+    page = site.sign_in("auditor").get("/retention").text
+    assert "it is in force" in page
+
+    monkeypatch.setattr(node.follower.state, "supervisor_keys", {})
+    (line,) = job.run(node)
+
+    assert "mpcredit keys destroy supervisor 1" in line
+    assert job.run(node) == []
+    assert Retention(RetentionSettings(), site.node, site.audit, None).run(node) == []
+    (entry,) = site.audit.search(action="retention.")
+    assert (entry.action, entry.about, entry.facts["inquiries"]) == (
+        "retention.period_key_due",
+        "supervisor_key/1",
+        1,
+    )
+    keys_of: Any = node.supervisor.keys
+    assert list(keys_of.supervisor_versions()) == [1]
+
+
+def test_overview__says_when_the_next_is_due(there: World) -> None:
+    there.enter()
+    there.settle()
+    party = there.consortium["Bank A"]
+    has = retention(there, inquiry_keys=10, applications=20).overview(party)
+
+    assert (has.inquiry_keys, has.orphans, has.decided, has.next_application) == (1, 0, 0, None)
+    (inquiry,) = party.desk.state.inquiries.values()
+    assert inquiry.verdict is not None
+    assert has.next_key == inquiry.verdict.at.timestamp + 10 * DAY
+    assert has.institution_keys[0].in_force
+    assert has.institution_keys[0].inquiries == 1
+    party.desk.store.delete("request", party.inquirer.requests()[0].id)
+    assert retention(there).overview(party).orphans == 1
+
+
+def test_settings__table__is_read_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bank.toml"
+    path.write_text("[server]\n[server.retention]\ninquiry_keys = 90\napplications = 3650\n")
+
+    found = ServerSettings.load(path).retention
+
+    assert (found.inquiry_keys, found.applications, found.disclosures) == (90, 3650, 0)
+    for wrong in ("inquiry_keys = -1", 'inquiry_keys = "soon"', "forever = 1"):
+        path.write_text(f"[server.retention]\n{wrong}\n")
+        with pytest.raises(InvalidFile, match="retention"):
+            ServerSettings.load(path)
+    path.write_text("[server]\n")
+    monkeypatch.setenv("MPCREDIT_SERVER_RETENTION", '{"inquiry_keys": 7}')
+    assert ServerSettings.load(path).retention.inquiry_keys == 7
