@@ -290,6 +290,43 @@ def test_officer__revokes_a_consent(desk: Desk) -> None:
     keep(page, "18-consent-revoked")
 
 
+# --------------------------------------------------------------------- the customer
+
+
+def test_customer__link_of_an_officer__shows_once_who_asked(desk: Desk) -> None:
+    officer = desk.page("Bank A", "officer")
+    subject = desk.subjects.pop()
+    desk.apply(officer, subject=subject)
+    expect(officer.get_by_role("heading", name="The totals are attested: decide now")).to_be_visible(timeout=SLOW)
+    officer.goto(desk.base("Bank A") + "/footprints")
+    officer.get_by_label("Kind of document").select_option(subject.kind)
+    officer.get_by_label("Country").fill(subject.country)
+    officer.get_by_label("Number", exact=True).fill(subject.number)
+    officer.get_by_label("How you identified the customer").fill("passport seen at the desk")
+    officer.get_by_role("button", name="Make a link").click()
+    link = officer.locator("#link").inner_text()
+    keep(officer, "18a-footprint-link")
+    context = desk.browser.new_context(locale="en-GB", viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    desk.watch(page)
+    page.goto(link)
+    keep(page, "18b-footprint-button")
+
+    page.get_by_role("button", name="Show who asked about me").click()
+
+    expect(page.get_by_role("rowheader")).to_have_text("Bank A")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    keep(page, "18c-footprint")
+    with page.expect_download() as told:
+        page.get_by_role("button", name="Keep it as a file").click()
+    assert told.value.suggested_filename == "credit-inquiries.json"
+    page.goto(link)
+    expect(page.get_by_role("alert")).to_contain_text("does not hold any more")
+    context.close()
+    keep(desk.go("Bank A", "auditor", "/retention"), "18d-retention")
+    keep(desk.go("Supervisor", "auditor", "/retention"), "18e-retention-supervisor")
+
+
 # --------------------------------------------------------------------- the furnisher
 
 

@@ -172,6 +172,8 @@ def assert_once(running: Running, request: Request, members: int) -> None:
         kind.__name__ for event in own for kind in (Opened, Contributed, Reported, Attested) if type(event) is kind
     ]
     assert sorted(found) == sorted(["Opened", *["Contributed"] * (members - 1), "Reported", "Attested"])
+    # Both put the head of their audit log on the ledger.
+    assert all(any(event.anchor) for event in own if isinstance(event, Reported | Attested))
     for party in running.parties:
         with store_of(party) as store:
             rows = store.outbox_rows()
