@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -76,17 +75,6 @@ def subjects(consortium: Consortium) -> Iterator[str]:
     """Customers as arguments, each once."""
     picks = bookmaker.pick_subjects(list(consortium.books.values()), 40)
     return iter([f"{pick.subject.kind}:{pick.subject.country}:{pick.subject.number}" for pick in picks])
-
-
-@pytest.fixture(autouse=True)
-def logger_as_it_was() -> Iterator[None]:
-    """The commands send the package's log to standard error; the tests that come after want it back."""
-    yield
-    logger = logging.getLogger("mpcredit")
-    logger.propagate = True
-    logger.setLevel(logging.NOTSET)
-    for handler in [handler for handler in logger.handlers if handler.get_name() == "mpcredit-cli"]:
-        logger.removeHandler(handler)
 
 
 @pytest.fixture
