@@ -64,7 +64,8 @@ def verify(
 ) -> None:
     """Check that no entry of the audit log was changed, removed, added or moved.
 
-    Each report of an institution and each verdict of the supervisor puts the head of its log on the ledger. So also an end
+    Each report of an institution, each verdict of the supervisor, and else a daily transaction puts the head of its log on the
+    ledger. So also an end
     that was written anew or cut off is found, up to the last such head. The server may be running.
 
     Example: mpcredit audit verify --config /etc/mpcredit/bank.toml
@@ -92,7 +93,7 @@ def verify(
                 "on the ledger",
                 "not looked up (--no-ledger)"
                 if no_ledger
-                else "no head yet: only a later report or verdict puts one there"
+                else "no head yet: the next report, verdict or daily anchor puts one there"
                 if last is None
                 else f"{plural(len(anchors), 'head')}, the last in block {last.block} at {moment(last.at)}",
             ),
@@ -105,7 +106,13 @@ def verify(
             "head": to_hex(checked.head),
             "ledger": not no_ledger,
             "anchors": [
-                {"head": to_hex(a.hash), "inquiry": to_hex(a.inquiry), "block": a.block, "at": a.at} for a in anchors
+                {
+                    "head": to_hex(a.hash),
+                    "inquiry": to_hex(a.inquiry) if a.inquiry else None,
+                    "block": a.block,
+                    "at": a.at,
+                }
+                for a in anchors
             ],
             "anchored": checked.anchored,
         }

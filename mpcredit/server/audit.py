@@ -20,11 +20,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select, update
 
-from mpcredit.encoding import canonical_json, hex_bytes, parse_canonical_json, to_hex
+from mpcredit.encoding import abi_decode, canonical_json, hex_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import InvalidEncoding, StoreError
-from mpcredit.events import Attested, Event, Reported
+from mpcredit.events import Anchored, Attested, Change, Event, Reported, RosterChanged
 from mpcredit.server.database import Database, audit_head_table, audit_table
-from mpcredit.state import LedgerState
+from mpcredit.state import CHANGE_TYPES, LedgerState
 
 __all__ = [
     "FORMAT",
@@ -70,8 +70,8 @@ class Anchor:
     """A head of the log that is on the ledger."""
 
     hash: bytes
-    inquiry: bytes
-    """Whose report or verdict put it there."""
+    inquiry: bytes | None
+    """Whose report or verdict put it there; None: a daily anchor."""
     block: int
     at: int
     """Unix seconds of the block."""
@@ -84,22 +84,48 @@ def ledger_anchors(
 
     Args:
         state, events: as a `Follower` has them.
-        member: index of an institution: its reports.
-        supervisor: account of a supervisor: its verdicts.
+        member: index of an institution: its reports and daily anchors.
+        supervisor: account of a supervisor: its verdicts and daily anchors.
     """
     found = []
+    operators: dict[str, int] = {}
+    """By account the member that it acted for at that time."""
     for event in events:
-        if isinstance(event, Reported):
+        about, head = None, _START
+        if isinstance(event, RosterChanged):
+            _follow_operators(operators, event)
+        elif isinstance(event, Reported):
             inquiry = state.inquiries.get(event.inquiry)
-            mine = inquiry is not None and inquiry.inquirer == member
+            if inquiry is not None and inquiry.inquirer == member:
+                about, head = event.inquiry, event.anchor
         elif isinstance(event, Attested):
-            mine = event.supervisor == supervisor
-        else:
-            continue
+            if event.supervisor == supervisor:
+                about, head = event.inquiry, event.anchor
+        elif isinstance(event, Anchored) and _is_by(event, operators, member, supervisor):
+            head = event.head
         # Zeros: sent before there was a log, or without a server.
-        if mine and event.anchor != _START:
-            found.append(Anchor(event.anchor, event.inquiry, event.at.block, event.at.timestamp))
+        if head != _START:
+            found.append(Anchor(head, about, event.at.block, event.at.timestamp))
     return found
+
+
+def _follow_operators(operators: dict[str, int], event: RosterChanged) -> None:
+    if event.kind not in (Change.MEMBER_INVITED, Change.OPERATOR_SET):
+        return
+    values = abi_decode(CHANGE_TYPES[event.kind], event.data)
+    account, allowed = (values[2], True) if event.kind is Change.MEMBER_INVITED else (values[1], values[2])
+    if allowed:
+        operators[account] = values[0]
+    else:
+        operators.pop(account, None)
+
+
+def _is_by(event: Anchored, operators: Mapping[str, int], member: int | None, supervisor: str | None) -> bool:
+    return event.by == supervisor or (member is not None and operators.get(event.by) == member)
+
+
+def _source(anchor: Anchor) -> str:
+    return "a daily anchor" if anchor.inquiry is None else f"inquiry {to_hex(anchor.inquiry)}"
 
 
 @dataclass(frozen=True)
@@ -234,6 +260,11 @@ class AuditLog:
         """Number of entries and hash of the last one, (0, zeros) of an empty log: what is anchored on the ledger."""
         with self.database.read() as connection:
             return _head(connection)
+
+    def place(self, head: bytes) -> int:
+        """Number of the entry with this hash, 0 if none has it."""
+        with self.database.read() as connection:
+            return connection.scalar(select(audit_table.c.seq).where(audit_table.c.hash == head)) or 0
 
     def stream(self, since: int = 0, limit: int | None = None) -> Iterator[Entry]:
         """Entries after number `since`, in order; no connection is held between them.
@@ -403,7 +434,7 @@ class _Chain:
             if not place:
                 raise AuditBroken(
                     fitting + 1,
-                    f"or one behind it was changed or cut off: the head that inquiry {to_hex(anchor.inquiry)} put on the "
+                    f"or one behind it was changed or cut off: the head that {_source(anchor)} put on the "
                     f"ledger in block {anchor.block} is not of this log, which ends with {self.seq}",
                 )
             fitting = max(fitting, place)

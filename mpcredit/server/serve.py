@@ -30,6 +30,7 @@ from mpcredit.config import (
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError, WrongLedger
 from mpcredit.institution import Institution
 from mpcredit.ports import Book
+from mpcredit.server.anchoring import DailyAnchor
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
@@ -265,6 +266,7 @@ def serve_party(
             return
         upkeep = [keeper] if keeper is not None else []
         node = Node(party, upkeep=upkeep, say=_logger(config))
+        node.each_round(DailyAnchor(audit))
         # (4) the pages, and the worker behind them.
         webhook = _webhook(settings, database, audit) if isinstance(party, Institution) else None
         app = _application(settings, database, node, people, audit, webhook)

@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clock import Clock
 from parties import Done, here
 from sqlalchemy import delete, select, text, update
 from web_world import Site, World, world
 
 from mpcredit.cli import audit as command
-from mpcredit.server.audit import AuditLog
+from mpcredit.encoding import abi_encode
+from mpcredit.events import Anchored, Change, Position, RosterChanged
+from mpcredit.pairkeys import Realm
+from mpcredit.server.anchoring import DailyAnchor
+from mpcredit.server.audit import AuditLog, ledger_anchors
 from mpcredit.server.database import Database, audit_head_table, audit_table
+from mpcredit.state import LedgerState
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +159,70 @@ def test_page__check__compares_with_the_ledger(there: World) -> None:
 
         assert answer.status_code == 200
         assert "entries are whole" in answer.text
+
+
+# --------------------------------------------------------------------- the daily anchor
+
+
+def test_daily_anchor__binds_what_waited_for_a_day_and_nothing_sooner(there: World, run: Any) -> None:
+    for site in (there.bank, there.supervisor):
+        party = site.node.party
+        clock = Clock(int(time.time()))
+        task = DailyAnchor(site.audit, clock=clock)
+
+        assert task(party) == []  # entries wait, but not for long
+        clock.now += 86_400 - 600
+        assert task(party) == []
+        seq = site.audit.head()[0]
+        clock.now += 900
+        (line,) = task(party)
+        assert f"{seq} entries" in line
+        site.node.round()
+        clock.now += 86_400
+        assert task(party) == []  # all of it is bound: nothing is written to say so again
+
+        found = run("verify", "--json", site=site).value
+        assert found["anchored"] == seq
+        assert found["anchors"][-1]["inquiry"] is None
+        site.audit.append("console", "thing.done")
+        clock.now += 2 * 86_400
+        assert task(party) != []
+
+
+def test_daily_anchor__of_another_party__binds_nothing_here(there: World) -> None:
+    events, state = there.bank.node.party.follower.events, there.bank.node.party.follower.state
+    bank = {anchor.hash for anchor in ledger_anchors(state, events, member=0)}
+    supervisor = {
+        anchor.hash for anchor in ledger_anchors(state, events, supervisor=there.consortium.supervisor_account.address)
+    }
+
+    assert bank
+    assert supervisor
+    assert not bank & supervisor
+    assert ledger_anchors(state, events, member=1) == []
+    assert ledger_anchors(state, events) == []
+
+
+def test_daily_anchor__by_an_operator_forbidden_since__still_binds() -> None:
+    realm, operator, head = "0x" + "11" * 20, "0x" + "22" * 20, b"\x05" * 32
+
+    def at(block: int) -> Position:
+        return Position(block, bytes(32), 0, block, bytes(32), realm)
+
+    def operator_set(block: int, member: int, allowed: bool) -> RosterChanged:
+        data = abi_encode(["uint8", "address", "bool"], [member, operator, allowed])
+        return RosterChanged(at(block), bytes(32), Change.OPERATOR_SET, data)
+
+    events = [
+        Anchored(at(1), operator, b"\x04" * 32),
+        operator_set(2, 3, True),
+        Anchored(at(3), operator, head),
+        operator_set(4, 3, False),
+        Anchored(at(5), operator, b"\x06" * 32),
+        operator_set(6, 2, True),
+        Anchored(at(7), operator, b"\x07" * 32),
+    ]
+    state = LedgerState(Realm(1, realm))
+
+    assert [anchor.hash for anchor in ledger_anchors(state, events, member=3)] == [head]
+    assert [anchor.hash for anchor in ledger_anchors(state, events, member=2)] == [b"\x07" * 32]

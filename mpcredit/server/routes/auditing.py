@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from mpcredit.institution import Institution
-from mpcredit.server.audit import Anchor, AuditBroken, ledger_anchors
+from mpcredit.server.anchoring import own_anchors
+from mpcredit.server.audit import Anchor, AuditBroken
 from mpcredit.server.node import Node
 from mpcredit.server.people import Principal, Role, User
 from mpcredit.server.security import allow, require
@@ -66,11 +66,7 @@ def verify(request: Request, user: Auditor) -> Response:
 
 def _anchors(node: Node) -> Sequence[Anchor]:
     with node.locked() as party:
-        state, events = party.follower.state, party.follower.events
-        if isinstance(party, Institution):
-            member = state.by_operator(party.desk.outbox.signer.address)
-            return [] if member is None else ledger_anchors(state, events, member=member.index)
-        return ledger_anchors(state, events, supervisor=party.outbox.signer.address)
+        return own_anchors(party)
 
 
 @router.get("/api/audit", tags=["audit"], response_class=StreamingResponse)
