@@ -11,7 +11,7 @@ K      ?=
 
 export SOLCX_BINARY_PATH := $(CURDIR)/.build/solcx
 
-.PHONY: help demo up test quick check fix gas artifacts docs bench lock clean setup setup-test
+.PHONY: help demo up test test-geth quick check fix gas artifacts docs bench lock clean setup setup-test
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,14 @@ test: setup-test  ## all tests; K=word narrows, TESTS=path too
 
 quick: setup-test  ## the tests that take no chain of their own: seconds
 	$(BIN)/python -m pytest tests/unit tests/docs --numprocesses $(WORKERS) $(if $(K),-k "$(K)")
+
+test-geth: setup-test .build/geth/geth  ## the main job on go-ethereum itself; needs Go
+	MPCREDIT_GETH=.build/geth/geth $(BIN)/python -m pytest tests/chain/test_geth.py
+
+.build/geth/geth:
+	@command -v go >/dev/null || { echo "this needs Go; or name a geth: MPCREDIT_GETH=... pytest tests/chain/test_geth.py" >&2; exit 1; }
+	@echo "building geth (once, about two minutes)"
+	GOBIN="$(CURDIR)/.build/geth" go install github.com/ethereum/go-ethereum/cmd/geth@v1.17.10
 
 check: setup-test .build/slither.stamp  ## format, lint, types, layers, documents, artifacts, gas, slither
 	$(BIN)/ruff format --check .
