@@ -23,6 +23,7 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     [inquiry]
     bits = 3072
     minimum_cohort = 3
+    minimum_window_days = 0
     ready_seconds = 86400
     [server]                              # mpcredit/server/settings.py; the store is then its database, and [store] is left out
 """
@@ -78,7 +79,7 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     "store": frozenset({"path"}),
     "book": frozenset({"path"}),
     "policy": frozenset({"path"}),
-    "inquiry": frozenset({"bits", "minimum_cohort", "ready_seconds"}),
+    "inquiry": frozenset({"bits", "minimum_cohort", "minimum_window_days", "ready_seconds"}),
 }
 
 
@@ -104,6 +105,7 @@ class Config:
     policy: Path | None
     bits: int
     minimum_cohort: int
+    minimum_window_days: int
     ready_seconds: int
     served: bool
     """Whether there is a table [server]: the party's one store is then the database of `mpcredit serve`, not `store`."""
@@ -208,6 +210,7 @@ class _Reader:
             policy=self.place("policy", "path", None),
             bits=self.bits(),
             minimum_cohort=self.number("inquiry", "minimum_cohort", 3, 3),
+            minimum_window_days=self.number("inquiry", "minimum_window_days", 0, 0),
             ready_seconds=self.number("inquiry", "ready_seconds", 86_400, 0),
             served="server" in self.value,
         )
@@ -381,6 +384,7 @@ def institution_from_config(
             follower=follower,
             bits=config.bits,
             minimum_cohort=config.minimum_cohort,
+            minimum_window=config.minimum_window_days * 86_400,
             ready_seconds=config.ready_seconds,
             anchor=anchor,
         )

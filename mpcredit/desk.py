@@ -33,6 +33,8 @@ class Desk:
     tagger: Tagger
     minimum_cohort: int = 3
     """This institution's own least cohort, whatever the ledger says."""
+    minimum_window: int = 0
+    """Its own least window, seconds."""
     _pairs: dict[tuple[KeyRef, KeyRef], PairKeys] = field(default_factory=dict, repr=False)
     _subjects: dict[bytes, SubjectList] = field(default_factory=dict, repr=False)
     _unreadable: set[bytes] = field(default_factory=set, repr=False)

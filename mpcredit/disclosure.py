@@ -115,16 +115,18 @@ def window_conflict(
     order: tuple[int, int],
     memory: Iterable[Seen],
     state: LedgerState,
+    least: int = 0,
 ) -> tuple[Seen, tuple[int, ...]] | None:
     """Find an earlier inquiry on one of the tags, within the window, over another cohort (R27).
 
     Args:
         order: place of the inquiry on the ledger; what came later is not looked at.
+        least: this member's own least window, seconds: terms that a false endpoint made up do not shorten it.
 
     Returns:
         The earlier inquiry and the members by which the cohorts differ, or None.
     """
-    window = state.parameters.window_seconds if state.parameters else 0
+    window = max(least, state.parameters.window_seconds if state.parameters else 0)
     wanted = set(tags)
     for seen in _before(order, memory, state):
         if seen.opened_at + window <= opened_at or wanted.isdisjoint(seen.tags):
@@ -189,6 +191,7 @@ def decide(
     currency: str,
     book_as_of: int,
     now: int,
+    minimum_window: int = 0,
 ) -> Refusal | None:
     """Decide whether to answer, after the checks of cohort, key, form and seal have passed.
 
@@ -198,6 +201,7 @@ def decide(
         currency: of this member's loan book.
         book_as_of: unix seconds of its snapshot.
         now: timestamp of the ledger's head.
+        minimum_window: this member's own least window, seconds.
 
     Returns:
         A refusal, or None to answer.
@@ -219,7 +223,7 @@ def decide(
     if problem:
         return Refusal(RefusalCode.CONSENT, problem)
 
-    conflict = window_conflict(tags, opened.opening.cohort, opened.at.timestamp, order, earlier, state)
+    conflict = window_conflict(tags, opened.opening.cohort, opened.at.timestamp, order, earlier, state, minimum_window)
     if conflict:
         names = ", ".join(inquiry.names.get(index, str(index)) for index in conflict[1])
         return Refusal(

@@ -154,6 +154,7 @@ class Furnisher:
             currency=self.book.currency,
             book_as_of=self.book.as_of,
             now=desk.follower.now,
+            minimum_window=desk.minimum_window,
         )
 
     def _figures(self, inquiry: Inquiry) -> dict[str, Any]:

@@ -180,6 +180,7 @@ class Institution:
         follower: reads the ledger; by default a new one of `ledger`, `pins` and `confirmations`.
         bits: size of n of its own inquiries.
         confirmations: blocks before an event counts as final.
+        minimum_cohort, minimum_window: its own floors under the terms: members; seconds.
         ready_seconds: how far ahead it declares itself ready; 0 leaves that to the operator.
         idle: called while there is nothing to do; by default sleeps for half a second.
         clock: unix seconds.
@@ -201,6 +202,7 @@ class Institution:
         bits: int = 3072,
         confirmations: int = 0,
         minimum_cohort: int = 3,
+        minimum_window: int = 0,
         ready_seconds: int = 86_400,
         idle: Callable[[], None] = lambda: time.sleep(0.5),
         clock: Callable[[], float] = lambda: time.time(),
@@ -208,7 +210,8 @@ class Institution:
     ) -> None:
         self.follower = follower or Follower(ledger, pins, confirmations)
         self.follower.clock = clock
-        self.desk = Desk(self.follower, Outbox(store, signer, ledger), store, keys, tagger, minimum_cohort)
+        outbox = Outbox(store, signer, ledger)
+        self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window)
         self.tagger = tagger
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)

@@ -129,6 +129,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
             ex.run("registered key", lambda: _registered(ex, config, keys, member, state))
             ex.run("tag key", lambda: _tag_key(ex, config, keys, state, bool(opened)))
             ex.run("pins", lambda: _pins(ex, follower))
+            ex.run("own floors", lambda: _floors(ex, config, state))
             if book is not None:
                 ex.run("loan book", lambda: _book_age(ex, book, follower))
         else:
@@ -433,6 +434,29 @@ def _pins(ex: _Examination, follower: Follower) -> None:
         )
     else:
         ex.add("pins", OK, f"the owners of all {len(state.active())} members and the supervisor are accepted")
+
+
+def _floors(ex: _Examination, config: Config, state: LedgerState) -> None:
+    """Nobody signs the terms: an institution's own floors bound what a false endpoint can make of them."""
+    terms = state.parameters
+    if terms is None or config.role != "institution":
+        return
+    days = terms.window_seconds // 86_400
+    low = [
+        f"{name} is {own}, the consortium's {theirs}"
+        for name, own, theirs in (
+            ("minimum_cohort", config.minimum_cohort, terms.minimum_cohort),
+            ("minimum_window_days", config.minimum_window_days, days),
+        )
+        if own < theirs
+    ]
+    if low:
+        remedy = (
+            f"in [inquiry] write minimum_cohort = {terms.minimum_cohort} and minimum_window_days = {days}, as agreed"
+        )
+        ex.add("own floors", LOOK, "; ".join(low), remedy)
+    else:
+        ex.add("own floors", OK, "cohort and window are at least the consortium's, whatever an endpoint shows")
 
 
 def _book_age(ex: _Examination, book: LoanBook, follower: Follower) -> None:

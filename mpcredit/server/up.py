@@ -303,6 +303,7 @@ def _configuration(party: Party, plan: Plan, url: str, *, password: bool) -> str
         lines.append('database_password_file = "database-password"')
     if party.role == "institution":
         lines += ["", "[book]", 'path = "book.csv"', "", "[inquiry]", f"bits = {plan.bits}"]
+        lines += [f"minimum_cohort = {TERMS.minimum_cohort}", f"minimum_window_days = {TERMS.window_seconds // 86_400}"]
         lines += [f"ready_seconds = {READY_SECONDS}"]
     return "\n".join(lines) + "\n"
 

@@ -394,22 +394,22 @@ def test_endpoint__hides_a_members_readiness__the_true_cohort_is_refused(town: F
     assert answer["refused"] == RefusalCode.COHORT
 
 
-def a_made_up_inquiry_over_three(town: FakeTown, terms_too: bool) -> Lie:
+def a_made_up_inquiry_over_three(town: FakeTown, terms_too: bool, *, inquiries: int = 0, **terms: int) -> Lie:
     """An endpoint and two members (0 and 1) make up an inquiry of which member 2 is the only honest one."""
 
     def lie(events: list[Event]) -> list[Event]:
         told = list(not_ready(3, 4)(events))
-        return rechain(other_terms(told, minimum_cohort=3)) if terms_too else told
+        return rechain(other_terms(told, minimum_cohort=3, **terms)) if terms_too else told
 
     listen_to(town, 0, lie)
     town[0].sync()
-    opening, q = open_crafted(town[0], [(town.tagger.tag(subject(1)), town.consent(1))], post=False)
+    opening, q = open_crafted(town[0], [(town.tagger.tag(subject(1)), town.consent(1, days=20))], post=False)
     state = town[0].desk.state
     q0 = protocol.inquiry_q0(REALM, JOINT_CREDIT, 0, opening.n, opening.roster, opening.nonce)
     head = town.chain.head()
     at = Position(head.number, head.hash, 99, head.timestamp, bytes(32), JOINT_CREDIT)
     assert ev.members_of(opening.cohort) == (0, 1, 2)
-    assert state.inquiries == {}
+    assert len(state.inquiries) == inquiries
     made = ev.Opened(at, q, 0, q0, town.operators[0].address, head.timestamp + 3600, opening)
     return lambda events: [*lie(events), made]
 
@@ -445,6 +445,22 @@ def test_endpoint__shrinks_cohort_and_terms_and_no_own_minimum__is_answered(town
 
     (answer,) = (value for _, value in town[2].desk.store.items("answer"))
     assert "payload" in answer
+
+
+@pytest.mark.parametrize("own", [0, 30 * DAY], ids=["no own window", "own window"])
+def test_endpoint__shrinks_cohort_and_window__only_an_own_window_refuses(town: FakeTown, own: int) -> None:
+    # As above, after a true inquiry on the same subject over all five: its total and the made-up one differ by the figures of
+    # 3 and 4. Without an own window (the variant) it is answered.
+    town.ask(1)
+    town.settle()
+    town[2].desk.minimum_window = own
+    lie = a_made_up_inquiry_over_three(town, True, inquiries=1, window_seconds=0, cooldown_seconds=0)
+    listen_to(town, 2, lie)
+
+    town[2].work()
+
+    *_, answer = (value for _, value in town[2].desk.store.items("answer") if value.get("cohort") != hex(0b11111))
+    assert answer.get("refused") == (RefusalCode.WINDOW if own else None)
 
 
 def test_endpoint__changes_what_was_published__id_does_not_follow_and_is_refused(town: FakeTown) -> None:

@@ -47,10 +47,26 @@ def test_healthy__nothing_is_wrong(consortium: Consortium) -> None:
             "registered key",
             "tag key",
         ),
-        *("pins", "loan book", "store"),
+        *("pins", "own floors", "loan book", "store"),
     }
+    assert "own floors" not in supervisor
     assert {check["state"] for check in supervisor.values()} == {"ok"}
     assert checks["contracts"]["detail"].startswith("Consortium and JointCredit are byte for byte")
+
+
+def test_own_floors__below_the_terms__are_said_with_what_to_write(sick: Party) -> None:
+    text = sick.config.read_text()
+    days = 7  # the consortium's founding.toml
+
+    low = look(sick, status=0)["own floors"]
+    assert low["state"] == "look"
+    assert f"minimum_window_days is 0, the consortium's {days}" in low["detail"]
+    assert f"minimum_window_days = {days}" in low["remedy"]
+
+    sick.config.write_text(text.replace("[inquiry]", f"[inquiry]\nminimum_window_days = {days}\nminimum_cohort = 9"))
+    assert look(sick, status=0)["own floors"]["state"] == "ok"
+    sick.config.write_text(text.replace("[inquiry]", "[inquiry]\nminimum_window_days = -1"))
+    assert "minimum_window_days" in sick.run("doctor", "--json").err
 
 
 def test_endpoint_down__is_said_once(sick: Party) -> None:
