@@ -19,11 +19,12 @@ from starlette.exceptions import HTTPException
 from mpcredit import __version__
 from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditError, NotYet, Refused, StoreError
 from mpcredit.server import security
-from mpcredit.server.applications import Applications, InvalidForm, NotAllowed, NotFound
+from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.logs import get_logger
 from mpcredit.server.node import Node, NodeBusy
 from mpcredit.server.people import People
+from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound
 from mpcredit.server.retention import Retention
 from mpcredit.server.routes import (
     account,

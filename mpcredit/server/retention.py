@@ -20,8 +20,9 @@ from typing import Any, Final
 
 from mpcredit.inquirer import Request
 from mpcredit.institution import Institution, SupervisorNode
-from mpcredit.server.applications import Application, Applications, Step
+from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.casefile import Application, Step
 from mpcredit.server.footprint import Footprints
 from mpcredit.server.node import Node
 from mpcredit.server.settings import RetentionSettings

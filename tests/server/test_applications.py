@@ -10,17 +10,12 @@ from web_world import EVIDENCE, World, world
 from mpcredit.amounts import Money
 from mpcredit.errors import InvalidConsent
 from mpcredit.policy import Outcome
-from mpcredit.server.applications import (
-    Applications,
-    Draft,
-    InvalidForm,
-    NotAllowed,
-    NotFound,
-    Step,
-    read_batch,
-)
+from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.casefile import Step
 from mpcredit.server.database import Database
+from mpcredit.server.drafts import Draft, read_batch
+from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound
 
 ANNA, BEN, REVIEWER = "user:anna", "user:ben", "user:rosa"
 
@@ -343,7 +338,7 @@ def test_store__any_database__keeps_the_same(there: World, kind: str, request: p
 
     assert decided.decision is not None
     assert desk.get(made.id).totals == decided.totals
-    assert desk.consents()[0]["hash"] == made.consent
+    assert desk.consents.all()[0]["hash"] == made.consent
     assert sum(desk.counts().values()) == len(desk.newest())
 
 
@@ -353,7 +348,7 @@ def test_store__any_database__keeps_the_same(there: World, kind: str, request: p
 def test_revoke__before_the_inquiry_opens__stops_it_and_asking_again(there: World, desk: Applications) -> None:
     made = desk.create(draft(there), officer=ANNA)
 
-    desk.revoke(made.consent, by=ANNA, why="customer called")
+    desk.consents.revoke(made.consent, by=ANNA, why="customer called")
     there.settle()
 
     stopped = desk.get(made.id)
@@ -368,12 +363,12 @@ def test_revoke__without_a_reason__is_refused(there: World, desk: Applications) 
     made = desk.create(draft(there), officer=ANNA)
 
     with pytest.raises(InvalidForm):
-        desk.revoke(made.consent, by=ANNA, why=" ")
+        desk.consents.revoke(made.consent, by=ANNA, why=" ")
 
 
 def test_stopped__decided_without_totals__needs_another_person(there: World, desk: Applications) -> None:
     made = desk.create(draft(there), officer=ANNA)
-    desk.revoke(made.consent, by=ANNA, why="customer called")
+    desk.consents.revoke(made.consent, by=ANNA, why="customer called")
     there.settle()
 
     decided = desk.decide(made.id, officer=ANNA, outcome=Outcome.DECLINE, reason="withdrawn by the customer")

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from web_world import INSTITUTION_ROLES, SUPERVISOR_ROLES, Site, World, world
 
 from mpcredit.server import oversight
-from mpcredit.server.applications import Step
+from mpcredit.server.casefile import Step
 from mpcredit.server.routes import supervision
 from mpcredit.server.web import HERE, LANGUAGES, SAID, Words, back
 

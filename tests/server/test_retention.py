@@ -16,8 +16,10 @@ from web_world import EVIDENCE, World, world
 
 from mpcredit.errors import InvalidFile, KeyStoreError
 from mpcredit.policy import Outcome
-from mpcredit.server.applications import Draft, NotFound, Step
+from mpcredit.server.casefile import Step
+from mpcredit.server.drafts import Draft
 from mpcredit.server.footprint import Footprints
+from mpcredit.server.refusals import NotFound
 from mpcredit.server.retention import DAY, Retention
 from mpcredit.server.settings import RetentionSettings, ServerSettings
 
@@ -150,7 +152,7 @@ def test_applications__decided_long_ago__are_erased_with_all_that_tells_of_them(
     with pytest.raises(NotFound):
         bank.applications.get(gone)
     with pytest.raises(NotFound):
-        bank.applications.receipt(found.consent)
+        bank.applications.consents.receipt(found.consent)
     assert bank.applications.get(undecided).totals
     store = party.desk.store
     assert found.request_id not in [request.id for request in party.inquirer.requests()]

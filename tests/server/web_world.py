@@ -16,8 +16,9 @@ from mpcredit import bookmaker
 from mpcredit.identity import Subject
 from mpcredit.local import LocalConsortium, local_consortium
 from mpcredit.server.app import create_app
-from mpcredit.server.applications import Applications, Step
+from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.casefile import Step
 from mpcredit.server.database import Database
 from mpcredit.server.node import Node
 from mpcredit.server.people import People

@@ -8,8 +8,10 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from mpcredit.consent import Purpose
-from mpcredit.server.applications import Application, Draft, InvalidForm, NotAllowed, Step
+from mpcredit.server.casefile import Application, Step
+from mpcredit.server.drafts import Draft
 from mpcredit.server.people import ApiToken, Principal, Role, User
+from mpcredit.server.refusals import InvalidForm, NotAllowed
 from mpcredit.server.security import allow
 from mpcredit.server.web import Parts, parts
 

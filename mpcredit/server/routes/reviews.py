@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Path, Request
 from fastapi.responses import Response
 
-from mpcredit.server.applications import InvalidForm, Step
+from mpcredit.server.casefile import Step
 from mpcredit.server.people import Role, User
+from mpcredit.server.refusals import InvalidForm
 from mpcredit.server.routes.applications import show_with
 from mpcredit.server.security import require
 from mpcredit.server.web import go, page, parts

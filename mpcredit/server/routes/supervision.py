@@ -15,8 +15,8 @@ from mpcredit.encoding import hex_bytes
 from mpcredit.events import Call
 from mpcredit.institution import SupervisorNode
 from mpcredit.server import oversight
-from mpcredit.server.applications import NotAllowed, NotFound
 from mpcredit.server.people import Principal, Role, User
+from mpcredit.server.refusals import NotAllowed, NotFound
 from mpcredit.server.security import allow, require
 from mpcredit.server.web import go, page, parts
 from mpcredit.state import Inquiry
