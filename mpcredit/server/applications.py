@@ -32,18 +32,16 @@ from mpcredit.server.casefile import Application, Step, application_of, applicat
 from mpcredit.server.consents import Consents
 from mpcredit.server.database import Database
 from mpcredit.server.drafts import Draft
+from mpcredit.server.misuse import Misuse, Suspension
 from mpcredit.server.node import Node
-from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound
+from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound, TooMuch
 from mpcredit.server.webhook import Webhook
 from mpcredit.state import Inquiry
 
 __all__ = ["Application", "Applications", "Draft", "InvalidForm", "NotAllowed", "NotFound", "Step"]
 
-DAY: Final = 86_400
 CONSENT_DAYS: Final = 30
 """How long a consent that an application brings holds; the inquiry may wait for the window rule."""
-OVERDUE_DECISION: Final = 3 * DAY
-"""Attested totals without a decision for so long are an alarm: somebody may have asked out of curiosity."""
 _STEPS: Final[Mapping[RequestState, Step]] = {
     RequestState.WANTED: Step.WAITING,
     RequestState.OPENING: Step.WAITING,
@@ -68,10 +66,9 @@ class Applications:
         database: the server's; the party's store is in it too.
         node: gives the party.
         audit: who did what, and why.
-        subjects_per_officer: how many customers one officer may ask about in 24 hours; past that he is held back and the
-            reviewer is told.
         clock: unix seconds.
         webhook: takes answers to applications that a system posted; None: it must ask.
+        misuse: keeps the limits against misuse; None: there are none.
     """
 
     def __init__(
@@ -80,16 +77,16 @@ class Applications:
         node: Node,
         audit: AuditLog,
         *,
-        subjects_per_officer: int = 200,
         clock: Callable[[], float] = time.time,
         webhook: Webhook | None = None,
+        misuse: Misuse | None = None,
     ) -> None:
         self.database = database
         self.node = node
         self.audit = audit
-        self.subjects_per_officer = subjects_per_officer
         self.clock = clock
         self.webhook = webhook
+        self.misuse = misuse
         self.consents = Consents(database, node, audit, clock=clock)
         self._terms: tuple[str, CreditPolicy] | None = None
 
@@ -111,26 +108,40 @@ class Applications:
 
         Raises:
             InvalidForm: the key was used with another content, or a consent document is missing.
-            NotAllowed: the officer has asked about too many customers today.
+            NotAllowed: whoever asks is suspended, or held back by a limit against misuse.
         """
         return self.create_many([draft], officer=officer, idempotency_key=idempotency_key)[0]
 
     def create_many(
         self, drafts: Sequence[Draft], *, officer: str, idempotency_key: str | None = None
     ) -> list[Application]:
-        """Store applications, and ask about all of one purpose in as few inquiries as they fit in."""
+        """Store applications, and ask about all of one purpose in as few inquiries as they fit in.
+
+        Who reaches a limit against misuse with them is suspended in the same transaction, and they wait.
+        """
+        try:
+            return self._create_many(drafts, officer, idempotency_key)
+        except TooMuch:
+            if self.misuse is not None and (made := self.misuse.held_back(officer)) is not None:
+                self.misuse.tell([made])
+            raise
+
+    def _create_many(self, drafts: Sequence[Draft], officer: str, idempotency_key: str | None) -> list[Application]:
+        suspended: list[Suspension] = []
         with self.node.locked() as party, self.database.transaction() as connection:
             institution = _institution(party)
             if idempotency_key is not None:
                 known = self._by_key(idempotency_key, drafts)
                 if known is not None:
                     return known
-            self._check_limit(officer, len(drafts))
+            if self.misuse is not None:
+                self.misuse.check(officer, len(drafts))
             stored: list[tuple[Application, Consent]] = []
             for place, draft in enumerate(drafts):
                 key = None if idempotency_key is None else f"{idempotency_key}#{place}"
                 consent = self._grant(institution, draft)
-                application = self._insert(connection, draft, consent, officer, key)
+                settled = self.misuse.settled(connection, draft, consent.tag, institution) if self.misuse else ""
+                application = self._insert(connection, draft, consent, officer, key, settled)
                 stored.append((application, consent))
                 self.audit.append(
                     officer,
@@ -146,6 +157,10 @@ class Applications:
                 for pack in _packs(members, self._pack_size(institution)):
                     self._request(institution, officer, pack)
             identifiers = [application.id for application, _ in stored]
+            if self.misuse is not None:
+                suspended = self.misuse.apply(officer)
+        if self.misuse is not None:
+            self.misuse.tell(suspended)
         self.node.wake()
         return [self.get(identifier) for identifier in identifiers]
 
@@ -167,20 +182,6 @@ class Applications:
             raise InvalidForm({"idempotency_key": "was used for another application"})
         return found
 
-    def _check_limit(self, officer: str, more: int) -> None:
-        since = int(self.clock()) - DAY
-        with self.database.read() as connection:
-            count = connection.execute(
-                select(func.count())
-                .select_from(applications_table)
-                .where(applications_table.c.officer == officer, applications_table.c.created_at > since)
-            ).scalar_one()
-        if count + more > self.subjects_per_officer:
-            raise NotAllowed(
-                f"you have asked about {count} customers in 24 hours; at most {self.subjects_per_officer} are allowed",
-                remedy="wait, or ask a reviewer, who sees an alarm",
-            )
-
     def _grant(self, party: Institution, draft: Draft) -> Consent:
         if party.furnisher.book.currency != draft.requested.currency:
             raise InvalidForm({"currency": f"figures are kept in {party.furnisher.book.currency}: convert the amount"})
@@ -193,7 +194,7 @@ class Applications:
         )
 
     def _insert(
-        self, connection: Connection, draft: Draft, consent: Consent, officer: str, key: str | None
+        self, connection: Connection, draft: Draft, consent: Consent, officer: str, key: str | None, settled: str
     ) -> Application:
         now = int(self.clock())
         value = {
@@ -219,6 +220,8 @@ class Applications:
                 fingerprint=draft.fingerprint,
                 consent=to_hex(consent.hash),
                 value=json.dumps(value),
+                tag=value["tag"],
+                settled=settled,
             )
         )
         return self._get(connection, identifier)
@@ -301,6 +304,8 @@ class Applications:
             InvalidConsent: the consent no longer holds.
         """
         with self.node.locked() as party, self.database.transaction():
+            if self.misuse is not None:
+                self.misuse.check(officer, 0)
             application = self.get(application_id)
             if application.step is not Step.STOPPED or not self.may_decide(application, officer):
                 raise NotAllowed("only its own officer asks again, after the inquiry ended without totals")
@@ -466,10 +471,13 @@ class Applications:
     def _save(self, application: Application, step: Step, **changes: Any) -> None:
         with self.database.transaction() as connection:
             stored = self._get(connection, application.id)
+            values: dict[str, Any] = {"step": step.value, "value": json.dumps({**stored.value, **changes})}
+            if step is Step.READY and application.step is not Step.READY:
+                values["ready_at"] = int(self.clock())
             connection.execute(
                 applications_table.update()
                 .where(applications_table.c.id == application.id, applications_table.c.step == application.step.value)
-                .values(step=step.value, value=json.dumps({**stored.value, **changes}))
+                .values(**values)
             )
 
     def erase(self, application: Application) -> None:
@@ -482,53 +490,11 @@ class Applications:
             )
             self.consents.erase(connection, application.consent)
 
-    # ----------------------------------------------------------------- misuse
-
-    def alarms(self) -> list[dict[str, Any]]:
-        """What a reviewer should look into: kind, text, officer, application (id or None), at."""
-        now = int(self.clock())
-        found: list[dict[str, Any]] = []
-        recent = self.newest(limit=5_000)
-        for application in recent:
-            if application.step is Step.READY and application.created_at + OVERDUE_DECISION < now:
-                found.append(_alarm("undecided", application.officer, application, application.created_at))
-        day = [a for a in recent if a.created_at > now - DAY]
-        by_officer: dict[str, list[Application]] = {}
-        for application in day:
-            by_officer.setdefault(application.officer, []).append(application)
-        for officer, theirs in by_officer.items():
-            if len(theirs) >= max(1, self.subjects_per_officer * 3 // 4):
-                found.append({**_alarm("many", officer, None, theirs[0].created_at), "count": len(theirs)})
-            night = [a for a in theirs if not 6 <= time.localtime(a.created_at).tm_hour < 22]
-            if len(night) >= 3:
-                found.append({**_alarm("out_of_hours", officer, None, night[0].created_at), "count": len(night)})
-        tags: dict[str, list[Application]] = {}
-        for application in recent:
-            if application.created_at > now - 30 * DAY:
-                tags.setdefault(str(application.value["tag"]), []).append(application)
-        for theirs in tags.values():
-            if len(theirs) >= 3:
-                found.append(
-                    {**_alarm("repeated", theirs[0].officer, theirs[0], theirs[0].created_at), "count": len(theirs)}
-                )
-        return found
-
 
 def _institution(party: Institution | SupervisorNode) -> Institution:
     if not isinstance(party, Institution):
         raise NotAllowed("the supervisor takes no applications")
     return party
-
-
-def _alarm(kind: str, officer: str, application: Application | None, at: int) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "officer": officer,
-        "application": None if application is None else application.id,
-        "number": None if application is None else application.number,
-        "at": at,
-        "count": 1,
-    }
 
 
 def _packs(members: Sequence[tuple[Application, Consent]], size: int) -> Iterator[list[tuple[Application, Consent]]]:

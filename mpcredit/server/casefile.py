@@ -26,6 +26,11 @@ applications_table = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("consent", String(66), nullable=False, unique=True),
     Column("value", Text, nullable=False),
+    # What the limits against misuse are judged by (mpcredit.server.misuse).
+    Column("tag", String(66), nullable=True, index=True),
+    Column("ready_at", BigInteger, nullable=True),
+    Column("settled", String(16), nullable=True),
+    Index("ix_application_created_at", "created_at"),
     Index("ix_application_step", "step"),
     Index("ix_application_officer", "officer", "created_at"),
     sqlite_autoincrement=True,

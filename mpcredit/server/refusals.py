@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mpcredit.errors import MpcreditError
 
-__all__ = ["InvalidForm", "NotAllowed", "NotFound"]
+__all__ = ["InvalidForm", "NotAllowed", "NotFound", "TooMuch"]
 
 
 class InvalidForm(MpcreditError):
@@ -33,3 +33,15 @@ class NotAllowed(MpcreditError):
 
 class NotFound(MpcreditError):
     """There is nothing of that name here."""
+
+
+class TooMuch(NotAllowed):
+    """A limit is reached that time alone opens again.
+
+    Args:
+        seconds: after how many it is worth trying again.
+    """
+
+    def __init__(self, message: str, *, remedy: str, seconds: int) -> None:
+        super().__init__(message, remedy=remedy)
+        self.seconds = seconds

@@ -132,17 +132,6 @@ def test_create__same_key_other_content__is_refused(there: World, desk: Applicat
         desk.create(draft(there), officer=ANNA, idempotency_key="anna/key-2")
 
 
-def test_create__past_the_officers_limit__is_held_back(there: World) -> None:
-    site = there.bank
-    tight = Applications(site.database, site.node, site.audit, subjects_per_officer=1)
-    tight.create(draft(there), officer="user:busy")
-
-    with pytest.raises(NotAllowed, match="24 hours"):
-        tight.create(draft(there), officer="user:busy")
-
-    assert any(alarm["kind"] == "many" and alarm["officer"] == "user:busy" for alarm in tight.alarms())
-
-
 def test_batch__is_packed_into_one_inquiry_per_purpose(there: World, desk: Applications) -> None:
     rows = [fields(there), fields(there), fields(there, purpose="credit_line")]
     names = list(rows[0])

@@ -36,6 +36,8 @@ SHARED = {
     "/tokens": {"administrator"},
     "/tokens/{token}/revoke": {"administrator"},
     "/reviews": {"reviewer"},
+    "/reviews/waiting": {"reviewer"},
+    "/suspensions/{suspension}/lift": {"reviewer"},
     "/changes/{change}": {"reviewer"},
     "/applications/{application_id}/review": {"reviewer"},
 }
