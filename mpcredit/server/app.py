@@ -37,6 +37,7 @@ from mpcredit.server.routes import (
     furnishing,
     health,
     inquiries,
+    listing,
     retention,
     reviews,
     supervision,
@@ -98,7 +99,7 @@ def create_app(
     if applications_ is None:
         app.include_router(supervision.router)
     else:
-        for module in (applications, inquiries, furnishing, footprints, api):
+        for module in (listing, applications, inquiries, furnishing, footprints, api):
             app.include_router(module.router)
     app.mount("/static", _Static(directory=HERE / "static"), name="static")
 

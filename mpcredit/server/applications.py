@@ -441,14 +441,24 @@ class Applications:
             return self._get(connection, application_id)
 
     def newest(
-        self, *, steps: Iterable[Step] | None = None, officer: str | None = None, limit: int = 1_000
+        self,
+        *,
+        steps: Iterable[Step] | None = None,
+        officer: str | None = None,
+        since: int | None = None,
+        before: int | None = None,
+        limit: int = 1_000,
     ) -> list[Application]:
-        """The newest first."""
+        """The newest first; of some steps, of one officer, entered from `since` on and `before`, unix seconds."""
         query = select(applications_table).order_by(applications_table.c.number.desc()).limit(limit)
         if steps is not None:
             query = query.where(applications_table.c.step.in_([step.value for step in steps]))
         if officer is not None:
             query = query.where(applications_table.c.officer == officer)
+        if since is not None:
+            query = query.where(applications_table.c.created_at >= since)
+        if before is not None:
+            query = query.where(applications_table.c.created_at < before)
         with self.database.read() as connection:
             return [application_of(row) for row in connection.execute(query)]
 

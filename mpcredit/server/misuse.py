@@ -310,7 +310,7 @@ class Misuse:
         self.limits = limits or MisuseSettings()
         self.clock = clock
         self.webhook = webhook
-        self._next = 0
+        self._last = 0
 
     def attach(self) -> None:
         """Have the party's inquirer hold back what suspended people asked for."""
@@ -455,11 +455,11 @@ class Misuse:
     def round(self, _party: Institution | SupervisorNode) -> list[str]:
         """Judge what time brought about; called after each round of the worker (`Node.each_round`)."""
         now = self._now()
-        if now < self._next:
+        if self._last <= now < self._last + LOOK_SECONDS:
             return []
         lines = self.tell(self.apply())
         lines += self._end_rates()
-        self._next = now + LOOK_SECONDS
+        self._last = now
         return lines
 
     def _end_rates(self) -> list[str]:

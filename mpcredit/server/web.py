@@ -237,6 +237,7 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
         ("/applications", "Applications", {Role.OFFICER}, True),
         ("/applications/new", "New application", {Role.OFFICER}, True),
         ("/reviews", "Reviews", {Role.REVIEWER}, True),
+        ("/applications/list", "All applications", {Role.REVIEWER, Role.AUDITOR}, True),
         ("/inquiries", "Inquiries", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/consents", "Consents", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/footprints", "Footprints", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),

@@ -46,6 +46,8 @@ BANK = {
     "/applications": {"officer"},
     "/applications/new": {"officer"},
     "/applications/batch": {"officer"},
+    "/applications/list": READERS,
+    "/applications/export.csv": READERS,
     "/applications/{application_id}": READERS,
     "/applications/{application_id}/letter": READERS,
     "/applications/{application_id}/decide": {"officer"},
@@ -58,6 +60,7 @@ BANK = {
     "/inquiries/{inquiry}": READERS,
     "/furnishing": {"auditor", "reviewer", "administrator"},
     "/api/applications": READERS,
+    "/api/applications.csv": READERS,
     "/api/applications/{application_id}": READERS,
 }
 SUPERVISION = {
@@ -195,6 +198,8 @@ INSTITUTION_PAGES = [
     ("auditor", "/retention"),
     ("officer", "/account"),
     ("reviewer", "/reviews"),
+    ("auditor", "/applications/list"),
+    ("officer", "/applications/list?step=ready&first=2026-01-01&last=2026-12-31"),
     ("auditor", "/furnishing"),
     ("auditor", "/audit"),
     ("administrator", "/people"),
