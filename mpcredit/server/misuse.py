@@ -141,6 +141,8 @@ class Finding:
     first: int
     """When the first of those that were counted was entered, unix seconds."""
     applications: tuple[str, ...]
+    numbers: tuple[int, ...] = ()
+    """Of these, for people."""
 
     @property
     def text(self) -> str:
@@ -149,7 +151,12 @@ class Finding:
 
     def document(self) -> dict[str, Any]:
         """For a JSON document."""
-        return {**vars(self), "rule": self.rule.value, "applications": list(self.applications)}
+        return {
+            **vars(self),
+            "rule": self.rule.value,
+            "applications": list(self.applications),
+            "numbers": list(self.numbers),
+        }
 
 
 _TOLD: Final[Mapping[Rule, str]] = {
@@ -229,8 +236,9 @@ def judge(looks: Iterable[Look], limits: MisuseSettings, *, now: int, past: Past
             limit = limit_of(rule, actor, limits)
             those = counted(rule, theirs, limits, now=now, past=past or Past()) if limit else []
             if limit and len(those) >= limit:
-                first = min(look.at for look in those)
-                found.append(Finding(rule, actor, len(those), limit, first, tuple(x.application for x in those)))
+                first, numbers = min(look.at for look in those), tuple(look.number for look in those)
+                which = tuple(look.application for look in those)
+                found.append(Finding(rule, actor, len(those), limit, first, which, numbers))
     return found
 
 
@@ -546,6 +554,7 @@ class Misuse:
     def alarms(self) -> list[dict[str, Any]]:
         """What a reviewer should look into before it is a limit: kind, officer, application and number (or None), at, count."""
         now, found = self._now(), []
+        stopped = {one.actor for one in self.open()}
         for actor, theirs in _by_actor(self._looks(None)).items():
             past = self._past(actor)
             for rule in Rule:
@@ -555,7 +564,7 @@ class Misuse:
                     continue
                 if rule in (Rule.UNDECIDED, Rule.SETTLED):  # each of them is worth a look
                     found += [_alarm(rule.value, look, 1, look) for look in those]
-                elif limit and len(those) >= max(2, limit * SOON[0] // SOON[1]):
+                elif actor not in stopped and limit and len(those) >= max(2, limit * SOON[0] // SOON[1]):
                     found.append(_alarm(rule.value, those[0], len(those), None))
         c = applications_table.c
         query = (

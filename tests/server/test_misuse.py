@@ -80,6 +80,7 @@ def test_judge__at_the_limit__finds_it_and_one_below_nothing(case: str) -> None:
 
     assert (found.rule, found.actor, found.count, found.limit) == (rule, actor, len(times), len(times))
     assert set(found.applications) == {look.application for look in all_of_them}
+    assert found.numbers == tuple(range(1, len(times) + 1))
     for left_out in range(len(times)):
         assert judge(all_of_them[:left_out] + all_of_them[left_out + 1 :], SMALL, now=now) == []
 
