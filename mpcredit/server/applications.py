@@ -221,7 +221,7 @@ class Applications:
                 consent=to_hex(consent.hash),
                 value=json.dumps(value),
                 tag=value["tag"],
-                settled=settled,
+                settled=settled or None,
             )
         )
         return self._get(connection, identifier)

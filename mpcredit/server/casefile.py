@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
 from mpcredit.amounts import Money
 from mpcredit.server.database import metadata
@@ -30,10 +30,16 @@ applications_table = Table(
     Column("tag", String(66), nullable=True, index=True),
     Column("ready_at", BigInteger, nullable=True),
     Column("settled", String(16), nullable=True),
-    Index("ix_application_created_at", "created_at"),
+    Index("ix_application_created_at", "created_at", "tag"),
     Index("ix_application_step", "step"),
     Index("ix_application_officer", "officer", "created_at"),
     sqlite_autoincrement=True,
+)
+Index(
+    "ix_application_settled",
+    applications_table.c.created_at,
+    sqlite_where=text("settled IS NOT NULL"),
+    postgresql_where=text("settled IS NOT NULL"),
 )
 
 

@@ -20,7 +20,15 @@ def upgrade() -> None:
     op.add_column("application", sa.Column("ready_at", sa.BigInteger(), nullable=True))
     op.add_column("application", sa.Column("settled", sa.String(16), nullable=True))
     op.create_index("ix_application_tag", "application", ["tag"], unique=False)
-    op.create_index("ix_application_created_at", "application", ["created_at"], unique=False)
+    op.create_index("ix_application_created_at", "application", ["created_at", "tag"], unique=False)
+    op.create_index(
+        "ix_application_settled",
+        "application",
+        ["created_at"],
+        unique=False,
+        sqlite_where=sa.text("settled IS NOT NULL"),
+        postgresql_where=sa.text("settled IS NOT NULL"),
+    )
     _fill()
     op.create_table(
         "suspension",
