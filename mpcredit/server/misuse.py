@@ -45,6 +45,7 @@ from sqlalchemy import (
 )
 
 from mpcredit.encoding import to_hex
+from mpcredit.errors import Refused
 from mpcredit.inquirer import Request
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.server.audit import AuditLog
@@ -379,7 +380,10 @@ class Misuse:
     @staticmethod
     def _owes(party: Institution, tag: bytes) -> bool:
         schema = party.desk.state.schemas.get(1)
-        return schema is None or any(party.furnisher.book.record(schema, tag).values())
+        try:
+            return schema is None or any(party.furnisher.book.record(schema, tag).values())
+        except Refused:  # there is no book to look into: nobody is held guilty for that
+            return True
 
     def held_back(self, actor: str) -> Suspension | None:
         """Note that a system was refused by a rate, once until that is over; in a transaction of its own."""
