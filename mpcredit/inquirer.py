@@ -114,6 +114,9 @@ class Inquirer:
         bits: size of n for new inquiries.
         random_bytes: source of seeds, content keys and ids.
         anchor: head of the audit log at this moment, 32 bytes that each report puts on the ledger; zeros without a log.
+
+    Attributes:
+        hold: gives a sentence that says why a request must not be opened now, or nothing; what is on the ledger goes on.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class Inquirer:
         self.bits = bits
         self.random_bytes = random_bytes
         self.anchor = anchor
+        self.hold: Callable[[Request], str] = lambda _request: ""
 
     # ----------------------------------------------------------------- requesting
 
@@ -279,6 +283,13 @@ class Inquirer:
 
     def _open(self, request: Request) -> list[str]:
         """Make an attempt: key, masks, sealed subjects and own contribution for the roster and cohort of now."""
+        # (0) does the house hold it back?
+        held = self.hold(request)
+        if held:
+            if held != request.note:
+                self._update(request, note=held)
+            return []
+
         desk, state, value = self.desk, self.desk.state, request.value
         schema = state.schemas[value["schema"]]
         now = desk.follower.next_time

@@ -16,7 +16,7 @@ from mpcredit.amounts import Money
 from mpcredit.consent import Consent
 from mpcredit.desk import Desk
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import InvalidMessage, LedgerError, MpcreditError, NotYet
+from mpcredit.errors import InvalidMessage, LedgerError, MpcreditError, NotYet, Refused
 from mpcredit.events import Stage
 from mpcredit.follower import Follower
 from mpcredit.furnisher import Furnisher
@@ -111,10 +111,16 @@ class InquiryResult:
 
         Raises:
             NotYet: it has not been reported yet.
+            Refused: its openings were destroyed after their retention.
         """
         report = self.institution.desk.store.get("report", to_hex(self.inquiry.id))
         if report is None or self.inquiry.report is None:
             raise NotYet("the inquiry has not been reported yet", remedy="wait for it, then ask again")
+        if "openings" not in report:
+            raise Refused(
+                "the openings of this inquiry were destroyed after their retention",
+                remedy="use the evidence that was made before, or ask the supervisor",
+            )
         return evidence.collect(
             self.institution.desk.state,
             self.institution.follower.events,

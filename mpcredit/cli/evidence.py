@@ -11,7 +11,7 @@ from mpcredit.cli._access import view
 from mpcredit.cli._results import find_request, inquiry_of
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require_role
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import InvalidFile, NotYet
+from mpcredit.errors import InvalidFile, NotYet, Refused
 from mpcredit.evidence import collect
 
 
@@ -40,6 +40,11 @@ def evidence(
         report = read.store.get("report", to_hex(inquiry.id))
         if report is None or inquiry.report is None:
             raise NotYet("the inquiry has not been reported yet", remedy=f"wait: mpcredit inquire --resume {found.id}")
+        if "openings" not in report:
+            raise Refused(
+                "the openings of this inquiry were destroyed after their retention",
+                remedy="use the evidence that was made before, or ask the supervisor",
+            )
         made = collect(
             read.follower.state,
             read.follower.events,

@@ -19,11 +19,12 @@ from starlette.exceptions import HTTPException
 from mpcredit import __version__
 from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditError, NotYet, Refused, StoreError
 from mpcredit.server import security
-from mpcredit.server.applications import Applications, InvalidForm, NotAllowed, NotFound
+from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.logs import get_logger
 from mpcredit.server.node import Node, NodeBusy
 from mpcredit.server.people import People
+from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound, TooMuch
 from mpcredit.server.retention import Retention
 from mpcredit.server.routes import (
     account,
@@ -36,6 +37,7 @@ from mpcredit.server.routes import (
     furnishing,
     health,
     inquiries,
+    listing,
     retention,
     reviews,
     supervision,
@@ -51,6 +53,7 @@ log = get_logger("mpcredit.server.app")
 _STATUS: Final[tuple[tuple[type[MpcreditError], int], ...]] = (
     (InvalidForm, 422),
     (NotFound, 404),
+    (TooMuch, 429),
     (NotAllowed, 409),
     (NodeBusy, 503),
     (NotYet, 409),
@@ -74,6 +77,9 @@ def create_app(
         applications_ = None
     if applications_ is not None:
         node.each_round(applications_.follow)
+        if applications_.misuse is not None:
+            applications_.misuse.attach()
+            node.each_round(applications_.misuse.round)
     retention_ = Retention(settings.retention, node, audit, applications_)
     node.each_round(retention_.daily)
     app = FastAPI(
@@ -93,7 +99,7 @@ def create_app(
     if applications_ is None:
         app.include_router(supervision.router)
     else:
-        for module in (applications, inquiries, furnishing, footprints, api):
+        for module in (listing, applications, inquiries, furnishing, footprints, api):
             app.include_router(module.router)
     app.mount("/static", _Static(directory=HERE / "static"), name="static")
 
@@ -127,6 +133,8 @@ async def _library_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MpcreditError)
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     headers = {"Retry-After": "5"} if status == 503 else None
+    if isinstance(error, TooMuch):
+        headers = {"Retry-After": str(error.seconds)}
     more = {"problems": error.problems} if isinstance(error, InvalidForm) else {}
     if status >= 500:
         log.warning("request failed", path=request.url.path, error=str(error))

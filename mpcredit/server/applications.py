@@ -13,149 +13,35 @@ reviewer, who confirms it or sends it back. Nobody confirms his own.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, LargeBinary, String, Table, Text, func, select
+from sqlalchemy import Connection, func, select
 
-from mpcredit.amounts import Money
-from mpcredit.consent import NO_EVIDENCE, Consent, Purpose
-from mpcredit.encoding import hex_bytes, parse_canonical_json, to_hex
-from mpcredit.errors import InvalidEncoding, InvalidSubject, MpcreditError, ValueOutOfRange
-from mpcredit.events import Call
-from mpcredit.identity import KINDS, Subject
+from mpcredit.consent import NO_EVIDENCE, Consent
+from mpcredit.encoding import parse_canonical_json, to_hex
 from mpcredit.inquirer import Request, RequestState
 from mpcredit.institution import Institution, SupervisorNode, coverage_of, exposure_of
 from mpcredit.policy import CreditPolicy, Decision, Outcome
 from mpcredit.protocol import MAXIMUM_BLOCKS
 from mpcredit.server.audit import AuditLog
-from mpcredit.server.database import Database, metadata
+from mpcredit.server.casefile import Application, Step, application_of, applications_table
+from mpcredit.server.consents import Consents
+from mpcredit.server.database import Database
+from mpcredit.server.drafts import Draft
+from mpcredit.server.misuse import Misuse, Suspension
 from mpcredit.server.node import Node
+from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound, TooMuch
 from mpcredit.server.webhook import Webhook
 from mpcredit.state import Inquiry
 
-__all__ = [
-    "BATCH_COLUMNS",
-    "Application",
-    "Applications",
-    "Draft",
-    "InvalidForm",
-    "NotAllowed",
-    "NotFound",
-    "Step",
-    "read_batch",
-]
+__all__ = ["Application", "Applications", "Draft", "InvalidForm", "NotAllowed", "NotFound", "Step"]
 
-applications_table = Table(
-    "application",
-    metadata,
-    Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(32), nullable=False, unique=True),
-    Column("officer", String(200), nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("step", String(16), nullable=False),
-    Column("idempotency_key", String(300), nullable=True, unique=True),
-    Column("fingerprint", String(64), nullable=False),
-    Column("consent", String(66), nullable=False, unique=True),
-    Column("value", Text, nullable=False),
-    Index("ix_application_step", "step"),
-    Index("ix_application_officer", "officer", "created_at"),
-    sqlite_autoincrement=True,
-)
-consents_table = Table(
-    "application_consent",
-    metadata,
-    Column("hash", String(66), primary_key=True),
-    Column("receipt", Text, nullable=False),
-    Column("label", String(200), nullable=False),
-    Column("evidence_name", String(200), nullable=False),
-    Column("evidence", LargeBinary, nullable=True),
-    Column("recorded_by", String(200), nullable=False),
-    Column("recorded_at", BigInteger, nullable=False),
-    Column("revoked_by", String(200), nullable=True),
-    Column("revoked_at", BigInteger, nullable=True),
-    Column("revoked_why", Text, nullable=True),
-)
-
-DAY: Final = 86_400
 CONSENT_DAYS: Final = 30
 """How long a consent that an application brings holds; the inquiry may wait for the window rule."""
-EVIDENCE_BYTES: Final = 5_000_000
-"""Largest consent document that is kept; of larger ones give the hash."""
-BATCH_ROWS: Final = 1_000
-OVERDUE_DECISION: Final = 3 * DAY
-"""Attested totals without a decision for so long are an alarm: somebody may have asked out of curiosity."""
-BATCH_COLUMNS: Final = (
-    "kind",
-    "country",
-    "number",
-    "amount",
-    "currency",
-    "months",
-    "income",
-    "purpose",
-    "evidence",
-    "reference",
-)
-
-
-class InvalidForm(MpcreditError):
-    """Fields that a person or a system must correct.
-
-    Args:
-        problems: by field, one sentence each.
-    """
-
-    exit_code = 2
-
-    def __init__(self, problems: Mapping[str, str], *, place: str = "") -> None:
-        text = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
-        super().__init__(f"{place}: {text}" if place else text, remedy="correct it and send it again")
-        self.problems = dict(problems)
-        self.place = place
-
-
-class NotAllowed(MpcreditError):
-    """The rules of the house do not let this person do this now."""
-
-    exit_code = 5
-
-
-class NotFound(MpcreditError):
-    """There is nothing of that name here."""
-
-
-class Step(StrEnum):
-    """Where an application stands."""
-
-    WAITING = "waiting"
-    """The inquiry has not opened yet."""
-    ASKING = "asking"
-    """The other institutions are answering."""
-    CHECKING = "checking"
-    """Totals are there, the supervisor has not attested them."""
-    READY = "ready"
-    """Totals are attested: the officer decides."""
-    STOPPED = "stopped"
-    """The inquiry ended without totals."""
-    REVIEW = "review"
-    """Decided against the policy: another person must confirm."""
-    DECIDED = "decided"
-
-    @property
-    def open(self) -> bool:
-        """Whether the inquiry may still move."""
-        return self in (Step.WAITING, Step.ASKING, Step.CHECKING, Step.STOPPED)
-
-
 _STEPS: Final[Mapping[RequestState, Step]] = {
     RequestState.WANTED: Step.WAITING,
     RequestState.OPENING: Step.WAITING,
@@ -173,296 +59,6 @@ _TOLD: Final[Mapping[Step, str]] = {
 }
 
 
-# --------------------------------------------------------------------- what is entered
-
-
-@dataclass(frozen=True)
-class Draft:
-    """An application as entered, checked."""
-
-    subject: Subject
-    requested: Money
-    months: int | None
-    income: Money | None
-    purpose: Purpose
-    evidence: bytes
-    """SHA-256 of the consent document, zeros if there is none."""
-    reference: str = ""
-    """How the bank calls the case; never a number of an identity document."""
-    evidence_name: str = ""
-    document: bytes | None = None
-
-    @classmethod
-    def parse(cls, fields: Mapping[str, str], *, currency: str, place: str = "") -> Draft:
-        """Read the fields of a form, a JSON object or a row of a file.
-
-        Args:
-            fields: kind, country, number, amount, currency, months, income, purpose, evidence (64 hexadecimal digits) and
-                reference, as text; a `document` is attached afterwards.
-            currency: the one in which this institution keeps its figures.
-
-        Raises:
-            InvalidForm: with every field that is wrong.
-        """
-        text = {name: (fields.get(name) or "").strip() for name in BATCH_COLUMNS}
-        problems: dict[str, str] = {}
-        subject = _subject(text, problems)
-        if text["currency"] and text["currency"] != currency:
-            problems["currency"] = f"figures are kept in {currency}: convert the amount"
-        requested = _money("amount", text["amount"], currency, problems)
-        if requested is None and "amount" not in problems:
-            problems["amount"] = "write the amount that the customer asks for, 0 for a review"
-        income = _money("income", text["income"], currency, problems)
-        months = _months(text["months"], problems)
-        try:
-            purpose = Purpose(text["purpose"])
-        except ValueError:
-            problems["purpose"] = f"choose one of {', '.join(Purpose)}"
-            purpose = Purpose.NEW_CREDIT
-        evidence = _evidence(text["evidence"], problems)
-        if len(text["reference"]) > 100:
-            problems["reference"] = "write at most 100 characters"
-        if problems or subject is None or requested is None:
-            raise InvalidForm(problems, place=place)
-        return cls(subject, requested, months, income, purpose, evidence, text["reference"])
-
-    @property
-    def label(self) -> str:
-        """The masked identity."""
-        return f"{self.subject.country} …{self.subject.number[-3:]}"
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of what was asked, to compare a repeated idempotency key; of the identity only its hash enters."""
-        parts = [
-            hashlib.sha256(self.subject.canonical).hexdigest(),
-            str(self.requested),
-            str(self.months),
-            str(self.income),
-            self.purpose.value,
-            self.evidence.hex(),
-            self.reference,
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _subject(text: Mapping[str, str], problems: dict[str, str]) -> Subject | None:
-    if text["kind"] not in KINDS:
-        problems["kind"] = f"choose one of {', '.join(KINDS)}"
-        return None
-    try:
-        return Subject(text["kind"], text["number"], country=text["country"])
-    except InvalidSubject as error:
-        problems["country" if "country" in error.message else "number"] = str(error)
-        return None
-
-
-def _money(name: str, text: str, currency: str, problems: dict[str, str]) -> Money | None:
-    if not text:
-        return None
-    try:
-        money = Money(text.replace(",", "").replace(" ", "").replace("_", ""), currency)
-        if money.minor < 0:
-            raise ValueOutOfRange("an amount is not negative")
-        if money.minor >= 2**48:
-            raise ValueOutOfRange("the amount is too large")
-        return money
-    except ValueOutOfRange as error:
-        problems[name] = str(error)
-        return None
-
-
-def _months(text: str, problems: dict[str, str]) -> int | None:
-    if not text:
-        return None
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:6]) <= 600:
-        problems["months"] = "write a number of months from 1 to 600"
-        return None
-    return int(text)
-
-
-def _evidence(text: str, problems: dict[str, str]) -> bytes:
-    if not text:
-        return NO_EVIDENCE
-    try:
-        return hex_bytes("0x" + text.lower().removeprefix("0x"), 32)
-    except InvalidEncoding:
-        problems["evidence"] = "write the SHA-256 of the document: 64 hexadecimal digits"
-        return NO_EVIDENCE
-
-
-def read_batch(data: bytes, *, currency: str) -> list[Draft]:
-    """Read a CSV file of applications.
-
-    Raises:
-        InvalidForm: the file or some of its rows are wrong; `problems` is keyed by "row 7, amount".
-    """
-    try:
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig")), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidForm({"file": f"is not CSV in UTF-8: {error}"}) from error
-    if not rows:
-        raise InvalidForm({"file": "has no row"})
-    missing = [name for name in (*BATCH_COLUMNS[:4], "purpose") if name not in rows[0]]
-    if missing:
-        raise InvalidForm({"file": f"lacks the column {', '.join(missing)}"})
-    if len(rows) > BATCH_ROWS:
-        raise InvalidForm({"file": f"has {len(rows)} rows; send at most {BATCH_ROWS} at once"})
-    drafts: list[Draft] = []
-    problems: dict[str, str] = {}
-    seen: dict[bytes, int] = {}
-    for place, row in enumerate(rows, start=2):
-        try:
-            draft = Draft.parse({k: v for k, v in row.items() if isinstance(k, str)}, currency=currency)
-        except InvalidForm as error:
-            problems.update({f"row {place}, {name}": text for name, text in error.problems.items()})
-            continue
-        if draft.subject.canonical in seen:
-            problems[f"row {place}, number"] = f"is the customer of row {seen[draft.subject.canonical]}"
-        seen.setdefault(draft.subject.canonical, place)
-        drafts.append(draft)
-    if problems:
-        raise InvalidForm(problems)
-    return drafts
-
-
-# --------------------------------------------------------------------- what is stored
-
-
-@dataclass(frozen=True)
-class Application:
-    """An application as stored."""
-
-    number: int
-    """Counts up; for people."""
-    id: str
-    officer: str
-    created_at: int
-    """Unix seconds."""
-    step: Step
-    consent: str
-    """Hash of the receipt."""
-    value: dict[str, Any]
-
-    @property
-    def label(self) -> str:
-        """The customer, masked."""
-        return str(self.value["label"])
-
-    @property
-    def reference(self) -> str:
-        """The bank's own name of the case."""
-        return str(self.value["reference"])
-
-    @property
-    def currency(self) -> str:
-        """ISO 4217."""
-        return str(self.value["currency"])
-
-    @property
-    def requested(self) -> Money:
-        """What the customer asks for."""
-        return Money.of_minor(int(self.value["requested"]), self.currency)
-
-    @property
-    def income(self) -> Money | None:
-        """Monthly net income."""
-        return None if self.value["income"] is None else Money.of_minor(int(self.value["income"]), self.currency)
-
-    @property
-    def months(self) -> int | None:
-        """Term."""
-        return None if self.value["months"] is None else int(self.value["months"])
-
-    @property
-    def purpose(self) -> str:
-        """Code of `Purpose`."""
-        return str(self.value["purpose"])
-
-    @property
-    def request_id(self) -> str | None:
-        """Of the inquirer's request."""
-        found = self.value.get("request")
-        return None if found is None else str(found)
-
-    @property
-    def seen(self) -> dict[str, Any]:
-        """What `observe` last copied: state, note, inquiry, coverage, answered, awaited, attested, totals."""
-        found: dict[str, Any] = self.value.get("seen") or {}
-        return found
-
-    @property
-    def note(self) -> str:
-        """Why it stands there and what would help."""
-        return str(self.seen.get("note", ""))
-
-    @property
-    def totals(self) -> dict[str, int] | None:
-        """Sums over the cohort, in minor units."""
-        found = self.seen.get("totals")
-        return None if found is None else {name: int(amount) for name, amount in found.items()}
-
-    def money(self, name: str) -> Money:
-        """One of the totals that are amounts."""
-        totals = self.totals or {}
-        return Money.of_minor(totals[name], self.currency)
-
-    @property
-    def with_requested(self) -> Money:
-        """Outstanding at all institutions, with the requested amount."""
-        return self.money("outstanding") + self.requested
-
-    @property
-    def attested(self) -> bool:
-        """Whether the supervisor found the inquiry valid."""
-        return bool(self.seen.get("attested"))
-
-    @property
-    def answer(self) -> dict[str, Any] | None:
-        """The policy's answer (`policy.Decision` as JSON), None before there are totals."""
-        found: dict[str, Any] | None = self.value.get("answer")
-        return found
-
-    @property
-    def decision(self) -> dict[str, Any] | None:
-        """outcome, reason, by, at, against (the policy), and confirmed_by, confirmed_at when confirmed."""
-        found: dict[str, Any] | None = self.value.get("decision")
-        return found
-
-    @property
-    def returned(self) -> dict[str, Any] | None:
-        """by, at, reason, outcome of the last decision that a reviewer sent back."""
-        found: dict[str, Any] | None = self.value.get("returned")
-        return found
-
-    def to_json_object(self) -> dict[str, Any]:
-        """What the API answers."""
-        totals = self.totals
-        return {
-            "id": self.id,
-            "number": self.number,
-            "step": self.step.value,
-            "officer": self.officer,
-            "created_at": self.created_at,
-            "customer": self.label,
-            "reference": self.reference,
-            "purpose": self.purpose,
-            "currency": self.currency,
-            "requested": str(self.requested.minor),
-            "income": None if self.income is None else str(self.income.minor),
-            "months": self.months,
-            "consent": self.consent,
-            "inquiry": self.seen.get("inquiry"),
-            "note": self.note,
-            "coverage": self.seen.get("coverage"),
-            "attested": self.attested,
-            "totals": None if totals is None else {name: str(amount) for name, amount in totals.items()},
-            "with_requested": None if totals is None else str(self.with_requested.minor),
-            "policy": self.answer,
-            "decision": self.decision,
-        }
-
-
 class Applications:
     """Keeps applications and consents.
 
@@ -470,10 +66,9 @@ class Applications:
         database: the server's; the party's store is in it too.
         node: gives the party.
         audit: who did what, and why.
-        subjects_per_officer: how many customers one officer may ask about in 24 hours; past that he is held back and the
-            reviewer is told.
         clock: unix seconds.
         webhook: takes answers to applications that a system posted; None: it must ask.
+        misuse: keeps the limits against misuse; None: there are none.
     """
 
     def __init__(
@@ -482,16 +77,17 @@ class Applications:
         node: Node,
         audit: AuditLog,
         *,
-        subjects_per_officer: int = 200,
         clock: Callable[[], float] = time.time,
         webhook: Webhook | None = None,
+        misuse: Misuse | None = None,
     ) -> None:
         self.database = database
         self.node = node
         self.audit = audit
-        self.subjects_per_officer = subjects_per_officer
         self.clock = clock
         self.webhook = webhook
+        self.misuse = misuse
+        self.consents = Consents(database, node, audit, clock=clock)
         self._terms: tuple[str, CreditPolicy] | None = None
 
     def terms(self) -> tuple[str, CreditPolicy]:
@@ -512,26 +108,40 @@ class Applications:
 
         Raises:
             InvalidForm: the key was used with another content, or a consent document is missing.
-            NotAllowed: the officer has asked about too many customers today.
+            NotAllowed: whoever asks is suspended, or held back by a limit against misuse.
         """
         return self.create_many([draft], officer=officer, idempotency_key=idempotency_key)[0]
 
     def create_many(
         self, drafts: Sequence[Draft], *, officer: str, idempotency_key: str | None = None
     ) -> list[Application]:
-        """Store applications, and ask about all of one purpose in as few inquiries as they fit in."""
+        """Store applications, and ask about all of one purpose in as few inquiries as they fit in.
+
+        Who reaches a limit against misuse with them is suspended in the same transaction, and they wait.
+        """
+        try:
+            return self._create_many(drafts, officer, idempotency_key)
+        except TooMuch:
+            if self.misuse is not None and (made := self.misuse.held_back(officer)) is not None:
+                self.misuse.tell([made])
+            raise
+
+    def _create_many(self, drafts: Sequence[Draft], officer: str, idempotency_key: str | None) -> list[Application]:
+        suspended: list[Suspension] = []
         with self.node.locked() as party, self.database.transaction() as connection:
             institution = _institution(party)
             if idempotency_key is not None:
                 known = self._by_key(idempotency_key, drafts)
                 if known is not None:
                     return known
-            self._check_limit(officer, len(drafts))
+            if self.misuse is not None:
+                self.misuse.check(officer, len(drafts))
             stored: list[tuple[Application, Consent]] = []
             for place, draft in enumerate(drafts):
                 key = None if idempotency_key is None else f"{idempotency_key}#{place}"
                 consent = self._grant(institution, draft)
-                application = self._insert(connection, draft, consent, officer, key)
+                settled = self.misuse.settled(connection, draft, consent.tag, institution) if self.misuse else ""
+                application = self._insert(connection, draft, consent, officer, key, settled)
                 stored.append((application, consent))
                 self.audit.append(
                     officer,
@@ -547,6 +157,10 @@ class Applications:
                 for pack in _packs(members, self._pack_size(institution)):
                     self._request(institution, officer, pack)
             identifiers = [application.id for application, _ in stored]
+            if self.misuse is not None:
+                suspended = self.misuse.apply(officer)
+        if self.misuse is not None:
+            self.misuse.tell(suspended)
         self.node.wake()
         return [self.get(identifier) for identifier in identifiers]
 
@@ -561,26 +175,12 @@ class Applications:
                     break
                 if row.fingerprint != draft.fingerprint:
                     raise InvalidForm({"idempotency_key": "was used for another application"})
-                found.append(_application(row))
+                found.append(application_of(row))
         if not found:
             return None
         if len(found) != len(drafts):
             raise InvalidForm({"idempotency_key": "was used for another application"})
         return found
-
-    def _check_limit(self, officer: str, more: int) -> None:
-        since = int(self.clock()) - DAY
-        with self.database.read() as connection:
-            count = connection.execute(
-                select(func.count())
-                .select_from(applications_table)
-                .where(applications_table.c.officer == officer, applications_table.c.created_at > since)
-            ).scalar_one()
-        if count + more > self.subjects_per_officer:
-            raise NotAllowed(
-                f"you have asked about {count} customers in 24 hours; at most {self.subjects_per_officer} are allowed",
-                remedy="wait, or ask a reviewer, who sees an alarm",
-            )
 
     def _grant(self, party: Institution, draft: Draft) -> Consent:
         if party.furnisher.book.currency != draft.requested.currency:
@@ -594,7 +194,7 @@ class Applications:
         )
 
     def _insert(
-        self, connection: Connection, draft: Draft, consent: Consent, officer: str, key: str | None
+        self, connection: Connection, draft: Draft, consent: Consent, officer: str, key: str | None, settled: str
     ) -> Application:
         now = int(self.clock())
         value = {
@@ -609,17 +209,7 @@ class Applications:
             "tag": to_hex(consent.tag),
         }
         identifier = secrets.token_hex(8)
-        connection.execute(
-            consents_table.insert().values(
-                hash=to_hex(consent.hash),
-                receipt=consent.receipt.decode(),
-                label=draft.label,
-                evidence_name=draft.evidence_name or draft.evidence.hex(),
-                evidence=draft.document,
-                recorded_by=officer,
-                recorded_at=now,
-            )
-        )
+        self.consents.record(connection, consent, draft, by=officer)
         connection.execute(
             applications_table.insert().values(
                 id=identifier,
@@ -630,6 +220,8 @@ class Applications:
                 fingerprint=draft.fingerprint,
                 consent=to_hex(consent.hash),
                 value=json.dumps(value),
+                tag=value["tag"],
+                settled=settled or None,
             )
         )
         return self._get(connection, identifier)
@@ -712,10 +304,14 @@ class Applications:
             InvalidConsent: the consent no longer holds.
         """
         with self.node.locked() as party, self.database.transaction():
+            if self.misuse is not None:
+                self.misuse.check(officer, 0)
             application = self.get(application_id)
             if application.step is not Step.STOPPED or not self.may_decide(application, officer):
                 raise NotAllowed("only its own officer asks again, after the inquiry ended without totals")
-            consent = Consent.from_json_object(parse_canonical_json(self.receipt(application.consent).encode()))
+            consent = Consent.from_json_object(
+                parse_canonical_json(self.consents.receipt(application.consent).encode())
+            )
             institution = _institution(party)
             request = institution.inquirer.request([consent.tag], [application.label], [consent], officer=officer)
             self._save(application, Step.WAITING, request=request.id, place=0, seen={}, answer=None)
@@ -845,16 +441,26 @@ class Applications:
             return self._get(connection, application_id)
 
     def newest(
-        self, *, steps: Iterable[Step] | None = None, officer: str | None = None, limit: int = 1_000
+        self,
+        *,
+        steps: Iterable[Step] | None = None,
+        officer: str | None = None,
+        since: int | None = None,
+        before: int | None = None,
+        limit: int = 1_000,
     ) -> list[Application]:
-        """The newest first."""
+        """The newest first; of some steps, of one officer, entered from `since` on and `before`, unix seconds."""
         query = select(applications_table).order_by(applications_table.c.number.desc()).limit(limit)
         if steps is not None:
             query = query.where(applications_table.c.step.in_([step.value for step in steps]))
         if officer is not None:
             query = query.where(applications_table.c.officer == officer)
+        if since is not None:
+            query = query.where(applications_table.c.created_at >= since)
+        if before is not None:
+            query = query.where(applications_table.c.created_at < before)
         with self.database.read() as connection:
-            return [_application(row) for row in connection.execute(query)]
+            return [application_of(row) for row in connection.execute(query)]
 
     def counts(self) -> dict[str, int]:
         """How many applications stand at each step."""
@@ -870,15 +476,18 @@ class Applications:
         ).one_or_none()
         if row is None:
             raise NotFound(f"there is no application {application_id}", remedy="look for it in the list")
-        return _application(row)
+        return application_of(row)
 
     def _save(self, application: Application, step: Step, **changes: Any) -> None:
         with self.database.transaction() as connection:
             stored = self._get(connection, application.id)
+            values: dict[str, Any] = {"step": step.value, "value": json.dumps({**stored.value, **changes})}
+            if step is Step.READY and application.step is not Step.READY:
+                values["ready_at"] = int(self.clock())
             connection.execute(
                 applications_table.update()
                 .where(applications_table.c.id == application.id, applications_table.c.step == application.step.value)
-                .values(step=step.value, value=json.dumps({**stored.value, **changes}))
+                .values(**values)
             )
 
     def erase(self, application: Application) -> None:
@@ -889,136 +498,13 @@ class Applications:
                     applications_table.c.id == application.id, applications_table.c.step == Step.DECIDED.value
                 )
             )
-            connection.execute(consents_table.delete().where(consents_table.c.hash == application.consent))
-
-    # ----------------------------------------------------------------- consents
-
-    def receipt(self, consent: str) -> str:
-        """The canonical receipt behind a hash."""
-        with self.database.read() as connection:
-            found = connection.execute(select(consents_table.c.receipt).where(consents_table.c.hash == consent))
-            text = found.scalar_one_or_none()
-        if text is None:
-            raise NotFound("there is no such consent here", remedy="look for it in the list")
-        return str(text)
-
-    def consents(self, *, limit: int = 1_000) -> list[dict[str, Any]]:
-        """All consents, the newest first, without their documents."""
-        c = consents_table.c
-        query = (
-            select(
-                c.hash,
-                c.receipt,
-                c.label,
-                c.evidence_name,
-                c.evidence.is_not(None).label("kept"),
-                c.recorded_by,
-                c.recorded_at,
-                c.revoked_by,
-                c.revoked_at,
-                c.revoked_why,
-                applications_table.c.id.label("application"),
-                applications_table.c.number.label("number"),
-            )
-            .join_from(consents_table, applications_table, applications_table.c.consent == c.hash, isouter=True)
-            .order_by(c.recorded_at.desc(), applications_table.c.number.desc())
-            .limit(limit)
-        )
-        with self.database.read() as connection:
-            rows = [dict(row._mapping) for row in connection.execute(query)]
-        for row in rows:
-            receipt = json.loads(row.pop("receipt"))
-            row.update({name: receipt[name] for name in ("purpose", "valid_from", "valid_until", "evidence")})
-        return rows
-
-    def document(self, consent: str) -> tuple[str, bytes]:
-        """The consent document that was attached, and its name.
-
-        Raises:
-            NotFound: only its hash was recorded.
-        """
-        with self.database.read() as connection:
-            query = select(consents_table.c.evidence_name, consents_table.c.evidence).where(
-                consents_table.c.hash == consent
-            )
-            row = connection.execute(query).one_or_none()
-        if row is None or row.evidence is None:
-            raise NotFound("no document is kept for this consent", remedy="look it up by its hash in your archive")
-        return str(row.evidence_name), bytes(row.evidence)
-
-    def revoke(self, consent: str, *, by: str, why: str) -> None:
-        """State on the ledger that the customer revoked a consent; from then on nobody answers inquiries that rest on it.
-
-        Raises:
-            InvalidForm: no reason given.
-            LedgerError: the ledger is not to be had; nothing was changed.
-        """
-        if not why.strip():
-            raise InvalidForm({"reason": "write how the customer revoked it"})
-        self.receipt(consent)
-        with self.node.locked() as party:
-            institution = _institution(party)
-            institution.sync()
-            digest, state = hex_bytes(consent, 32), institution.desk.state
-            if state.joint_credit is None:
-                raise NotAllowed("the consortium is not founded yet")
-            if institution.index not in state.revoked.get(digest, set()):
-                institution.desk.post(f"revoke/{consent}", Call(state.joint_credit, "revokeConsent", (digest,)))
-        with self.database.transaction() as connection:
-            connection.execute(
-                consents_table.update()
-                .where(consents_table.c.hash == consent, consents_table.c.revoked_at.is_(None))
-                .values(revoked_by=by, revoked_at=int(self.clock()), revoked_why=why.strip())
-            )
-            self.audit.append(by, "consent.revoked", f"consent/{consent}", why.strip())
-
-    # ----------------------------------------------------------------- misuse
-
-    def alarms(self) -> list[dict[str, Any]]:
-        """What a reviewer should look into: kind, text, officer, application (id or None), at."""
-        now = int(self.clock())
-        found: list[dict[str, Any]] = []
-        recent = self.newest(limit=5_000)
-        for application in recent:
-            if application.step is Step.READY and application.created_at + OVERDUE_DECISION < now:
-                found.append(_alarm("undecided", application.officer, application, application.created_at))
-        day = [a for a in recent if a.created_at > now - DAY]
-        by_officer: dict[str, list[Application]] = {}
-        for application in day:
-            by_officer.setdefault(application.officer, []).append(application)
-        for officer, theirs in by_officer.items():
-            if len(theirs) >= max(1, self.subjects_per_officer * 3 // 4):
-                found.append({**_alarm("many", officer, None, theirs[0].created_at), "count": len(theirs)})
-            night = [a for a in theirs if not 6 <= time.localtime(a.created_at).tm_hour < 22]
-            if len(night) >= 3:
-                found.append({**_alarm("out_of_hours", officer, None, night[0].created_at), "count": len(night)})
-        tags: dict[str, list[Application]] = {}
-        for application in recent:
-            if application.created_at > now - 30 * DAY:
-                tags.setdefault(str(application.value["tag"]), []).append(application)
-        for theirs in tags.values():
-            if len(theirs) >= 3:
-                found.append(
-                    {**_alarm("repeated", theirs[0].officer, theirs[0], theirs[0].created_at), "count": len(theirs)}
-                )
-        return found
+            self.consents.erase(connection, application.consent)
 
 
 def _institution(party: Institution | SupervisorNode) -> Institution:
     if not isinstance(party, Institution):
         raise NotAllowed("the supervisor takes no applications")
     return party
-
-
-def _alarm(kind: str, officer: str, application: Application | None, at: int) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "officer": officer,
-        "application": None if application is None else application.id,
-        "number": None if application is None else application.number,
-        "at": at,
-        "count": 1,
-    }
 
 
 def _packs(members: Sequence[tuple[Application, Consent]], size: int) -> Iterator[list[tuple[Application, Consent]]]:
@@ -1057,15 +543,3 @@ def _seen(request: Request, inquiry: Inquiry | None, place: int) -> dict[str, An
             "deadline": inquiry.opened.deadline,
         }
     return seen
-
-
-def _application(row: Any) -> Application:
-    return Application(
-        number=int(row.number),
-        id=str(row.id),
-        officer=str(row.officer),
-        created_at=int(row.created_at),
-        step=Step(row.step),
-        consent=str(row.consent),
-        value=json.loads(row.value),
-    )

@@ -148,6 +148,7 @@ user_table = Table(
     Column("password", Text),
     Column("language", Text),
     Column("disabled_at", BigInteger),
+    Column("suspended_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     sqlite_autoincrement=True,
 )

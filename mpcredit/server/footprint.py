@@ -24,10 +24,10 @@ from mpcredit.events import Stage
 from mpcredit.identity import Subject
 from mpcredit.inquirer import Request
 from mpcredit.institution import Institution
-from mpcredit.server.applications import InvalidForm, NotAllowed
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database, metadata
 from mpcredit.server.node import Node
+from mpcredit.server.refusals import InvalidForm, NotAllowed
 from mpcredit.state import Inquiry
 from mpcredit.tags import HmacTagger
 

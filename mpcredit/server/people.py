@@ -7,7 +7,8 @@ The rules kept here:
    for the token of a system, which can post applications.
 3. An administrator cannot step into somebody's account: a sign-in link that he issues for a person with roles takes these
    away until a reviewer confirms them anew.
-4. Who is disabled is out with the next request: sessions, links and roles end in the transaction that disables.
+4. Who is disabled is out with the next request: sessions, links and roles end in the transaction that disables. The same
+   holds for who is suspended by the limits against misuse (`misuse`); only a reviewer, never himself, lets him in again.
 5. Only hashes are stored, of passwords with argon2id, of random tokens with SHA-256.
 
 `by=None` is the console: the operating-system account that owns database and keys, which no rule of this module could hold
@@ -108,9 +109,12 @@ class User:
     """For people to read."""
     roles: frozenset[Role]
     disabled: bool
+    """Out of use: somebody disabled it, or it is suspended."""
     has_password: bool
     language: str | None
     """Chosen language of the pages."""
+    suspended: bool = False
+    """By the limits against misuse, until a reviewer lifts it."""
 
     @property
     def actor(self) -> str:
@@ -293,7 +297,7 @@ class People:
             connection.execute(update(user_table).where(user_table.c.name == name).values(language=language))
 
     def disable(self, name: str, *, by: User | None, why: str) -> None:
-        """Put an account out of use at once. `by=None` also for the limits against misuse.
+        """Put an account out of use at once.
 
         Raises:
             Forbidden: `by` is no administrator and no reviewer, or it is the own account.
@@ -303,27 +307,75 @@ class People:
             user = self._need(connection, name)
             if by is not None and by.id == user.id:
                 raise Forbidden("nobody disables himself", remedy="somebody else must")
-            if user.disabled:
+            c = user_table.c
+            changed = connection.execute(
+                update(user_table).where(c.id == user.id, c.disabled_at.is_(None)).values(disabled_at=self._now())
+            )
+            if not changed.rowcount:
                 return
-            connection.execute(update(user_table).where(user_table.c.id == user.id).values(disabled_at=self._now()))
             ended = self._end(connection, user)
             self.audit.append(_actor(by), "account.disabled", f"account/{name}", why, sessions=ended)
 
     def enable(self, name: str, *, by: User | None, why: str) -> None:
-        """Put an account into use again, with the roles that it had.
+        """Put an account into use again, with the roles that it had. A suspension stays.
 
         Raises:
-            Forbidden: `by` is no administrator and no reviewer, or it is the own account.
+            Forbidden: `by` is no administrator and no reviewer, it is the own account, or it is suspended and not disabled.
         """
         with self.database.transaction() as connection:
             self._demand(connection, by, Role.ADMINISTRATOR, Role.REVIEWER)
             user = self._need(connection, name)
             if by is not None and by.id == user.id:
                 raise Forbidden("nobody enables himself", remedy="somebody else must")
-            if not user.disabled:
-                return
-            connection.execute(update(user_table).where(user_table.c.id == user.id).values(disabled_at=None))
-            self.audit.append(_actor(by), "account.enabled", f"account/{name}", why)
+            c = user_table.c
+            changed = connection.execute(
+                update(user_table).where(c.id == user.id, c.disabled_at.is_not(None)).values(disabled_at=None)
+            )
+            if changed.rowcount:
+                self.audit.append(_actor(by), "account.enabled", f"account/{name}", why)
+            elif user.suspended:
+                raise Forbidden("the account is suspended", remedy="a reviewer lifts that on the page Reviews")
+
+    def suspend(self, name: str, *, why: str, **facts: Any) -> bool:
+        """Put an account out of use because of a limit against misuse, with the audit entry; sessions end at once.
+
+        Returns:
+            Whether it was in use; otherwise nothing is done.
+        """
+        with self.database.transaction() as connection:
+            user = self._find(connection, name)
+            if user is None or user.disabled:
+                return False
+            connection.execute(update(user_table).where(user_table.c.id == user.id).values(suspended_at=self._now()))
+            ended = self._end(connection, user)
+            self.audit.append("node", "account.suspended", f"account/{name}", why, sessions=ended, **facts)
+            return True
+
+    def check_lift(self, actor: str, *, by: User | None, why: str) -> None:
+        """Check that somebody may lift a suspension of a person or a system.
+
+        Raises:
+            PeopleError: no reason is given.
+            Forbidden: `by` is no reviewer, or it is about himself.
+        """
+        with self.database.read() as connection:
+            self._demand(connection, by, Role.REVIEWER)
+        if by is not None and by.actor == actor:
+            raise Forbidden("nobody lifts his own suspension", remedy="another reviewer must")
+        if not why.strip():
+            raise PeopleError("no reason is given", remedy="write what you found and why it may go on")
+
+    def resume(self, name: str, *, by: User | None, why: str, **facts: Any) -> None:
+        """Lift a suspension, with the audit entry. Whoever was disabled besides stays so.
+
+        Raises:
+            PeopleError, Forbidden: as with `check_lift`.
+        """
+        with self.database.transaction() as connection:
+            self.check_lift(f"user:{name}", by=by, why=why)
+            user = self._need(connection, name)
+            connection.execute(update(user_table).where(user_table.c.id == user.id).values(suspended_at=None))
+            self.audit.append(_actor(by), "account.resumed", f"account/{name}", why.strip(), **facts)
 
     # --- roles
 
@@ -492,7 +544,7 @@ class People:
             row = connection.execute(select(user_table).where(user_table.c.name == name)).first()
         stored = row.password if row is not None and row.password is not None else self._nobody
         fits = len(password) <= MAXIMUM_PASSWORD and self._fits(stored, password)
-        if row is None or row.password is None or row.disabled_at is not None or not fits:
+        if row is None or row.password is None or _out(row) or not fits:
             # An unknown name is not written down: people type passwords into the wrong field.
             self.audit.append(
                 "node",
@@ -529,7 +581,10 @@ class People:
             self._demand(connection, by, Role.ADMINISTRATOR)
             user = self._need(connection, name)
             if user.disabled:
-                raise PeopleError(f"the account {name} is disabled", remedy="enable it first")
+                how = (
+                    ("suspended", "a reviewer lifts that first") if user.suspended else ("disabled", "enable it first")
+                )
+                raise PeopleError(f"the account {name} is {how[0]}", remedy=how[1])
             if by is not None and by.id != user.id and user.roles:
                 self._set_roles(connection, user, frozenset())
                 self._end(connection, user)
@@ -557,6 +612,7 @@ class People:
                 sign_in_table.c.hash == _digest(token),
                 sign_in_table.c.expires_at > self._now(),
                 user_table.c.disabled_at.is_(None),
+                user_table.c.suspended_at.is_(None),
             )
         )
         with self.database.read() as connection:
@@ -618,6 +674,7 @@ class People:
                 columns.expires_at > now,
                 columns.seen_at > now - self._idle_seconds,
                 user_table.c.disabled_at.is_(None),
+                user_table.c.suspended_at.is_(None),
             )
         )
         with self.database.read() as connection:
@@ -817,10 +874,15 @@ class People:
             name=row.name,
             display=row.display,
             roles=frozenset(Role(role) for role in roles),
-            disabled=row.disabled_at is not None,
+            disabled=_out(row),
             has_password=row.password is not None,
             language=row.language,
+            suspended=row.suspended_at is not None,
         )
+
+
+def _out(row: Row[Any]) -> bool:
+    return row.disabled_at is not None or row.suspended_at is not None
 
 
 def _change(row: Row[Any]) -> Change:

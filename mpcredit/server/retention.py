@@ -2,8 +2,12 @@
 
 The ledger keeps its ciphertexts for ever, so keys are what can be destroyed. Once a day, and at each start:
 
-- the Paillier keys of own inquiries that ended so long ago (with them, sums and single contributions could be opened);
-- applications that were decided so long ago, with consent, document, request, totals and openings, and their keys.
+- the Paillier keys of own inquiries that ended so long ago (with them, sums and single contributions could be opened), and
+  the openings of their totals (m and r of each block, with which anybody could be shown what the ledger's bytes hold);
+- applications that were decided so long ago, with consent, document, request, totals, openings and keys; and requests that
+  ended so long ago and belong to no application. Until then the totals themselves stay, with the decision that rests on them.
+
+Without its openings no evidence file of an inquiry can be made any more: make it before, where a dispute is to be expected.
 
 The supervisor's period keys are only said to be due: what they sealed, mask keys included, cannot be checked again without
 them, so a person destroys them. Every entry of the audit log is written before what it tells of: cut off in between, the
@@ -20,8 +24,9 @@ from typing import Any, Final
 
 from mpcredit.inquirer import Request
 from mpcredit.institution import Institution, SupervisorNode
-from mpcredit.server.applications import Application, Applications, Step
+from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.casefile import Application, Step
 from mpcredit.server.footprint import Footprints
 from mpcredit.server.node import Node
 from mpcredit.server.settings import RetentionSettings
@@ -56,6 +61,8 @@ class Overview:
     """Own inquiries whose key is at hand."""
     next_key: int | None
     """When the next of them is destroyed."""
+    openings: int
+    """Own inquiries whose totals' openings are at hand."""
     orphans: int
     """Keys at hand that no request names."""
     decided: int
@@ -123,6 +130,9 @@ class Retention:
         erased = self._erase_applications(party)
         if erased:
             lines.append(f"erased {erased} decided applications after {self.settings.applications} days")
+        forgotten = self._erase_requests(party)
+        if forgotten:
+            lines.append(f"erased {forgotten} requests of no application after {self.settings.applications} days")
         if self.applications is not None:
             Footprints(self.applications.database, self.node, self.audit).prune(int(self._clock()) - LINK_DAYS * DAY)
         return lines
@@ -140,24 +150,56 @@ class Retention:
 
     def _destroy_keys_of(self, party: Institution, requests: Iterable[Request], days: int) -> int:
         keys: Any = party.desk.keys  # the port of the use cases does not list keys
-        present = set(keys.inquiry_keys())
+        store, present = party.desk.store, set(keys.inquiry_keys())
         count = 0
         for request in requests:
             for attempt in request.value["attempts"]:
-                if attempt["key"] not in present:
+                report = store.get("report", attempt["inquiry"])
+                openings = report is not None and "openings" in report
+                if attempt["key"] not in present and not openings:
                     continue
-                self.audit.append(
-                    "node",
-                    "retention.inquiry_key_destroyed",
-                    f"inquiry/{attempt['inquiry']}",
-                    f"{days} days are over",
-                    key=attempt["key"],
-                    request=request.id,
-                )
-                keys.destroy_inquiry_key(attempt["key"])
-                present.discard(attempt["key"])
+                # (1) the openings go with the entry; the key, which is a file, after it: cut off, the next run finds it.
+                with store.transaction():
+                    self.audit.append(
+                        "node",
+                        "retention.inquiry_key_destroyed",
+                        f"inquiry/{attempt['inquiry']}",
+                        f"{days} days are over",
+                        key=attempt["key"],
+                        request=request.id,
+                        openings=openings,
+                    )
+                    if report is not None:
+                        # The commitment is on the ledger; its salt would let somebody prove openings that he found.
+                        kept = {name: report[name] for name in ("commitment",) if name in report}
+                        store.put("report", attempt["inquiry"], kept)
+                # (2) the key.
+                if attempt["key"] in present:
+                    keys.destroy_inquiry_key(attempt["key"])
+                    present.discard(attempt["key"])
                 count += 1
         return count
+
+    def _erase_requests(self, party: Institution) -> int:
+        """Requests that no application names: asked at the command line, or asked again since."""
+        desk = self.applications
+        if not self.settings.applications or desk is None:
+            return 0
+        limit = self._limit(party, self.settings.applications)
+        named = {application.request_id for application in desk.newest(limit=1_000_000)}
+        requests = party.inquirer.requests()
+        due = [r for r in requests if r.id not in named and r.state.final and _end(party, r) < limit]
+        self._destroy_keys_of(party, due, self.settings.applications)
+        for request in due:
+            with desk.database.transaction():
+                self.audit.append(
+                    "node",
+                    "retention.request_erased",
+                    f"request/{request.id}",
+                    f"{self.settings.applications} days are over",
+                )
+                _forget(party, request)
+        return len(due)
 
     def _erase_applications(self, party: Institution) -> int:
         desk = self.applications
@@ -182,9 +224,7 @@ class Retention:
                 )
                 desk.erase(application)
                 for last in going:
-                    party.desk.store.delete("request", last.id)
-                    for attempt in last.value["attempts"]:
-                        party.desk.store.delete("report", attempt["inquiry"])
+                    _forget(party, last)
             sharing[application.request_id] -= 1
             erased += 1
         return erased
@@ -222,7 +262,7 @@ class Retention:
         """Who can still read what until when; with the party locked."""
         keys: Any = party.desk.keys if isinstance(party, Institution) else party.supervisor.keys
         if isinstance(party, SupervisorNode):
-            return Overview(0, None, 0, 0, None, (), self._supervisor_keys(party), ())
+            return Overview(0, None, 0, 0, 0, None, (), self._supervisor_keys(party), ())
         present = set(keys.inquiry_keys())
         ends, named = [], set()
         for request in party.inquirer.requests():
@@ -249,6 +289,7 @@ class Retention:
         return Overview(
             inquiry_keys=len(named),
             next_key=_due(ends, self.settings.inquiry_keys),
+            openings=sum("openings" in report for _, report in party.desk.store.items("report")),
             orphans=len(present - named),
             decided=len(decided),
             next_application=_due(decided, self.settings.applications),
@@ -269,6 +310,13 @@ class Retention:
             due = None if in_force or pending else _due(times[-1:], self.settings.disclosures)
             found.append(PeriodKey(version, in_force, len(times), max(times, default=None), due))
         return tuple(found)
+
+
+def _forget(party: Institution, request: Request) -> None:
+    """Delete a request with the reports of its attempts, in the transaction of its entry."""
+    party.desk.store.delete("request", request.id)
+    for attempt in request.value["attempts"]:
+        party.desk.store.delete("report", attempt["inquiry"])
 
 
 def _due(times: list[int], days: int) -> int | None:

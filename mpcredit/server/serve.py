@@ -37,6 +37,7 @@ from mpcredit.server.audit import AuditLog
 from mpcredit.server.bookimport import NoBook, SnapshotBook, current_snapshots, retire, sweep
 from mpcredit.server.database import Database, open_database
 from mpcredit.server.logs import configure_logging, get_logger
+from mpcredit.server.misuse import Misuse
 from mpcredit.server.node import Node, Party
 from mpcredit.server.people import People
 from mpcredit.server.rpc import stop_with_parent
@@ -387,7 +388,8 @@ def _webhook(settings: ServerSettings, database: Database, audit: AuditLog) -> W
 def _application(
     settings: ServerSettings, database: Database, node: Node, people: People, audit: AuditLog, webhook: Webhook | None
 ) -> Any:
-    applications = Applications(database, node, audit, webhook=webhook)
+    misuse = Misuse(database, node, audit, people, settings.misuse, webhook=webhook)
+    applications = Applications(database, node, audit, webhook=webhook, misuse=misuse)
     return create_app(settings, node, people, audit, applications)
 
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import ssl
 import tomllib
+import zoneinfo
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mpcredit.errors import InvalidFile, KeyStoreError
 
-__all__ = ["RetentionSettings", "ServerSettings", "is_loopback"]
+__all__ = ["MisuseSettings", "RetentionSettings", "ServerSettings", "is_loopback"]
 
 _PREFIX: Final = "MPCREDIT_SERVER_"
 _PATHS: Final = (
@@ -87,6 +88,63 @@ class RetentionSettings(BaseModel):
     """The supervisor's period keys after the last inquiry under them: said to be due, and destroyed by hand."""
 
 
+class MisuseSettings(BaseModel):
+    """The table [server.misuse]: at which number an officer is suspended, and a system held back; 0 switches a limit off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    per_hour: int = Field(default=100, ge=0, le=100_000)
+    """Applications that one officer entered within an hour."""
+    per_day: int = Field(default=200, ge=0, le=100_000)
+    """Within 24 hours."""
+    system_per_hour: int = Field(default=1_000, ge=0, le=10_000_000)
+    """Applications that one system posted within an hour; past that it is held back until the hour is over."""
+    system_per_day: int = Field(default=10_000, ge=0, le=10_000_000)
+    """Within 24 hours."""
+    undecided: int = Field(default=20, ge=0, le=100_000)
+    """One officer's applications that nobody decided within `undecided_hours` of their attested totals."""
+    system_undecided: int = Field(default=500, ge=0, le=10_000_000)
+    """The same of one system's."""
+    undecided_hours: int = Field(default=72, ge=1, le=8_760)
+    """When a decision is overdue."""
+    out_of_hours: int = Field(default=20, ge=0, le=100_000)
+    """Applications that one officer entered outside of the working hours, within `out_of_hours_minutes`."""
+    out_of_hours_minutes: int = Field(default=60, ge=1, le=1_440)
+    """Length of a burst."""
+    opens: str = Field(default="06:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    """Working hours begin."""
+    closes: str = Field(default="22:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    """Working hours end."""
+    closed_days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
+    """Days without working hours."""
+    time_zone: str = ""
+    """Of these, as in "Asia/Taipei"; empty: the machine's."""
+    settled: int = Field(default=5, ge=0, le=100_000)
+    """One officer's, or one system's, inquiries on settled customers within `settled_days`."""
+    settled_days: int = Field(default=30, ge=1, le=366)
+    """How long they count."""
+    ended_days: int = Field(default=90, ge=1, le=3_660)
+    """A customer counts as settled for so long after his last application was decided."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        if value:
+            try:
+                zoneinfo.ZoneInfo(value)
+            except (OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError
+                raise ValueError("is no time zone") from error
+            except KeyError:
+                raise ValueError("is no time zone that this machine knows, such as Asia/Taipei") from None
+        return value
+
+    @model_validator(mode="after")
+    def _day(self) -> MisuseSettings:
+        if self.opens >= self.closes:
+            raise ValueError("opens must be before closes")
+        return self
+
+
 class ServerSettings(BaseSettings):
     """The server's settings, checked."""
 
@@ -132,6 +190,8 @@ class ServerSettings(BaseSettings):
     """Certificates that the receiver's must rest on, PEM; by default those that this machine trusts."""
     retention: RetentionSettings = RetentionSettings()
     """What is destroyed after how many days."""
+    misuse: MisuseSettings = MisuseSettings()
+    """At which numbers an officer is suspended, and a system held back."""
     limit_requests: str = "600/minute"
     """Requests from one address."""
     limit_writes: str = "120/minute"

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from mpcredit.amounts import Money
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.casefile import Step
 from mpcredit.server.node import Node
 from mpcredit.server.people import People, Role, User
 from mpcredit.server.security import signed_in
@@ -39,6 +40,7 @@ SAID: Final[Mapping[str, str]] = {
     "returned": "The decision went back to its officer.",
     "review": "The decision is recorded. Another person must confirm it, because it departs from the policy.",
     "saved": "Saved.",
+    "lifted": "The suspension is lifted. What was held goes on by itself.",
     "asked": "Saved. A reviewer must confirm it before it holds.",
     "attested": "The verdict was sent to the ledger.",
     "verified": "Every entry of the audit log was checked; none is missing or changed.",
@@ -235,6 +237,7 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
         ("/applications", "Applications", {Role.OFFICER}, True),
         ("/applications/new", "New application", {Role.OFFICER}, True),
         ("/reviews", "Reviews", {Role.REVIEWER}, True),
+        ("/applications/list", "All applications", {Role.REVIEWER, Role.AUDITOR}, True),
         ("/inquiries", "Inquiries", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/consents", "Consents", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/footprints", "Footprints", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
@@ -254,6 +257,15 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
         ("/retention", "Retention", {Role.AUDITOR, Role.ADMINISTRATOR}, False),
     ]
     return [(path, label) for path, label, who, where in everything if where == institution and who & roles]
+
+
+def _waiting(the: Parts) -> int:
+    """How many matters wait for a reviewer."""
+    found = len(the.people.changes("pending"))
+    if the.applications is not None:
+        found += the.applications.counts()[Step.REVIEW.value]
+        found += len(the.applications.misuse.open()) if the.applications.misuse is not None else 0
+    return found
 
 
 def page(request: Request, template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
@@ -277,6 +289,7 @@ def page(request: Request, template: str, *, status_code: int = 200, **context: 
         "language": words.language,
         "navigation": navigation,
         "here": here,
+        "waiting": _waiting(the) if user and Role.REVIEWER in user.roles else None,
         "said": words(said) if said else "",
         "now": time.time(),
         "path": request.url.path + (f"?{request.url.query}" if request.url.query else ""),

@@ -113,12 +113,13 @@ class Webhook:
 
     # ----------------------------------------------------------------- queueing
 
-    def queue(self, event: str, application: Mapping[str, Any]) -> None:
+    def queue(self, event: str, document: Mapping[str, Any], *, what: str = "application") -> None:
         """Queue an answer, in the transaction of this thread.
 
         Args:
-            event: "application.ready", "application.stopped" or "application.decided".
-            application: as the API shows it.
+            event: "application.ready", "application.stopped" or "application.decided"; others of another kind of thing.
+            document: what it tells of, with its id; an application as the API shows it.
+            what: kind of thing, and the name of the document in the body.
         """
         now, delivery = int(self._clock()), secrets.token_hex(16)
         body = json.dumps(
@@ -128,7 +129,7 @@ class Webhook:
                 "delivery": delivery,
                 "event": event,
                 "at": now,
-                "application": dict(application),
+                what: dict(document),
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -137,7 +138,7 @@ class Webhook:
             connection.execute(
                 webhook_table.insert().values(
                     delivery=delivery,
-                    application=str(application["id"]),
+                    application=str(document["id"]) if what == "application" else f"{what}/{document['id']}",
                     event=event,
                     body=body,
                     created_at=now,
@@ -235,7 +236,7 @@ class Webhook:
 
     def _note(self, row: Any, problem: str) -> None:
         now, attempts = int(self._clock()), int(row.attempts) + 1
-        about = f"application/{row.application}"
+        about = row.application if "/" in row.application else f"application/{row.application}"
         values: dict[str, Any] = {"attempts": attempts, "problem": problem}
         with self.database.transaction() as connection:
             if not problem:

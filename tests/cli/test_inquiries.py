@@ -11,6 +11,7 @@ from cli_world import DOWN, URL, listing, refused
 from parties import Consortium, Party
 
 from mpcredit.identity import Subject
+from mpcredit.store import SqliteStore
 
 
 def parse(text: str) -> Subject:
@@ -232,6 +233,22 @@ def test_evidence_and_verify__and_a_changed_file_is_found_out(
     (bank.home / "forged.json").write_text("{}")
     refused(bank.run("verify", "forged.json"), 2, "forged.json")
     refused(bank.run("verify", "nowhere.json"), 2, "nowhere.json")
+
+
+def test_evidence__its_openings_destroyed_after_their_retention__is_refused(
+    bank: Party, done: dict[str, object]
+) -> None:
+    with SqliteStore(bank.home / "store.sqlite") as store:
+        before = dict(store.items("report"))
+        for inquiry, report in before.items():
+            store.put("report", inquiry, {"commitment": report["commitment"]})
+    try:
+        refused(bank.run("evidence", str(done["request"]), "--out", "late.json"), 5, "retention", "supervisor")
+        assert not (bank.home / "late.json").exists()
+    finally:
+        with SqliteStore(bank.home / "store.sqlite") as store:
+            for inquiry, report in before.items():
+                store.put("report", inquiry, report)
 
 
 def test_verify__with_no_ledger_to_ask__compares_with_the_founding_file_or_says_that_it_compared_nothing(

@@ -10,17 +10,12 @@ from web_world import EVIDENCE, World, world
 from mpcredit.amounts import Money
 from mpcredit.errors import InvalidConsent
 from mpcredit.policy import Outcome
-from mpcredit.server.applications import (
-    Applications,
-    Draft,
-    InvalidForm,
-    NotAllowed,
-    NotFound,
-    Step,
-    read_batch,
-)
+from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.casefile import Step
 from mpcredit.server.database import Database
+from mpcredit.server.drafts import Draft, read_batch
+from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound
 
 ANNA, BEN, REVIEWER = "user:anna", "user:ben", "user:rosa"
 
@@ -135,17 +130,6 @@ def test_create__same_key_other_content__is_refused(there: World, desk: Applicat
 
     with pytest.raises(InvalidForm, match="another application"):
         desk.create(draft(there), officer=ANNA, idempotency_key="anna/key-2")
-
-
-def test_create__past_the_officers_limit__is_held_back(there: World) -> None:
-    site = there.bank
-    tight = Applications(site.database, site.node, site.audit, subjects_per_officer=1)
-    tight.create(draft(there), officer="user:busy")
-
-    with pytest.raises(NotAllowed, match="24 hours"):
-        tight.create(draft(there), officer="user:busy")
-
-    assert any(alarm["kind"] == "many" and alarm["officer"] == "user:busy" for alarm in tight.alarms())
 
 
 def test_batch__is_packed_into_one_inquiry_per_purpose(there: World, desk: Applications) -> None:
@@ -343,7 +327,7 @@ def test_store__any_database__keeps_the_same(there: World, kind: str, request: p
 
     assert decided.decision is not None
     assert desk.get(made.id).totals == decided.totals
-    assert desk.consents()[0]["hash"] == made.consent
+    assert desk.consents.all()[0]["hash"] == made.consent
     assert sum(desk.counts().values()) == len(desk.newest())
 
 
@@ -353,7 +337,7 @@ def test_store__any_database__keeps_the_same(there: World, kind: str, request: p
 def test_revoke__before_the_inquiry_opens__stops_it_and_asking_again(there: World, desk: Applications) -> None:
     made = desk.create(draft(there), officer=ANNA)
 
-    desk.revoke(made.consent, by=ANNA, why="customer called")
+    desk.consents.revoke(made.consent, by=ANNA, why="customer called")
     there.settle()
 
     stopped = desk.get(made.id)
@@ -368,12 +352,12 @@ def test_revoke__without_a_reason__is_refused(there: World, desk: Applications) 
     made = desk.create(draft(there), officer=ANNA)
 
     with pytest.raises(InvalidForm):
-        desk.revoke(made.consent, by=ANNA, why=" ")
+        desk.consents.revoke(made.consent, by=ANNA, why=" ")
 
 
 def test_stopped__decided_without_totals__needs_another_person(there: World, desk: Applications) -> None:
     made = desk.create(draft(there), officer=ANNA)
-    desk.revoke(made.consent, by=ANNA, why="customer called")
+    desk.consents.revoke(made.consent, by=ANNA, why="customer called")
     there.settle()
 
     decided = desk.decide(made.id, officer=ANNA, outcome=Outcome.DECLINE, reason="withdrawn by the customer")

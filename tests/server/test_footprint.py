@@ -18,8 +18,8 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import KeyStoreError
 from mpcredit.identity import Subject
 from mpcredit.server import footprint
-from mpcredit.server.applications import InvalidForm, NotAllowed
 from mpcredit.server.footprint import Footprints
+from mpcredit.server.refusals import InvalidForm, NotAllowed
 from mpcredit.tags import TagKey
 
 
@@ -160,7 +160,7 @@ def test_document__consent_revoked_since__says_so(there: World, footprints: Foot
     subject = there.take()
     application = there.bank.applications.get(there.enter(subject=subject))
     there.settle()
-    there.bank.applications.revoke(application.consent, by="user:officer", why="by letter")
+    there.bank.applications.consents.revoke(application.consent, by="user:officer", why="by letter")
     there.bank.node.round()
 
     found = footprints.redeem(issue(footprints, subject))

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from web_world import INSTITUTION_ROLES, SUPERVISOR_ROLES, Site, World, world
 
 from mpcredit.server import oversight
-from mpcredit.server.applications import Step
+from mpcredit.server.casefile import Step
 from mpcredit.server.routes import supervision
 from mpcredit.server.web import HERE, LANGUAGES, SAID, Words, back
 
@@ -36,6 +36,8 @@ SHARED = {
     "/tokens": {"administrator"},
     "/tokens/{token}/revoke": {"administrator"},
     "/reviews": {"reviewer"},
+    "/reviews/waiting": {"reviewer"},
+    "/suspensions/{suspension}/lift": {"reviewer"},
     "/changes/{change}": {"reviewer"},
     "/applications/{application_id}/review": {"reviewer"},
 }
@@ -44,6 +46,8 @@ BANK = {
     "/applications": {"officer"},
     "/applications/new": {"officer"},
     "/applications/batch": {"officer"},
+    "/applications/list": READERS,
+    "/applications/export.csv": READERS,
     "/applications/{application_id}": READERS,
     "/applications/{application_id}/letter": READERS,
     "/applications/{application_id}/decide": {"officer"},
@@ -56,6 +60,7 @@ BANK = {
     "/inquiries/{inquiry}": READERS,
     "/furnishing": {"auditor", "reviewer", "administrator"},
     "/api/applications": READERS,
+    "/api/applications.csv": READERS,
     "/api/applications/{application_id}": READERS,
 }
 SUPERVISION = {
@@ -193,6 +198,8 @@ INSTITUTION_PAGES = [
     ("auditor", "/retention"),
     ("officer", "/account"),
     ("reviewer", "/reviews"),
+    ("auditor", "/applications/list"),
+    ("officer", "/applications/list?step=ready&first=2026-01-01&last=2026-12-31"),
     ("auditor", "/furnishing"),
     ("auditor", "/audit"),
     ("administrator", "/people"),

@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 from web_world import EVIDENCE, World, world
 
-from mpcredit.errors import InvalidFile, KeyStoreError
+from mpcredit.consent import Consent, Purpose
+from mpcredit.errors import InvalidFile, KeyStoreError, Refused
 from mpcredit.policy import Outcome
-from mpcredit.server.applications import Draft, NotFound, Step
+from mpcredit.server.casefile import Step
+from mpcredit.server.drafts import Draft
 from mpcredit.server.footprint import Footprints
+from mpcredit.server.refusals import NotFound
 from mpcredit.server.retention import DAY, Retention
 from mpcredit.server.settings import RetentionSettings, ServerSettings
 
@@ -87,10 +90,80 @@ def test_inquiry_keys__over__are_destroyed_and_told_and_totals_stay(
     assert entry.facts["key"] == key
     assert job.run(party) == []
     assert bank.applications.get(application).totals
-    assert party.result(str(bank.applications.get(application).request_id)).evidence()
     page = bank.sign_in("auditor").get("/retention").text
     assert "retention.inquiry_key_destroyed" in page
-    assert "inquiry keys: 0" in page
+    assert "inquiry keys: 0, openings: 0" in page
+
+
+def test_inquiry_keys__over__go_with_the_openings_and_nothing_here_opens_the_totals_again(
+    there: World, later: Callable[[float], None]
+) -> None:
+    party, days = there.consortium["Bank A"], 30
+    application = there.enter()
+    there.settle()
+    found = there.bank.applications.get(application)
+    inquiry = found.seen["inquiry"]
+    report = party.desk.store.get("report", inquiry)
+    assert report is not None
+    secret = [part for opening in report["openings"] for part in opening] + [report["salt"]]
+    assert party.result(str(found.request_id)).evidence()
+    page = there.bank.sign_in("auditor").get("/retention").text
+    assert "inquiry keys: 1, openings: 1" in page
+    later(days + 1)
+    job = retention(there, inquiry_keys=days)
+
+    # Cut off between the openings, which go with the entry, and the key, which is a file.
+    keystore: Any = party.desk.keys
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keystore, "destroy_inquiry_key", _cut_off)
+        with pytest.raises(KeyStoreError):
+            job.run(party)
+    assert len(keys(there)) == 1
+    assert job.run(party) == ["destroyed 1 inquiry keys after 30 days"]
+    assert job.run(party) == []
+
+    everything = "".join(str(value) for kind in ("report", "request") for _, value in party.desk.store.items(kind))
+    assert not [part for part in secret if part in everything]
+    assert keys(there) == ()
+    assert there.bank.applications.get(application).totals == found.totals
+    assert party.inquirer.get(str(found.request_id)).totals
+    with pytest.raises(Refused, match="destroyed after their retention"):
+        party.result(str(found.request_id)).evidence()
+    last, first = there.bank.audit.search(action="retention.")
+    assert (first.facts["openings"], last.facts["openings"]) == (True, False)
+    assert there.bank.audit.verify() > 0
+
+
+def _cut_off(_: str) -> None:
+    raise KeyStoreError("killed here")
+
+
+def test_requests__of_no_application__are_erased_with_the_applications_period(
+    there: World, later: Callable[[float], None]
+) -> None:
+    party = there.consortium["Bank A"]
+    application = there.enter()
+    there.settle()
+    named = there.bank.applications.get(application).request_id
+    who = there.take()
+    consent = Consent.grant(who, to=party, purpose=Purpose.REVIEW, days=5, now=party.follower.now)
+    loose = party.inquirer.request([consent.tag], ["TW"], [consent], officer="console")
+    for _ in range(8):
+        there.consortium.work(but="Bank A")
+        there.bank.node.round()
+        there.supervisor.node.round()
+    loose = party.inquirer.get(loose.id)
+    assert loose.state.final
+    later(101)
+
+    assert retention(there, applications=0).run(party) == []
+    assert retention(there, applications=102).run(party) == []
+    assert retention(there, applications=100).run(party) == ["erased 1 requests of no application after 100 days"]
+
+    assert [request.id for request in party.inquirer.requests()] == [named]
+    assert party.desk.store.get("report", str(loose.value["inquiry"])) is None
+    assert len(keys(there)) == 1
+    assert there.bank.audit.search(action="retention.request_erased")[0].about == f"request/{loose.id}"
 
 
 def test_inquiry_keys__of_a_request_under_way__stay(there: World, later: Callable[[float], None]) -> None:
@@ -150,7 +223,7 @@ def test_applications__decided_long_ago__are_erased_with_all_that_tells_of_them(
     with pytest.raises(NotFound):
         bank.applications.get(gone)
     with pytest.raises(NotFound):
-        bank.applications.receipt(found.consent)
+        bank.applications.consents.receipt(found.consent)
     assert bank.applications.get(undecided).totals
     store = party.desk.store
     assert found.request_id not in [request.id for request in party.inquirer.requests()]

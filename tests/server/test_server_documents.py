@@ -40,7 +40,7 @@ def table(heading: str) -> list[list[str]]:
 def application(role: str) -> FastAPI:
     """A party's application, without a party."""
     node: Any = SimpleNamespace(role=role, each_round=lambda _task: None)
-    none: Any = SimpleNamespace(follow=None)
+    none: Any = SimpleNamespace(follow=None, misuse=None)
     return create_app(ServerSettings(), node, none, none, none)
 
 

@@ -16,12 +16,14 @@ from mpcredit import bookmaker
 from mpcredit.identity import Subject
 from mpcredit.local import LocalConsortium, local_consortium
 from mpcredit.server.app import create_app
-from mpcredit.server.applications import Applications, Step
+from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.casefile import Step
 from mpcredit.server.database import Database
+from mpcredit.server.misuse import Misuse
 from mpcredit.server.node import Node
 from mpcredit.server.people import People
-from mpcredit.server.settings import ServerSettings
+from mpcredit.server.settings import MisuseSettings, ServerSettings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Starlette asks for httpx2 in place of httpx; both work
@@ -120,6 +122,7 @@ def _site(directory: Path, port: int, party: object, roles: tuple[str, ...], sta
         limit_requests="100000/minute",
         limit_writes="100000/minute",
         limit_sign_in="100000/minute",
+        misuse=MisuseSettings(out_of_hours=0),  # tests run at any hour
     )
     database = Database(settings.database)
     stack.callback(database.close)
@@ -128,7 +131,7 @@ def _site(directory: Path, port: int, party: object, roles: tuple[str, ...], sta
     people = People(database, audit, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     people.install([(role, f"The {role}", [role]) for role in roles])
     node = Node(party)  # type: ignore[arg-type]
-    applications = Applications(database, node, audit)
+    applications = Applications(database, node, audit, misuse=Misuse(database, node, audit, people, settings.misuse))
     app = create_app(settings, node, people, audit, applications)
     node.round()
     return Site(settings, database, audit, people, node, applications, app)

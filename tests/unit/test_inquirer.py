@@ -99,6 +99,23 @@ def test_open__not_ready_itself_or_too_few__waits_and_says_so(town: FakeTown) ->
     assert town[0].inquirer.get(request).state is RequestState.ATTESTED
 
 
+def test_open__held_back_by_the_house__waits_and_what_is_on_the_ledger_goes_on(town: FakeTown) -> None:
+    under_way = town.ask(1)
+    town[0].work()
+    held = town.ask(2)
+    town[0].inquirer.hold = lambda request: "held back" if request.value["officer"] else ""
+
+    town.settle()
+
+    assert town[0].inquirer.get(under_way).state is RequestState.ATTESTED
+    found = town[0].inquirer.get(held)
+    assert (found.state, found.note) == (RequestState.WANTED, "held back")
+    assert opens(town) == 1
+    town[0].inquirer.hold = lambda request: ""
+    town.settle()
+    assert town[0].inquirer.get(held).state is RequestState.ATTESTED
+
+
 def test_open__other_cohort_within_the_window__waits_and_goes_by_itself(town: FakeTown) -> None:
     town.ask(1)
     town.settle()

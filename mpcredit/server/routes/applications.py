@@ -12,17 +12,10 @@ from fastapi.responses import Response
 from mpcredit.consent import Purpose
 from mpcredit.identity import COUNTRIES, KINDS
 from mpcredit.policy import Outcome
-from mpcredit.server.applications import (
-    BATCH_COLUMNS,
-    EVIDENCE_BYTES,
-    Application,
-    Draft,
-    InvalidForm,
-    NotAllowed,
-    Step,
-    read_batch,
-)
+from mpcredit.server.casefile import Application, Step
+from mpcredit.server.drafts import BATCH_COLUMNS, EVIDENCE_BYTES, Draft, read_batch
 from mpcredit.server.people import Role, User
+from mpcredit.server.refusals import InvalidForm, NotAllowed
 from mpcredit.server.security import require
 from mpcredit.server.web import go, page, parts
 
@@ -256,14 +249,14 @@ def letter(request: Request, user: Reader, application_id: Id) -> Response:
 @router.get("/consents")
 def consents(request: Request, user: Reader) -> Response:
     """The consents that were recorded, and which still hold."""
-    return page(request, "consents.html", consents=parts(request).desk.consents())
+    return page(request, "consents.html", consents=parts(request).desk.consents.all())
 
 
 @router.get("/consents/{consent}/document")
 def document(request: Request, user: Reader, consent: Annotated[str, Path(pattern="^0x[0-9a-f]{64}$")]) -> Response:
     """The document that was attached; always downloaded, never shown by the browser."""
     the = parts(request)
-    name, data = the.desk.document(consent)
+    name, data = the.desk.consents.document(consent)
     the.audit.append(user.actor, "consent.document_read", f"consent/{consent}")
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
     return Response(
@@ -281,5 +274,5 @@ def revoke(
     reason: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
     """State on the ledger that the customer revoked it."""
-    parts(request).desk.revoke(consent, by=user.actor, why=reason)
+    parts(request).desk.consents.revoke(consent, by=user.actor, why=reason)
     return go("/consents", "revoked")

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from mpcredit.identity import COUNTRIES, KINDS
-from mpcredit.server.applications import InvalidForm
 from mpcredit.server.footprint import Footprints
 from mpcredit.server.people import Role, User
+from mpcredit.server.refusals import InvalidForm
 from mpcredit.server.security import require
 from mpcredit.server.web import page, parts
 

@@ -63,6 +63,21 @@ class _Figures(Collector):
             for step, count in self.the.applications.counts().items():
                 steps.add_metric([status.name, step], count)
             yield steps
+            if self.the.applications.misuse is not None:
+                stopped = GaugeMetricFamily(
+                    "mpcredit_suspended",
+                    "Officers and systems that a limit against misuse has stopped, now.",
+                    labels=["party", "kind"],
+                )
+                ever = CounterMetricFamily(
+                    "mpcredit_suspensions", "The same, since the first start.", labels=["party", "kind"]
+                )
+                counts = self.the.applications.misuse.counts()
+                for kind in ("suspended", "held_back"):
+                    stopped.add_metric([status.name, kind], counts.get((kind, "open"), 0))
+                    ever.add_metric([status.name, kind], sum(n for (k, _), n in counts.items() if k == kind))
+                yield stopped
+                yield ever
             if self.the.applications.webhook is not None:
                 answers = GaugeMetricFamily(
                     "mpcredit_answers",

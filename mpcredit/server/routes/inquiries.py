@@ -9,8 +9,8 @@ from fastapi.responses import Response
 
 from mpcredit.encoding import hex_bytes
 from mpcredit.institution import coverage_of
-from mpcredit.server.applications import NotFound
 from mpcredit.server.people import Role, User
+from mpcredit.server.refusals import NotFound
 from mpcredit.server.security import require
 from mpcredit.server.web import page, parts
 from mpcredit.timeline import timeline

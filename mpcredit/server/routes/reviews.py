@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Path, Request
 from fastapi.responses import Response
 
-from mpcredit.server.applications import InvalidForm, Step
+from mpcredit.server.casefile import Step
 from mpcredit.server.people import Role, User
+from mpcredit.server.refusals import InvalidForm, NotFound
 from mpcredit.server.routes.applications import show_with
 from mpcredit.server.security import require
 from mpcredit.server.web import go, page, parts
@@ -20,18 +21,40 @@ Reviewer = Annotated[User, Depends(require(Role.REVIEWER))]
 
 @router.get("/reviews")
 def reviews(request: Request, user: Reviewer) -> Response:
-    """Decisions against the policy, changes of roles and API tokens, alarms."""
+    """Who is suspended, decisions against the policy, changes of roles and API tokens, alarms."""
     the = parts(request)
     desk = the.applications
+    misuse = desk.misuse if desk else None
     return page(
         request,
         "reviews.html",
         decisions=desk.newest(steps=[Step.REVIEW]) if desk else [],
         changes=the.people.changes("pending"),
-        alarms=desk.alarms() if desk else [],
+        suspended=misuse.open() if misuse else [],
+        ended=misuse.lately(5) if misuse else [],
+        alarms=misuse.alarms() if misuse else [],
         tokens={token.id: token for token in the.people.tokens()},
         own={user.actor},
     )
+
+
+@router.get("/reviews/waiting")
+def waiting(request: Request, user: Reviewer) -> Response:
+    """How many matters wait for a reviewer: what the mark in the navigation shows, as they change."""
+    return page(request, "waiting.html")
+
+
+@router.post("/suspensions/{suspension}/lift")
+def lift(
+    request: Request, user: Reviewer, suspension: int, reason: Annotated[str, Form(max_length=1000)] = ""
+) -> Response:
+    """Let go on who was suspended by a limit against misuse."""
+    desk = parts(request).applications
+    misuse = desk.misuse if desk else None
+    if misuse is None:
+        raise NotFound("there is no such suspension", remedy="look at the list again")
+    misuse.lift(suspension, by=user, why=reason)
+    return go("/reviews", "lifted")
 
 
 @router.post("/applications/{application_id}/review")

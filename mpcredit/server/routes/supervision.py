@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -15,8 +13,9 @@ from mpcredit.encoding import hex_bytes
 from mpcredit.events import Call
 from mpcredit.institution import SupervisorNode
 from mpcredit.server import oversight
-from mpcredit.server.applications import NotAllowed, NotFound
+from mpcredit.server.exports import csv_response as _csv
 from mpcredit.server.people import Principal, Role, User
+from mpcredit.server.refusals import NotAllowed, NotFound
 from mpcredit.server.security import allow, require
 from mpcredit.server.web import go, page, parts
 from mpcredit.state import Inquiry
@@ -69,19 +68,6 @@ def export_institutions(request: Request, user: Supervisor) -> Response:
     for row in rows:
         row["refused"] = " ".join(f"{name}:{count}" for name, count in sorted(row["refused"].items()))
     return _csv("institutions.csv", rows)
-
-
-def _csv(name: str, rows: list[dict[str, Any]]) -> Response:
-    out = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(out, list(rows[0]))
-        writer.writeheader()
-        # A cell that a spreadsheet would run as a formula is quoted: names come from other parties.
-        writer.writerows(
-            {k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" else v for k, v in row.items()} for row in rows
-        )
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/supervision/institutions", include_in_schema=False)
