@@ -88,12 +88,12 @@ def create_app(
     app.state.parts = Parts(settings, node, people, audit, applications_)
     security.install(app, settings, people)
 
-    for module in (account, events, health, auditing, administration, reviews, retention):
+    for module in (account, events, health, auditing, administration, reviews, retention, footprints):
         app.include_router(module.router)
     if applications_ is None:
         app.include_router(supervision.router)
     else:
-        for module in (applications, inquiries, furnishing, footprints, api):
+        for module in (applications, inquiries, furnishing, api):
             app.include_router(module.router)
     app.mount("/static", _Static(directory=HERE / "static"), name="static")
 

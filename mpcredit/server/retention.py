@@ -114,6 +114,7 @@ class Retention:
         Raises:
             KeyStoreError, StoreError: something could not be destroyed; the next run tries again.
         """
+        Footprints(self.audit.database, self.node, self.audit).prune(int(self._clock()) - LINK_DAYS * DAY)
         if isinstance(party, SupervisorNode):
             return self._say_due(party)
         lines = []
@@ -123,8 +124,6 @@ class Retention:
         erased = self._erase_applications(party)
         if erased:
             lines.append(f"erased {erased} decided applications after {self.settings.applications} days")
-        if self.applications is not None:
-            Footprints(self.applications.database, self.node, self.audit).prune(int(self._clock()) - LINK_DAYS * DAY)
         return lines
 
     def _limit(self, party: Institution | SupervisorNode, days: int) -> int:

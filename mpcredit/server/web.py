@@ -243,6 +243,7 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
         ("/supervision/institutions", "Institutions", {Role.SUPERVISOR}, False),
         ("/supervision/alarms", "Alarms", {Role.SUPERVISOR}, False),
         ("/supervision/proposals", "Proposals", {Role.SUPERVISOR}, False),
+        ("/footprints", "Footprints", {Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}, False),
         ("/reviews", "Reviews", {Role.REVIEWER}, False),
         ("/people", "People", {Role.ADMINISTRATOR}, True),
         ("/people", "People", {Role.ADMINISTRATOR}, False),
