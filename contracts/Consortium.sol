@@ -47,6 +47,9 @@ contract Consortium is IConsortium {
     /// @notice How long a change of supervisors waits that no supervisor approves.
     uint256 public constant UNAPPROVED_DELAY = 30 days;
 
+    /// @notice Most bytes of a sealed message.
+    uint256 public constant MAXIMUM_NOTICE = 4_096;
+
     /// Members whose readiness shares one word, 32 bits each.
     uint256 private constant LANES = 8;
     uint256 private constant WORDS = MAXIMUM_MEMBERS / LANES;
@@ -143,6 +146,11 @@ contract Consortium is IConsortium {
         _;
     }
 
+    modifier onlyParty() {
+        if (!isSupervisor(msg.sender)) _confirmedMemberOf(msg.sender);
+        _;
+    }
+
     modifier onlyByProposal() {
         require(msg.sender == address(this), OnlyByProposal());
         _;
@@ -201,6 +209,22 @@ contract Consortium is IConsortium {
         require(_supervisorKeyHolder != address(0), NoSupervisorKey());
 
         emit MaskKeysSealed(index, _records[index].keyVersion, _supervisorKeyVersion, sealedKeys);
+    }
+
+    // ---------------------------------------------------------------- members and supervisors
+
+    /// @inheritdoc IConsortium
+    function anchor(bytes32 head) external onlyParty {
+        emit Anchored(msg.sender, head);
+    }
+
+    /// @inheritdoc IConsortium
+    function notify(bytes calldata message) external onlyParty {
+        require(
+            message.length != 0 && message.length <= MAXIMUM_NOTICE, NoticeLength(message.length, MAXIMUM_NOTICE)
+        );
+
+        emit Noticed(msg.sender, message);
     }
 
     // ---------------------------------------------------------------- supervisor

@@ -154,8 +154,7 @@ contract JointCredit is IJointCredit {
         _checkLength(payload, terms.blocks(), width);
 
         progress = progress.without(member);
-        bool complete = progress.awaited() == 0;
-        if (complete) progress = progress.into(Stage.Complete);
+        if (progress.awaited() == 0) progress = progress.into(Stage.Complete);
         Workspace space = _workspaceAt(data, width);
 
         record.progress = progress;
@@ -166,7 +165,6 @@ contract JointCredit is IJointCredit {
         space.release();
 
         emit Contributed(inquiry, member, payload);
-        if (complete) emit Completed(inquiry);
     }
 
     /// @inheritdoc IJointCredit

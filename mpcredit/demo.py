@@ -41,7 +41,7 @@ from mpcredit.errors import (
     NotYet,
     ValueOutOfRange,
 )
-from mpcredit.events import Attested, Completed, Contributed, Event, Expired, Opened, Refusal, Reported, Stage
+from mpcredit.events import Attested, Contributed, Event, Expired, Opened, Refusal, Reported, Stage
 from mpcredit.follower import Follower
 from mpcredit.identity import Subject
 from mpcredit.inquirer import Request
@@ -608,17 +608,11 @@ class _Watch:
                 self.tell(Progress(3, "the other institutions look the customers up, mask and encrypt"))
             case Contributed():
                 self._step(3, "contribute", event, f"{names[event.member]} answers with masked, encrypted figures")
-            case Completed():
-                count = len(self.follower.state.inquiries[event.inquiry].cohort)
-                self.tell(
-                    Progress(
-                        4,
-                        f"the contract has multiplied all {count}: the sums, encrypted",
-                        done=True,
-                        block=event.at.block,
-                    )
-                )
-                self.tell(Progress(5, f"{first} decrypts the totals"))
+                inquiry = self.follower.state.inquiries[event.inquiry]
+                if inquiry.completed_at == event.at:
+                    text = f"the contract has multiplied all {len(inquiry.cohort)}: the sums, encrypted"
+                    self.tell(Progress(4, text, done=True, block=event.at.block))
+                    self.tell(Progress(5, f"{first} decrypts the totals"))
             case Reported():
                 self._step(5, "report", event, f"{first} decrypts the totals, reports them sealed to the supervisor")
                 self.tell(Progress(6, "the supervisor recomputes every contribution"))

@@ -14,11 +14,11 @@ from mpcredit.encoding import to_hex
 
 __all__ = [
     "AggregateClosed",
+    "Anchored",
     "Approved",
     "Attested",
     "Call",
     "Change",
-    "Completed",
     "ConsentRevoked",
     "Contributed",
     "Event",
@@ -28,6 +28,7 @@ __all__ = [
     "JointCreditReplaced",
     "MaskKeysSealed",
     "NotSent",
+    "Noticed",
     "Opened",
     "Opening",
     "Parameters",
@@ -189,6 +190,24 @@ class MaskKeysSealed(Event):
 
 
 @dataclass(frozen=True)
+class Anchored(Event):
+    """The head of a party's audit log, on days without a report or verdict."""
+
+    by: str
+    """Operator or supervisor account."""
+    head: bytes
+
+
+@dataclass(frozen=True)
+class Noticed(Event):
+    """A sealed message of one party to others."""
+
+    by: str
+    """Operator or supervisor account."""
+    message: bytes
+
+
+@dataclass(frozen=True)
 class JointCreditApproved(Event):
     """A proposal approved this init code for the next JointCredit."""
 
@@ -298,18 +317,11 @@ class Opened(Event):
 
 @dataclass(frozen=True)
 class Contributed(Event):
-    """A furnisher answered with ciphertexts."""
+    """A furnisher answered with ciphertexts; the last one awaited completes the inquiry."""
 
     inquiry: bytes
     member: int
     payload: bytes
-
-
-@dataclass(frozen=True)
-class Completed(Event):
-    """The last awaited contribution arrived."""
-
-    inquiry: bytes
 
 
 @dataclass(frozen=True)

@@ -372,7 +372,7 @@ class LedgerState:
                 self.revoked.setdefault(event.consent, set()).add(event.member)
             case ev.Opened():
                 self._opened(event)
-            case ev.Contributed() | ev.Completed() | ev.Refusal() | ev.Expired() | ev.AggregateClosed():
+            case ev.Contributed() | ev.Refusal() | ev.Expired() | ev.AggregateClosed():
                 self._moved(event)
             case ev.NotSent():
                 self._inquiry(event, event.inquiry).not_sent.add(event.member)
@@ -403,7 +403,7 @@ class LedgerState:
             )
         return found
 
-    def _moved(self, event: ev.Contributed | ev.Completed | ev.Refusal | ev.Expired | ev.AggregateClosed) -> None:
+    def _moved(self, event: ev.Contributed | ev.Refusal | ev.Expired | ev.AggregateClosed) -> None:
         inquiry = self._inquiry(event, event.inquiry)
         match event:
             case ev.Contributed():
@@ -419,8 +419,6 @@ class LedgerState:
                 inquiry.stage = Stage.EXPIRED
             case ev.AggregateClosed():
                 inquiry.aggregate = event.aggregate
-            case ev.Completed():
-                pass
 
     def _opened(self, event: ev.Opened) -> None:
         opening = event.opening

@@ -269,6 +269,20 @@ class FakeChain:
         }
         return [(self.realm.consortium, ev.MaskKeysSealed, values)]
 
+    def _anchor(self, state: LedgerState, sender: str, head: bytes) -> list[Any]:
+        self._party(state, sender)
+        return [(self.realm.consortium, ev.Anchored, {"by": sender, "head": head})]
+
+    def _notify(self, state: LedgerState, sender: str, message: bytes) -> list[Any]:
+        self._party(state, sender)
+        if not 1 <= len(message) <= 4_096:
+            raise _no("NoticeLength")
+        return [(self.realm.consortium, ev.Noticed, {"by": sender, "message": message})]
+
+    def _party(self, state: LedgerState, sender: str) -> None:
+        if sender not in state.supervisors:
+            self._member(state, sender)
+
     def _auditOk(self, state: LedgerState, sender: str, member: int, version: int) -> list[Any]:  # noqa: N802 - ABI
         if sender not in state.supervisors:
             raise _no("NotSupervisor")
@@ -311,10 +325,7 @@ class FakeChain:
         member, found = self._awaited(state, sender, inquiry)
         if len(payload) != len(found.opening.payload):
             raise _no("PayloadLength")
-        done = [(JOINT_CREDIT, ev.Contributed, {"inquiry": inquiry, "member": member, "payload": payload})]
-        if found.awaited == (member,):
-            done.append((JOINT_CREDIT, ev.Completed, {"inquiry": inquiry}))
-        return done
+        return [(JOINT_CREDIT, ev.Contributed, {"inquiry": inquiry, "member": member, "payload": payload})]
 
     def _refuse(self, state: LedgerState, sender: str, inquiry: bytes, code: int) -> list[Any]:
         member, _ = self._awaited(state, sender, inquiry)

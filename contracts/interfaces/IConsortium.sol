@@ -138,6 +138,10 @@ interface IConsortium {
     event ReadinessLapsed(uint256 members);
     /// @notice `sealedKeys`: the sender's pair mask keys, sealed to the supervisor's key `supervisorKeyVersion`.
     event MaskKeysSealed(uint8 indexed member, uint32 keyVersion, uint32 supervisorKeyVersion, bytes sealedKeys);
+    /// @notice `head` of the audit log of a member's operator or a supervisor, on days without a report or verdict.
+    event Anchored(address indexed by, bytes32 head);
+    /// @notice A sealed message from a member's operator or a supervisor; docs/spec.md says which there are.
+    event Noticed(address indexed by, bytes message);
     event JointCreditApproved(bytes32 initCodeHash);
     event JointCreditReplaced(address indexed previous, address indexed current);
     event Proposed(uint256 indexed proposal, address indexed proposer, bytes32 callsHash, bytes[] calls, string reason);
@@ -173,6 +177,7 @@ interface IConsortium {
     error BadParameter(string name);
     error LastSupervisor();
     error NoSupervisorKey();
+    error NoticeLength(uint256 length, uint256 most);
     error UnknownProposal(uint256 proposal);
     error CallsDiffer(bytes32 given, bytes32 proposed);
     error NotInElectorate(uint8 member, uint256 proposal);
@@ -200,6 +205,12 @@ interface IConsortium {
     function declareReady(uint32 until) external;
     /// @notice Publish your pair mask keys, sealed to the supervisor (R11). From an operator account.
     function sealMaskKeys(bytes calldata sealedKeys) external;
+
+    // ---------------------------------------------------------------- members and supervisors
+    /// @notice Put the head of your audit log on the ledger. From an operator or supervisor account.
+    function anchor(bytes32 head) external;
+    /// @notice Send a sealed message of 1 to MAXIMUM_NOTICE bytes. From an operator or supervisor account.
+    function notify(bytes calldata message) external;
 
     // ---------------------------------------------------------------- supervisor
     function rotateSupervisorKey(bytes32 key, bytes calldata signature) external;

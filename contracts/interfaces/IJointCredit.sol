@@ -76,9 +76,9 @@ interface IJointCredit {
         uint32 deadline,
         Opening opening
     );
+    /// @notice The last one awaited completes the inquiry; readers count, so that it costs no event of its own.
     /// @param payload disclosure (80 bytes), then the ciphertexts
     event Contributed(bytes32 indexed inquiry, uint8 indexed member, bytes payload);
-    event Completed(bytes32 indexed inquiry);
     event Refused(bytes32 indexed inquiry, uint8 indexed member, uint8 code);
     event Expired(bytes32 indexed inquiry, uint256 silent);
     /// @notice The product of all contributions received, when the inquiry gives its lane back.

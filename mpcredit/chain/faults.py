@@ -155,6 +155,9 @@ FAULTS: dict[str, Fault] = {
     "NoSupervisorKey": Fault(
         "no supervisor has registered a key yet", "a supervisor must register one: rotateSupervisorKey"
     ),
+    "NoticeLength": Fault(
+        "a notice has 1 to {most} bytes, this one {length}", "send what is longer in several notices, and nothing empty"
+    ),
     # ------------------------------------------------ proposals
     "UnknownProposal": Fault("there is no proposal {proposal}", "look up the number in the list of proposals"),
     "CallsDiffer": Fault(

@@ -17,6 +17,11 @@ def _names(bitmap: int, state: LedgerState) -> str:
     return ", ".join(_name(index, state) for index in members_of(bitmap)) or "nobody"
 
 
+def _party(account: str, state: LedgerState) -> str:
+    member = state.by_operator(account)
+    return member.name if member is not None else f"supervisor {account}"
+
+
 def _name(index: int, state: LedgerState) -> str:
     return state.members[index].name if index in state.members else f"member {index}"
 
@@ -68,8 +73,6 @@ def tell(event: Event, state: LedgerState) -> str:
             )
         case ev.Contributed():
             return f"{_name(event.member, state)} answered"
-        case ev.Completed():
-            return "all answers are there"
         case ev.Refusal():
             return f"{_name(event.member, state)} refused, code {event.code}"
         case ev.Expired():
@@ -82,6 +85,10 @@ def tell(event: Event, state: LedgerState) -> str:
             return "the inquirer opened the totals and reported them"
         case ev.Attested():
             return "found valid" if event.valid else f"found void; named: {_names(event.culprits, state)}"
+        case ev.Anchored():
+            return f"{_party(event.by, state)} anchored its audit log: {to_hex(event.head)[:14]}…"
+        case ev.Noticed():
+            return f"{_party(event.by, state)} sent a sealed notice of {len(event.message)} bytes"
         case ev.ConsentRevoked():
             return f"{_name(event.member, state)}: consent {to_hex(event.consent)[:14]}… was revoked"
         case _:

@@ -185,8 +185,6 @@ def test_complete_inquiry__comes_back_from_opening_to_verdict(world: World, star
     assert [(c.inquiry, c.member, c.payload) for c in contributed] == [
         (opened.inquiry, member, payload(member + 1, 2)) for member in (1, 2, 3)
     ]
-    (completed,) = since(world, start, e.Completed)
-    assert completed.inquiry == opened.inquiry
     (closed,) = since(world, start, e.AggregateClosed)
     # The ciphertexts are the seed plus the block plus one; their products stay far below n^2.
     assert closed.aggregate == (2 * 3 * 4 * 5).to_bytes(WIDTH, "big") + (3 * 4 * 5 * 6).to_bytes(WIDTH, "big")
@@ -304,7 +302,7 @@ def test_hostile_bytes_in_events__are_read_without_raising(world: World, start: 
 
 def test_decode_log__unknown_event_or_wrong_data__is_a_ledger_error() -> None:
     at = e.Position(1, b"\x01" * 32, 0, 1, b"\x02" * 32, "0x" + "11" * 20)
-    topic = next(t for t, entry in artifacts.joint_credit().topics().items() if entry["name"] == "Completed")
+    topic = next(t for t, entry in artifacts.joint_credit().topics().items() if entry["name"] == "AggregateClosed")
 
     for log in (
         Log(at, (b"\x99" * 32,), b""),

@@ -16,7 +16,7 @@ from mpcredit.chain import ChainLedger, artifacts, connect, joint_credit_init_co
 from mpcredit.chain.anvil import Anvil
 from mpcredit.encoding import keccak
 from mpcredit.errors import LedgerError, MpcreditError, WrongLedger
-from mpcredit.events import Call, Completed, Event, Opened, ReadinessDeclared
+from mpcredit.events import Call, Contributed, Event, Opened, ReadinessDeclared
 
 # --------------------------------------------------------------------- who is there
 
@@ -298,7 +298,7 @@ def test_reorganisation__of_a_joint_credit__is_forgotten_and_found_again(reorgan
     found = world.all_events()
     assert [event.at.contract for event in found if isinstance(event, Opened)] == [new]
     assert opened in found
-    assert not [event for event in found if isinstance(event, Completed)]
+    assert not [event for event in found if isinstance(event, Contributed)]
 
 
 # --------------------------------------------------------------------- nodes that are no help

@@ -39,7 +39,7 @@ def test_contribute__by_each_furnisher__multiplies_and_completes_with_the_last(c
     body = open_inquiry.payload()
     receipt = open_inquiry.contribute(2, body)
 
-    assert credit.events(receipt) == [("Contributed", open_inquiry.id, 2, body), ("Completed", open_inquiry.id)]
+    assert credit.events(receipt) == [("Contributed", open_inquiry.id, 2, body)]
     assert credit.read("aggregate", open_inquiry.id) == open_inquiry.encoded_product
     assert open_inquiry.stage == Stage.COMPLETE
     assert credit.read("cohort", open_inquiry.id) == (bitmap(0, 1, 2, 3, 4), 0)

@@ -13,6 +13,10 @@ setOperator
 sealMaskKeys
 ├── not an operator, not confirmed, no supervisor key: NotMember, UnknownMember, NoSupervisorKey
 └── else published with both key versions
+anchor, notify
+├── neither operator of a confirmed member nor supervisor: NotMember, UnknownMember
+├── a notice that is empty or longer than 4,096 bytes: NoticeLength
+└── else published under the account
 inviteMember, removeMember, replaceOwner: only by proposal
 ├── a removed member keeps no account, no operator and no way back; its index is never used again
 └── 216 members are the most
@@ -296,6 +300,29 @@ def test_seal_mask_keys__refused_twins(council, invited):
     assert council.refusal(council.banks[5].operator, "sealMaskKeys", b"") == ("UnknownMember", 5)
     invited.confirm(invited.banks[0])
     assert invited.refusal(invited.banks[0].operator, "sealMaskKeys", b"") == ("NoSupervisorKey",)
+
+
+# ---------------------------------------------------------------- anchors and notices
+
+
+def test_anchor_and_notify__by_operator_and_supervisor__are_published_under_the_account(council):
+    for account in (council.banks[1].operator, council.supervisor):
+        assert council.events(council.send(account, "anchor", b"\x07" * 32)) == [("Anchored", account, b"\x07" * 32)]
+        for message in (b"\x01", bytes(range(256)) * 16):
+            assert council.events(council.send(account, "notify", message)) == [("Noticed", account, message)]
+
+
+def test_anchor_and_notify__refused_twins(council):
+    for function, value in (("anchor", bytes(32)), ("notify", b"x")):
+        assert council.refusal(council.outsider, function, value) == ("NotMember", council.outsider)
+        owner = council.banks[0].owner
+        assert council.refusal(owner, function, value) == ("NotMember", owner)
+        assert council.refusal(council.banks[5].operator, function, value) == ("UnknownMember", 5)
+    for length in (0, 4_097):
+        assert council.refusal(council.banks[0].operator, "notify", bytes(length)) == ("NoticeLength", length, 4_096)
+    council.decide(council.encoded("removeMember", 4))
+    gone = council.banks[4].operator
+    assert council.refusal(gone, "notify", b"x") == ("NotMember", gone)
 
 
 # ---------------------------------------------------------------- members come and go
