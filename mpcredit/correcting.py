@@ -317,6 +317,10 @@ class Teller:
             found.append(Pending(**{**vars(pending), "held": held}))
         return found
 
+    def last_days(self) -> dict[int, int]:
+        """Day of the last accepted notice of each member that sent one."""
+        return dict(self._days)
+
     def _found(self) -> Iterable[Pending]:
         """Every subject of an inquiry that got a wrong figure from who says so, and was not told; each once."""
         store, seen = self.supervisor.store, set()

@@ -32,7 +32,7 @@ from mpcredit.server.node import Node, Party
 from mpcredit.state import Inquiry, LedgerState
 from mpcredit.tags import HmacTagger
 
-__all__ = ["Footprint", "Footprints", "Link", "footprint_link_table"]
+__all__ = ["Footprint", "Footprints", "Link", "footprint_link_table", "tags_of"]
 
 LINK_SECONDS: Final = 86_400
 """How long a link waits for the customer."""
@@ -130,7 +130,7 @@ class Footprints:
             raise InvalidForm(problems)
         label = f"{subject.country} …{subject.number[-3:]}"
         with self.node.locked() as party:
-            tags = _tags(party, subject)
+            tags = tags_of(party, subject)
         now = int(self._clock())
         with self.database.transaction() as connection:
             c = footprint_link_table.c
@@ -241,7 +241,7 @@ class Footprints:
 # --------------------------------------------------------------------- what it says
 
 
-def _tags(party: Party, subject: Subject) -> list[str]:
+def tags_of(party: Party, subject: Subject) -> list[str]:
     """Of every tag key at hand: older inquiries were asked under older keys."""
     if isinstance(party, SupervisorNode):
         return [to_hex(tagger.tag(subject)) for tagger in _supervisors_taggers(party)]

@@ -133,6 +133,8 @@ class ServerSettings(BaseSettings):
     """Secret that signs these answers and notices, 64 hexadecimal digits; made at first use. The receiver needs it too."""
     webhook_ca: Path | None = None
     """Certificates that the receiver's must rest on, PEM; by default those that this machine trusts."""
+    corrections: bool = True
+    """Send by itself what corrections need (R41, R42): an institution's daily notice, the supervisor's batches."""
     retention: RetentionSettings = RetentionSettings()
     """What is destroyed after how many days."""
     limit_requests: str = "600/minute"

@@ -54,6 +54,9 @@ BANK = {
     "/consents": READERS,
     "/consents/{consent}/document": READERS,
     "/consents/{consent}/revoke": {"officer", "reviewer"},
+    "/applications/{application_id}/corrected": {"officer"},
+    "/corrections": READERS,
+    "/corrections/{correction}/decide": {"reviewer"},
     "/inquiries": READERS,
     "/inquiries/{inquiry}": READERS,
     "/furnishing": {"auditor", "reviewer", "administrator"},
@@ -68,13 +71,15 @@ SUPERVISION = {
     "/supervision/institutions.csv": {"supervisor"},
     "/supervision/alarms": {"supervisor"},
     "/supervision/proposals": {"supervisor"},
+    "/supervision/corrections": {"supervisor"},
+    "/supervision/corrections/send": {"supervisor"},
     "/supervision/inquiries/{inquiry}": {"supervisor"},
     "/supervision/inquiries/{inquiry}/figures": {"supervisor"},
     "/supervision/inquiries/{inquiry}/attest": {"supervisor"},
     "/api/supervision/inquiries": {"supervisor"},
     "/api/supervision/alarms": {"supervisor"},
 }
-WRITES_OF_OFFICERS = {"/api/applications", "/footprints"}
+WRITES_OF_OFFICERS = {"/api/applications", "/corrections", "/footprints"}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +113,7 @@ def routes(site: Site) -> list[tuple[str, str]]:
 
 def fill(path: str) -> str:
     """An address of the form of a route."""
-    path = path.replace("{application_id}", "0" * 16).replace("{name}", "nobody")
+    path = path.replace("{application_id}", "0" * 16).replace("{correction}", "0" * 16).replace("{name}", "nobody")
     path = re.sub(r"\{(consent|inquiry)\}", "0x" + "0" * 64, path)
     return re.sub(r"\{\w+\}", "1", path)
 
@@ -190,6 +195,8 @@ INSTITUTION_PAGES = [
     ("officer", "/applications/batch"),
     ("officer", "/inquiries"),
     ("officer", "/consents"),
+    ("officer", "/corrections"),
+    ("reviewer", "/corrections"),
     ("officer", "/footprints"),
     ("auditor", "/footprints"),
     ("auditor", "/retention"),
@@ -201,7 +208,7 @@ INSTITUTION_PAGES = [
     ("administrator", "/people?who=officer"),
     ("administrator", "/health"),
 ]
-SUPERVISOR_PAGES = ["", "/institutions", "/alarms", "/proposals"]
+SUPERVISOR_PAGES = ["", "/institutions", "/alarms", "/proposals", "/corrections"]
 
 
 @pytest.mark.parametrize("language", list(LANGUAGES))

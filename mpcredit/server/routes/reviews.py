@@ -29,6 +29,7 @@ def reviews(request: Request, user: Reviewer) -> Response:
         decisions=desk.newest(steps=[Step.REVIEW]) if desk else [],
         changes=the.people.changes("pending"),
         alarms=desk.alarms() if desk else [],
+        corrections=request.app.state.corrections.todo() if desk else [],
         tokens={token.id: token for token in the.people.tokens()},
         own={user.actor},
     )

@@ -36,6 +36,31 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tag", name=op.f("pk_notice_customer")),
     )
     op.create_index("ix_notice_customer_given", "notice_customer", ["given"], unique=False)
+    op.create_table(
+        "correction",
+        sa.Column("id", sa.String(16), nullable=False),
+        sa.Column("label", sa.String(200), nullable=False),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("tag_key_version", sa.BigInteger(), nullable=False),
+        sa.Column("schema", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.String(3), nullable=False),
+        sa.Column("field", sa.String(64), nullable=False),
+        sa.Column("was", sa.BigInteger(), nullable=False),
+        sa.Column("should_be", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("entered_by", sa.String(200), nullable=False),
+        sa.Column("entered_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("decided_by", sa.String(200), nullable=True),
+        sa.Column("decided_at", sa.BigInteger(), nullable=True),
+        sa.Column("remark", sa.Text(), nullable=False),
+        sa.Column("applied_at", sa.BigInteger(), nullable=True),
+        sa.Column("told_day", sa.BigInteger(), nullable=True),
+        sa.Column("watch", sa.String(16), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_correction")),
+    )
+    op.create_index("ix_correction_state", "correction", ["state"], unique=False)
 
 
 def downgrade() -> None:
