@@ -116,7 +116,12 @@ class Correction:
     def shown(self, value: int) -> str:
         """A figure for people."""
         amount = self.field in ("outstanding", "credit_limit", "overdue")
-        return str(Money.of_minor(value, self.currency)) if amount else str(value)
+        return str(Money.of_minor(value, self.currency)).replace(" ", "\N{NO-BREAK SPACE}") if amount else str(value)
+
+    @property
+    def since_day(self) -> str:
+        """The day from which the figure was wrong."""
+        return datetime.fromtimestamp(self.since, tz=UTC).strftime("%Y-%m-%d")
 
 
 class Corrections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from mpcredit.correcting import Teller
@@ -13,6 +14,10 @@ from mpcredit.server.audit import AuditLog
 from mpcredit.server.node import Node
 
 __all__ = ["Telling"]
+
+
+def _day(number: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
 
 
 class Telling:
@@ -58,7 +63,7 @@ class Telling:
                     "subjects": len(inquiries[pending.affected.inquiry].opening.consents),
                     "inquirer": members[pending.inquirer].name,
                     "furnisher": members[pending.furnisher].name,
-                    "day": pending.day * 86_400,
+                    "day": _day(pending.day),
                     "held": pending.held,
                 }
                 for pending in teller.pending()
@@ -67,7 +72,7 @@ class Telling:
             return {
                 "waiting": waiting,
                 "senders": [
-                    {"name": members[index].name, "day": last[index] * 86_400 if index in last else None}
+                    {"name": members[index].name, "day": _day(last[index]) if index in last else None}
                     for index in party.supervisor.state.active()
                 ],
                 "refused": [{"name": members[index].name, "why": why} for index, why in teller.refused],

@@ -41,7 +41,7 @@ def _page(
         request,
         "corrections.html",
         status_code=status,
-        corrections=corrections.newest(),
+        corrections=sorted(corrections.newest(), key=lambda one: one.state != "entered"),
         in_database=corrections.in_database(),
         fields={**EMPTY, "reason": "", **fields},
         problems=problems,
