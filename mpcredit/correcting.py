@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -38,6 +39,7 @@ LOOK_BACK_SECONDS: Final = 30 * DAY
 _SPREAD_SECONDS: Final = DAY // 2
 """Daily messages go out in the first half of the day, each member's at a moment of its own."""
 _SLOT_LABEL: Final = b"mpcredit/daily-moment/1"
+_LISTED: Final = 200
 
 
 # --------------------------------------------------------------------- a member says
@@ -199,8 +201,8 @@ class Teller:
     def __init__(self, supervisor: Watched, *, sends: bool = True) -> None:
         self.supervisor = supervisor
         self.sends = sends
-        self.refused: list[tuple[int, str]] = []
-        """Members whose messages were not accepted, and why, since this process started."""
+        self.refused: deque[tuple[int, str]] = deque(maxlen=_LISTED)
+        """Members whose messages were not accepted, and why, since this process started; the last ones."""
         self._said: list[_Said] = []
         self._days: dict[int, int] = {}
         self._batch_day = -1
@@ -259,7 +261,10 @@ class Teller:
         if notices.kind_of(message) == notices.BATCH:
             if not notice.supervisor:
                 raise InvalidMessage("only the supervisor sends batches")
-            self._batch_day = max(self._batch_day, notices.parse_batch(message).day)
+            batch = notices.parse_batch(message)
+            if batch.day > at // DAY + 1:
+                raise InvalidMessage("it is of a day that has not come")
+            self._batch_day = max(self._batch_day, batch.day)
             return
         if notice.member is None:
             raise InvalidMessage("only members send daily notices")
@@ -471,6 +476,8 @@ class Listener:
         if not notice.supervisor or not desk.state.pins.accepts_supervisor(notice.sent.by):
             raise InvalidMessage("only the supervisor sends batches")
         part = notices.parse_batch(notice.sent.message)
+        if part.day > notice.sent.at.timestamp // DAY + 1:
+            raise InvalidMessage("it is of a day that has not come")
         version, _ = part.slots.get(desk.index, (0, b""))
         own = desk.member.keys.get(version)
         if own is None:

@@ -413,7 +413,7 @@ def _refuse_in_use(
     elif kind == "tag":
         if int(name) not in keys.tag_versions():
             problem = "there is no such key"
-        elif state.tag_keys and int(name) == max(state.tag_keys):
+        elif config.role == "institution" and state.tag_keys and int(name) == max(state.tag_keys):
             problem = "it is the consortium's tag key in force"
     else:
         public = (keys.institution_versions() if kind == "institution" else keys.supervisor_versions()).get(int(name))

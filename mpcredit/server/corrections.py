@@ -320,8 +320,8 @@ class Corrections:
 
     def follow(self, party: Institution | SupervisorNode) -> list[str]:
         """Do what is due; with the party locked, after each round (`Node.each_round`)."""
-        if not isinstance(party, Institution):
-            return []
+        if not isinstance(party, Institution) or party.desk.state.by_operator(party.desk.outbox.signer.address) is None:
+            return []  # not a member yet, which the round itself has said
         if self._sender is None or self._listener is None or self._listener.desk is not party.desk:
             self._sender = Sender(party.desk, pending=self._unsaid, said=self._said)
             self._listener = Listener(party.desk)

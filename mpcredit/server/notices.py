@@ -90,8 +90,8 @@ class Notices:
 
     def follow(self, party: Institution | SupervisorNode) -> list[str]:
         """Note what was asked and answered since; with the party locked, after each round (`Node.each_round`)."""
-        if not isinstance(party, Institution):
-            return []
+        if not isinstance(party, Institution) or party.desk.state.by_operator(party.desk.outbox.signer.address) is None:
+            return []  # not a member yet, which the round itself has said
         follower = party.follower
         looked = (follower.replays, len(follower.events), follower.final_block)
         if looked == self._looked:

@@ -221,7 +221,8 @@ class Retention:
         """Who can still read what until when; with the party locked."""
         keys: Any = party.desk.keys if isinstance(party, Institution) else party.supervisor.keys
         if isinstance(party, SupervisorNode):
-            return Overview(0, None, 0, 0, None, (), self._supervisor_keys(party), ())
+            held = tuple(keys.tag_versions())  # that members handed over, for customers' footprints
+            return Overview(0, None, 0, 0, None, (), self._supervisor_keys(party), held)
         present = set(keys.inquiry_keys())
         ends, named = [], set()
         for request in party.inquirer.requests():

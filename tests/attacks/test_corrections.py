@@ -220,6 +220,36 @@ def test_slot__read_by_another_member__stays_closed(place: Place, town: FakeTown
             notices.open_slot(part, realm=town.chain.realm, own=own, private=private)
 
 
+def test_told_inquirer__asks_again__learns_the_difference_over_one_cohort_and_over_no_other(
+    place: Place, town: FakeTown
+) -> None:
+    """What stays open (threats.md), and the bound of it: the window rule (R27)."""
+    first = town.ask(1)
+    town.settle()
+    tag = town.tagger.tag(subject(1))
+    town.books[3].figures[tag] = {**town.books[3].figures[tag], "outstanding": 8_500}
+    place.correct(3)
+    place.day(3)
+    assert len(place.told(0)) == 1
+
+    town.sleep(2)  # over another cohort the difference would hold Bank C's whole figure
+    second = town.ask(1)
+    town.settle()
+    waiting = town[0].inquirer.get(second)
+    assert (waiting.state, waiting.inquiry) == ("wanted", None)
+    assert "within the window" in waiting.note or "Bank C" in waiting.note
+    town.wake(2)
+    town.settle()
+
+    before, after = (town[0].inquirer.get(request).totals for request in (first, second))
+    assert before is not None
+    assert after is not None
+    assert {name: after[0][name] - before[0][name] for name in after[0]} == {
+        **dict.fromkeys(after[0], 0),
+        "outstanding": 500,  # 8,000 was wrong, 8,500 is right; nothing says that it was Bank D's
+    }
+
+
 # --------------------------------------------------------------------- having others told
 
 
@@ -342,6 +372,18 @@ def test_batch__names_a_foreign_inquiry__is_left_alone(place: Place, town: FakeT
     place.round()
 
     assert place.told(0) == place.told(1) == {}
+
+
+def test_batch__of_a_day_that_has_not_come__does_not_stop_later_ones(place: Place, town: FakeTown) -> None:
+    place.asked(1, by=0)
+    keys = {i: bank.desk.member.key for i, bank in enumerate(town.banks)}
+    (ahead,) = notices.seal_batch({}, realm=town.chain.realm, keys=keys, day=2**32 - 1)
+
+    town.supervisor.outbox.post("ahead", Call("consortium", "notify", (ahead,)))
+    place.correct(3)
+    place.day(3)
+
+    assert len(place.told(0)) == 1
 
 
 # --------------------------------------------------------------------- crash, loss, too much

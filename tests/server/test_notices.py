@@ -20,6 +20,8 @@ from web_world import World, world
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidFile
 from mpcredit.identity import Subject
+from mpcredit.server.audit import AuditLog
+from mpcredit.server.database import Database
 from mpcredit.server.notices import Notices, import_customers, notice_customer_table, notice_table
 from mpcredit.server.webhook import Webhook, webhook_table
 from mpcredit.tags import HmacTagger, TagKey
@@ -257,3 +259,20 @@ def test_list__of_an_older_tag_key__is_told_once(
         "the list of customers for notices is of tag key 1, in force is 2: give it again (mpcredit book customers)"
     ]
     assert anew.follow(party) == []
+
+
+def test_list__on_every_database__is_kept_by_tag(database: Database, audit: AuditLog, tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    tagger = HmacTagger(TagKey(1, bytes(32)))
+    people = [Subject("passport", f"TK{number:07}", country="JP") for number in range(6_000)]
+    lines = [row(person, f"K-{place}") for place, person in enumerate(people)]
+    path.write_text("\n".join(["kind,country,number,reference", *lines]) + "\n", encoding="utf-8")
+
+    assert import_customers(database, audit, path, tagger) == 6_000
+    path.write_text("\n".join(["kind,country,number,reference", lines[7]]) + "\n", encoding="utf-8")
+    assert import_customers(database, audit, path, tagger) == 1
+
+    with database.read() as connection:
+        found = connection.execute(select(notice_customer_table)).one()
+    assert (bytes(found.tag), found.reference) == (tagger.tag(people[7]), "K-7")
+    assert people[7].number not in str(found)
