@@ -27,7 +27,6 @@ from mpcredit.follower import Follower
 from mpcredit.notices import CORRECTIONS, DAY, TOLD, Affected, Corrected
 from mpcredit.outbox import ATTEMPTS, Outbox
 from mpcredit.ports import Keys, Store
-from mpcredit.sealing import SubjectList
 from mpcredit.state import Inquiry, LedgerState, Notice
 
 __all__ = ["LOOK_BACK_SECONDS", "Listener", "Pending", "Sender", "Teller"]
@@ -185,8 +184,8 @@ class Watched(Protocol):
     store: Store
     keys: Keys
 
-    def subjects(self, inquiry: Inquiry) -> SubjectList:
-        """The opened subjects of an inquiry."""
+    def tags(self, inquiry: Inquiry) -> tuple[bytes, ...]:
+        """Tags of the subjects of an inquiry."""
         ...
 
 
@@ -359,7 +358,7 @@ class Teller:
             if inquiry.id in self._tags:
                 continue
             try:
-                tags = tuple(entry.tag for entry in self.supervisor.subjects(inquiry).entries)
+                tags = self.supervisor.tags(inquiry)
             except (StoreError, KeyStoreError):
                 continue  # a key that is not at hand now
             except MpcreditError:

@@ -301,6 +301,8 @@ def _seen_by_supervisor(party: SupervisorNode, wanted: set[bytes]) -> tuple[list
     state, found, unread = party.supervisor.state, [], 0
     for inquiry in state.inquiries.values():
         try:
+            if wanted.isdisjoint(party.supervisor.tags(inquiry)):
+                continue
             subjects = party.supervisor.subjects(inquiry)
         except MpcreditError:  # a period key that was destroyed since, or a seal that never opened
             unread += 1

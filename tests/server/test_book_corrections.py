@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from mpcredit.server import bookimport, corrections
 from mpcredit.server.applications import InvalidForm, NotAllowed
 from mpcredit.server.bookimport import CsvFile, SnapshotBook, correct_row, current_snapshots, import_book
 from mpcredit.server.corrections import Correction, Corrections, correction_table
+from mpcredit.server.serve import BookKeeper
 from mpcredit.server.telling import Telling
 from mpcredit.server.webhook import Webhook, webhook_table
 
@@ -316,11 +318,15 @@ def test_book__in_the_database__is_corrected_and_derived_figures_with_it(
     tag, party = there.consortium.tagger.tag(subject), there.consortium["Bank A"]
     others = [there.consortium.tagger.tag(one) for one in there.subjects]
     before = [party.furnisher.book.record(FIGURES_1, one) for one in others]
+    nothing: Any = SimpleNamespace(path=None, book=None)
+    keeper = BookKeeper(nothing, "database", there.bank.database)  # as `serve` has it
     made = confirmed(there, subject, owed, owed + 12_300)
-
-    there.bank.node.round()  # writes
-    use_newest(there)
-    there.bank.node.round()  # sees
+    there.bank.node._upkeep.append(keeper)
+    try:
+        there.bank.node.round()  # writes
+        there.bank.node.round()  # uses, and sees
+    finally:
+        there.bank.node._upkeep.remove(keeper)
 
     assert party.furnisher.book.record(FIGURES_1, tag)["outstanding"] == owed + 12_300
     assert [party.furnisher.book.record(FIGURES_1, one) for one in others] == before
@@ -446,6 +452,7 @@ def test_application__of_which_a_figure_was_corrected__is_marked_and_asked_again
     finally:
         desk_of(there).applications.webhook = None
 
+    assert "a figure was corrected" in officer.get("/applications").text
     text = officer.get(f"/applications/{first}").text
     assert "A figure behind these totals has been corrected since" in text
     assert "Bank C" not in text.split('id="t-corrected"')[1].split("</section>")[0]

@@ -7,6 +7,7 @@ not at all, replaced, under an older tag key; crash and start anew; delivery is 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from web_world import World, world
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidFile
 from mpcredit.identity import Subject
+from mpcredit.server import serve
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database
 from mpcredit.server.notices import Notices, import_customers, notice_customer_table, notice_table
+from mpcredit.server.settings import ServerSettings
 from mpcredit.server.webhook import Webhook, webhook_table
 from mpcredit.tags import HmacTagger, TagKey
 
@@ -193,6 +196,38 @@ def test_answers_and_notices__two_queues__do_not_mix(there: World, notices: Noti
 
         assert [json.loads(body)["event"] for _, body in loans.got] == ["application.ready"]
         assert [json.loads(body)["event"] for _, body in receiver.got] == ["notice.asked"]
+
+
+def test_thread__of_the_server__looks_and_delivers(
+    there: World, notices: Notices, receiver: Receiver, tmp_path: Path
+) -> None:
+    subject = there.take()
+    give(there, tmp_path / "list.csv", row(subject, "K-1"))
+    ask(there, "Bank B", subject)
+    there.bank.node.party.sync()
+    notices.follow(there.bank.node.party)
+
+    notices.webhook.start()
+    try:
+        for _ in range(200):
+            if receiver.got:
+                break
+            time.sleep(0.02)
+    finally:
+        notices.webhook.stop()
+
+    assert [value["event"] for value in receiver.values] == ["notice.answered"]
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:8088/notices", "https://notices.bank.example/in"])
+def test_settings__notice_url__makes_the_notices_of_a_server(there: World, tmp_path: Path, url: str) -> None:
+    settings = ServerSettings(notice_url=url, webhook_secret_file=tmp_path / "secret")
+
+    made = serve._notices(settings, there.bank.database, there.bank.audit)
+
+    assert (made.webhook.url if made else "") == url
+    with pytest.raises(ValueError, match="plain HTTP is refused"):
+        ServerSettings(notice_url="http://notices.bank.example/in")
 
 
 # --------------------------------------------------------------------- the list of customers
