@@ -211,9 +211,18 @@ class Corrections:
             tags = tags_of(party, subject)
             record = party.furnisher.book.record(schema, hex_bytes(tags[0], 32))
             if record[field] != before:
+                # Whoever tries figures until one fits is seen: every look at a subject is in the audit log.
+                self.audit.append(
+                    officer,
+                    "correction.did_not_fit",
+                    "corrections",
+                    reason.strip(),
+                    customer=_label(subject),
+                    field=field,
+                )
                 raise InvalidForm({"was": "is not what the loan book in use says: look at it again"})
             version = party.tagger.version
-        identifier, label = secrets.token_hex(8), f"{subject.country} …{subject.number[-3:]}"
+        identifier, label = secrets.token_hex(8), _label(subject)
         with self.database.transaction() as connection:
             c = correction_table.c
             count = connection.scalar(select(func.count()).where(c.entered_by == officer, c.entered_at > now - 86_400))
@@ -533,6 +542,10 @@ class Corrections:
             raise NotAllowed("this was asked again already", remedy="look at the newer application")
         if not self.applications.may_decide(application, officer):
             raise NotAllowed("only its own officer asks again")
+
+
+def _label(subject: Subject) -> str:
+    return f"{subject.country} …{subject.number[-3:]}"
 
 
 def _schema(party: Institution) -> Schema:

@@ -246,6 +246,8 @@ def test_enter__wrong_form__is_refused_by_field(there: World, changes: dict[str,
     assert answer.status_code == 422
     for name in wrong:
         assert f'href="#{name}"' in answer.text
+    if changes == {"was": "1"}:  # every look at a subject is in the audit log
+        assert len(there.bank.audit.search(action="correction.did_not_fit", limit=9)) == 2
 
 
 def test_enter__the_same_figure__is_refused(there: World) -> None:
@@ -568,6 +570,15 @@ def test_supervisors_page__shows_what_waits_and_sends_by_hand_for_a_reason(there
     assert to_hex(bytes.fromhex(asked[2:])) + "/0" in [
         key for key, _ in there.consortium["Bank B"].desk.store.items("corrected")
     ]
+
+
+def test_page__daily_notices_switched_off__says_so(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = there.bank.sign_in("officer")
+    assert "are switched off" not in client.get("/corrections").text
+
+    monkeypatch.setattr(desk_of(there), "sends", False)
+
+    assert "are switched off" in client.get("/corrections").text
 
 
 def test_supervisors_server__batches_by_hand__sends_none_by_itself(there: World) -> None:

@@ -43,6 +43,7 @@ def _page(
         status_code=status,
         corrections=sorted(corrections.newest(), key=lambda one: one.state != "entered"),
         in_database=corrections.in_database(),
+        sends=corrections.sends,
         fields={**EMPTY, "reason": "", **fields},
         problems=problems,
         figures=FIELDS,
