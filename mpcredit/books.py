@@ -23,7 +23,7 @@ from mpcredit.identity import KINDS, Subject
 from mpcredit.schema import FIGURES_1, Field, Record, Schema
 from mpcredit.tags import Tagger
 
-__all__ = ["LoanBook", "TaggedBook", "columns"]
+__all__ = ["LoanBook", "TaggedBook", "columns", "completed", "written_fields"]
 
 _IDENTITY: Final = ("kind", "country", "number", "currency")
 _DERIVED: Final = "lenders"
@@ -42,6 +42,16 @@ def columns(schema: Schema) -> tuple[str, ...]:
 
 def _written_fields(schema: Schema) -> tuple[Field, ...]:
     return tuple(part for part in schema.fields if not (schema == FIGURES_1 and part.name == _DERIVED))
+
+
+def completed(schema: Schema, figures: Record) -> dict[str, int]:
+    """A record with what is derived computed anew, after one of its figures was changed."""
+    return _complete(schema, dict(figures))
+
+
+def written_fields(schema: Schema) -> tuple[Field, ...]:
+    """The fields of a schema that a book says; the others are derived."""
+    return _written_fields(schema)
 
 
 def _complete(schema: Schema, figures: dict[str, int]) -> dict[str, int]:

@@ -27,6 +27,7 @@ __all__ = [
     "Inquiry",
     "LedgerState",
     "Member",
+    "Notice",
     "Pins",
     "ProposalRecord",
     "SupervisorKey",
@@ -235,6 +236,17 @@ class Inquiry:
         return event.opening.payload if isinstance(event, ev.Opened) else event.payload
 
 
+@dataclass(frozen=True)
+class Notice:
+    """A sealed message, and what its sender was when it was sent; what it says is `notices`' matter."""
+
+    sent: ev.Noticed
+    member: int | None
+    """Index of the member for which the account acted; None: of no member."""
+    supervisor: bool
+    """Whether the account was a supervisor's."""
+
+
 @dataclass
 class ProposalRecord:
     """One proposal to change the consortium."""
@@ -274,6 +286,7 @@ class LedgerState:
         self.joint_credit: str | None = None
         self.proposals: dict[int, ProposalRecord] = {}
         self.mask_keys: list[ev.MaskKeysSealed] = []
+        self.notices: list[Notice] = []
         self.inquiries: dict[bytes, Inquiry] = {}
         self.revoked: dict[bytes, set[int]] = {}
         """Consent hash to the members that said so."""
@@ -353,6 +366,9 @@ class LedgerState:
                     self.members[index].ready_until = 0
             case ev.MaskKeysSealed():
                 self.mask_keys.append(event)
+            case ev.Noticed():
+                sender = self.by_operator(event.by)
+                self.notices.append(Notice(event, sender.index if sender else None, event.by in self.supervisors))
             case ev.JointCreditReplaced():
                 self._check_named(event.current == self.joint_credit, "a JointCredit")
             case ev.Proposed():

@@ -97,6 +97,7 @@ class Supervisor:
         self.findings: list[Finding] = []
         """In the order in which they were found, since this process started."""
         self._checked: dict[bytes, set[int]] = {}
+        self._tags: dict[bytes, tuple[bytes, ...]] = {}
         self._mask_events = 0
         self._ends: dict[tuple[str, int], bytes] = {}
         """Mask key of a pair as one end sealed it; in memory only, read anew from the ledger at each start."""
@@ -316,6 +317,17 @@ class Supervisor:
             inquiry.opened.q0,
             self.keys.institution_key(inquiry.supervisor_key.public),
         )
+
+    def tags(self, inquiry: Inquiry) -> tuple[bytes, ...]:
+        """Tags of the subjects of an inquiry, opened once and kept in memory.
+
+        Raises:
+            InvalidSubject, KeyStoreError: as `subjects`.
+        """
+        known = self._tags.get(inquiry.id)
+        if known is None:
+            known = self._tags[inquiry.id] = tuple(entry.tag for entry in self.subjects(inquiry).entries)
+        return known
 
     def _check_opening(self, inquiry: Inquiry) -> None:
         inquirer = (inquiry.inquirer,)

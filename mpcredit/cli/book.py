@@ -145,6 +145,36 @@ def import_(
 
 
 @app.command()
+def customers(
+    csv: Annotated[
+        Path,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Columns kind,country,number,reference; one row for each customer.",
+            show_default=False,
+        ),
+    ],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Give the list of customers to whom notices go, with the bank's own reference for each.
+
+    It replaces the list from before. Only tags and references are kept, no identity numbers. Give it again after the tag key
+    was rotated. Needs the passphrase of the keys, and the ledger.
+
+    Example: mpcredit book customers --csv customers.csv
+    """
+    settings, out = load(config), Output(json)
+    with _database(settings) as (database, _bookimport, audit):
+        from mpcredit.server.notices import import_customers
+
+        count = import_customers(database, audit, csv, _tagger(settings))
+    out.facts("The list of customers for notices is in use", [("customers", f"{count:,}")])
+    out.document({"customers": count})
+
+
+@app.command()
 def show(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Show which loan book is in the database, how old it is and what the last import did.
 

@@ -21,6 +21,7 @@ from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditEr
 from mpcredit.server import security
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.corrections import Corrections
 from mpcredit.server.logs import get_logger
 from mpcredit.server.node import Node, NodeBusy
 from mpcredit.server.people import People
@@ -32,6 +33,7 @@ from mpcredit.server.routes import (
     api,
     applications,
     auditing,
+    corrections,
     events,
     footprints,
     furnishing,
@@ -41,8 +43,10 @@ from mpcredit.server.routes import (
     retention,
     reviews,
     supervision,
+    tellings,
 )
 from mpcredit.server.settings import ServerSettings
+from mpcredit.server.telling import Telling
 from mpcredit.server.web import Parts, page, wants_json
 
 __all__ = ["create_app"]
@@ -91,15 +95,22 @@ def create_app(
         openapi_url="/api/openapi.json",
     )
     app.state.retention = retention_
+    if applications_ is None:
+        app.state.telling = Telling(node, audit, sends=settings.corrections)
+        node.each_round(app.state.telling.follow)
+    else:
+        app.state.corrections = Corrections(node, audit, applications_, sends=settings.corrections)
+        node.each_round(app.state.corrections.follow)
     app.state.parts = Parts(settings, node, people, audit, applications_)
     security.install(app, settings, people)
 
-    for module in (account, events, health, auditing, administration, reviews, retention):
+    for module in (account, events, health, auditing, administration, reviews, retention, footprints):
         app.include_router(module.router)
     if applications_ is None:
-        app.include_router(supervision.router)
+        for module in (tellings, supervision):
+            app.include_router(module.router)
     else:
-        for module in (listing, applications, inquiries, furnishing, footprints, api):
+        for module in (listing, applications, corrections, inquiries, furnishing, api):
             app.include_router(module.router)
     app.mount("/static", _Static(directory=HERE / "static"), name="static")
 

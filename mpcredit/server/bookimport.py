@@ -71,6 +71,7 @@ __all__ = [
     "SnapshotBook",
     "Source",
     "SqlQuery",
+    "correct_row",
     "current_snapshots",
     "import_book",
     "retire",
@@ -746,6 +747,20 @@ class _Loading:
         self._flush(ends, starts)
         tell(counts["customers"])
 
+    def write_one(self, tag: bytes, seal: bytes, figures: bytes, customers: int) -> None:
+        """Change one row, or add it; the others stay."""
+        with self._database.read() as connection:
+            known = connection.scalar(
+                select(rows_table.c.hash).where(
+                    rows_table.c.schema == self._schema, rows_table.c.tag == tag, _visible(self._before)
+                )
+            )
+        new = known is None
+        self._counts |= {"customers": customers + new, "added": int(new), "changed": int(not new)}
+        content = hashlib.blake2b(seal + figures, digest_size=_HASH_BYTES).digest()
+        row = {"schema": self._schema, "tag": tag, "first": self.number, "hash": content, "figures": figures}
+        self._flush([] if new else [tag], [row])
+
     def _present(self) -> Iterator[tuple[bytes, bytes]]:
         """Tag and hash of the present snapshot's rows. Nobody else writes rows meanwhile (`_exclusive`)."""
         after = b""
@@ -819,6 +834,53 @@ class _Loading:
                 rejected=snapshot.rejected,
             )
         return snapshot
+
+
+def correct_row(
+    database: Database,
+    audit: AuditLog,
+    schema: Schema,
+    tag: bytes,
+    figures: Record,
+    *,
+    actor: str = "node",
+    clock: Callable[[], float] = time.time,
+) -> Snapshot:
+    """Replace the figures of one customer: a snapshot of its own, of which every other row is that of the present one.
+
+    Its time is the present one's: the rest is as old as before. It holds until the next import.
+
+    Raises:
+        StoreError: there is no book of this schema, an import runs, or the database failed; nothing is changed.
+    """
+    with _exclusive(database):
+        _clean(database, schema)
+        present = next((found for found in current_snapshots(database) if found.schema.id == schema.id), None)
+        if present is None or present.schema != schema:
+            raise StoreError("no loan book of this schema was imported", remedy="import it: mpcredit book import")
+        started = int(clock())
+        loading = _Loading(
+            database,
+            present.number,
+            {
+                "schema": schema.id,
+                "definition": schema.definition,
+                "as_of": present.as_of,
+                "currency": present.currency,
+                "institution": present.institution,
+                "tag_key_version": present.tag_key_version,
+                "source": present.source,
+                "started_at": started,
+                "rejected": present.rejected,
+            },
+        )
+        try:
+            loading.write_one(tag, schema.hash, _encode(schema, figures), present.customers)
+            return loading.swap(audit, actor, int(clock()))
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                _abandon(database, schema.id, loading.number)
+            raise
 
 
 # --- clearing away

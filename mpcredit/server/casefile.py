@@ -197,6 +197,7 @@ class Application:
             "with_requested": None if totals is None else str(self.with_requested.minor),
             "policy": self.answer,
             "decision": self.decision,
+            "corrected": self.value.get("corrected"),
         }
 
 

@@ -1,8 +1,9 @@
 """The customer's footprint: who asked about him, when, why and by which consent; for the customer himself.
 
-An officer who has identified the customer makes a one-time link. What it shows is read from the inquiries in whose cohort
-this institution is, and from its own: others' it cannot open, so it says how many those were, and the supervisor can. It
-names no institution that answered and holds no figure.
+Somebody who has identified the customer makes a one-time link: an officer of his bank, or a person of the supervisor. At a
+bank it shows the inquiries in whose cohort the bank is, and its own: others' it cannot open, so it says how many those
+were. The supervisor opens all, of the whole consortium; to find the customer in them it needs the members' tag key, which
+one of them hands over (R4). A footprint names no institution that answered and holds no figure.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from mpcredit.errors import InvalidSubject, MpcreditError
 from mpcredit.events import Stage
 from mpcredit.identity import Subject
 from mpcredit.inquirer import Request
-from mpcredit.institution import Institution
+from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database, metadata
-from mpcredit.server.node import Node
+from mpcredit.server.node import Node, Party
 from mpcredit.server.refusals import InvalidForm, NotAllowed
-from mpcredit.state import Inquiry
+from mpcredit.state import Inquiry, LedgerState
 from mpcredit.tags import HmacTagger
 
-__all__ = ["Footprint", "Footprints", "Link", "footprint_link_table"]
+__all__ = ["Footprint", "Footprints", "Link", "footprint_link_table", "tags_of"]
 
 LINK_SECONDS: Final = 86_400
 """How long a link waits for the customer."""
 DOCUMENT_SECONDS: Final = 900
 """How long the page's own link to the JSON document holds."""
 LINKS_PER_DAY: Final = 50
-"""Of one officer: whoever makes more looks for something else than customers at his desk."""
+"""Of one person: whoever makes more looks for something else than customers at his desk."""
 
 footprint_link_table = Table(
     "footprint_link",
@@ -65,7 +66,7 @@ class Link:
     """The customer, masked."""
     issued_by: str
     identified: str
-    """How the officer identified the customer."""
+    """How the customer was identified."""
     created_at: int
     expires_at: int
     used_at: int | None
@@ -104,18 +105,19 @@ class Footprints:
     # ----------------------------------------------------------------- links
 
     def issue(self, *, kind: str, country: str, number: str, identified: str, officer: str) -> str:
-        """Make a one-time link for a customer whom the officer has identified.
+        """Make a one-time link for a customer whom somebody here has identified.
 
         Args:
             kind, country, number: of the document that the customer showed; the number is not kept.
             identified: how, in words.
+            officer: who did, for the audit log.
 
         Returns:
             The link's token.
 
         Raises:
             InvalidForm: the document is not right, or it is not said how the customer was identified.
-            NotAllowed: the officer has made too many today.
+            NotAllowed: the officer has made too many today; or the supervisor has no tag key, or another than the members.
         """
         problems = {}
         if len(identified.strip()) < 5:
@@ -128,7 +130,7 @@ class Footprints:
             raise InvalidForm(problems)
         label = f"{subject.country} …{subject.number[-3:]}"
         with self.node.locked() as party:
-            tags = _tags(party, subject)
+            tags = tags_of(party, subject)
         now = int(self._clock())
         with self.database.transaction() as connection:
             c = footprint_link_table.c
@@ -138,7 +140,7 @@ class Footprints:
             if int(made or 0) >= LINKS_PER_DAY:
                 raise NotAllowed(
                     f"you have made {made} links in 24 hours; at most {LINKS_PER_DAY} are allowed",
-                    remedy="let another officer do it, or wait",
+                    remedy="let somebody else do it, or wait",
                 )
             identifier = secrets.token_hex(8)
             token = self._store("page", identifier, label, tags, officer, identified.strip(), LINK_SECONDS)
@@ -239,16 +241,82 @@ class Footprints:
 # --------------------------------------------------------------------- what it says
 
 
-def _tags(party: Institution, subject: Subject) -> list[str]:
+def tags_of(party: Party, subject: Subject) -> list[str]:
     """Of every tag key at hand: older inquiries were asked under older keys."""
+    if isinstance(party, SupervisorNode):
+        return [to_hex(tagger.tag(subject)) for tagger in _supervisors_taggers(party)]
     keys: Any = party.desk.keys  # the port that the use cases see has no tag keys
     versions: Iterable[int] = keys.tag_versions()
     taggers = [HmacTagger(keys.tag_key(version)) for version in versions if version != party.tagger.version]
     return list(dict.fromkeys(to_hex(tagger.tag(subject)) for tagger in [party.tagger, *taggers]))
 
 
-def _document(party: Institution, name: str, label: str, tags: list[bytes], now: int) -> dict[str, Any]:
-    wanted, desk = set(tags), party.desk
+def _supervisors_taggers(party: SupervisorNode) -> list[HmacTagger]:
+    """Of every tag key that a member has handed over, each compared with its commitment on the ledger (R4).
+
+    Raises:
+        NotAllowed: there is none, or it is another one: with that, a customer would seem never to have been asked about.
+    """
+    keys: Any = party.supervisor.keys
+    versions, in_force = list(keys.tag_versions()), party.supervisor.state.tag_keys
+    missing = sorted(set(in_force) - set(versions))
+    if not versions or (in_force and max(in_force) in missing):
+        raise NotAllowed(
+            f"the supervisor has no tag key of version {max(in_force, default=1)}, so it cannot find a customer here",
+            remedy="let a member export it (`mpcredit keys tag --export FILE`), and import it at the supervisor "
+            "(`mpcredit keys tag --import FILE`)",
+        )
+    found = [keys.tag_key(version) for version in versions]
+    for key in found:
+        if in_force and in_force.get(key.version) != key.commitment:
+            raise NotAllowed(
+                f"the tag key of version {key.version} is not the consortium's",
+                remedy="destroy it (`mpcredit keys destroy tag`) and import the one that the members have",
+            )
+    return [HmacTagger(key) for key in found]
+
+
+def _document(party: Party, name: str, label: str, tags: list[bytes], now: int) -> dict[str, Any]:
+    if isinstance(party, SupervisorNode):
+        entries, unread = _seen_by_supervisor(party, set(tags))
+    else:
+        entries, unread = _seen_by_bank(party, name, set(tags))
+    realm = party.follower.ledger.realm
+    return {
+        "format": "mpcredit/footprint",
+        "version": 1,
+        "served_by": name,
+        "chain_id": realm.chain_id,
+        "consortium": realm.consortium,
+        "as_of": now,
+        "ledger_time": party.follower.now,
+        "customer": label,
+        "inquiries": sorted(entries, key=lambda entry: (entry["asked_at"] or 0, entry["inquiry"]), reverse=True),
+        "not_readable_here": unread,
+    }
+
+
+def _seen_by_supervisor(party: SupervisorNode, wanted: set[bytes]) -> tuple[list[dict[str, Any]], int]:
+    """Every inquiry of the consortium on one of the tags, and how many are sealed under keys that are gone."""
+    state, found, unread = party.supervisor.state, [], 0
+    for inquiry in state.inquiries.values():
+        try:
+            if wanted.isdisjoint(party.supervisor.tags(inquiry)):
+                continue
+            subjects = party.supervisor.subjects(inquiry)
+        except MpcreditError:  # a period key that was destroyed since, or a seal that never opened
+            unread += 1
+            continue
+        for entry in subjects.entries:
+            if entry.tag in wanted:
+                who = inquiry.names[inquiry.inquirer]
+                found.append(_entry(state, inquiry.id, inquiry, who, entry.consent))
+    return found, unread
+
+
+def _seen_by_bank(party: Institution, name: str, wanted: set[bytes]) -> tuple[list[dict[str, Any]], int]:
+    """What this institution could read, and how many inquiries went past it."""
+    desk = party.desk
     entries: dict[bytes, dict[str, Any]] = {}
     # (1) own requests, each attempt that went onto the ledger.
     for request in party.inquirer.requests():
@@ -257,7 +325,7 @@ def _document(party: Institution, name: str, label: str, tags: list[bytes], now:
         for consent in _consents(request):
             if consent.tag in wanted:
                 inquiry = desk.state.inquiries.get(request.inquiry)
-                entries[request.inquiry] = _entry(party, request.inquiry, inquiry, name, consent)
+                entries[request.inquiry] = _entry(desk.state, request.inquiry, inquiry, name, consent)
     # (2) others' inquiries that this institution could read.
     for seen in desk.remember():
         if seen.inquiry in entries or wanted.isdisjoint(seen.tags):
@@ -272,27 +340,14 @@ def _document(party: Institution, name: str, label: str, tags: list[bytes], now:
         except MpcreditError:  # a key that was destroyed since
             subjects = None
         found = [entry.consent for entry in subjects.entries if entry.tag in wanted] if subjects is not None else []
-        entries[seen.inquiry] = _entry(party, seen.inquiry, inquiry, who, found[0] if found else None)
+        entries[seen.inquiry] = _entry(desk.state, seen.inquiry, inquiry, who, found[0] if found else None)
         entries[seen.inquiry]["asked_at"] = seen.opened_at
     unread = [
         inquiry
         for inquiry in desk.state.inquiries.values()
         if inquiry.inquirer != party.index and party.index not in inquiry.cohort
     ]
-    return {
-        "format": "mpcredit/footprint",
-        "version": 1,
-        "served_by": name,
-        "chain_id": party.realm.chain_id,
-        "consortium": party.realm.consortium,
-        "as_of": now,
-        "ledger_time": party.follower.now,
-        "customer": label,
-        "inquiries": sorted(
-            entries.values(), key=lambda entry: (entry["asked_at"] or 0, entry["inquiry"]), reverse=True
-        ),
-        "not_readable_here": len(unread),
-    }
+    return list(entries.values()), len(unread)
 
 
 def _consents(request: Request) -> list[Consent]:
@@ -316,9 +371,9 @@ _OUTCOMES: Final = {
 
 
 def _entry(
-    party: Institution, identifier: bytes, inquiry: Inquiry | None, who: str, consent: Consent | None
+    state: LedgerState, identifier: bytes, inquiry: Inquiry | None, who: str, consent: Consent | None
 ) -> dict[str, Any]:
-    revoked = consent is not None and consent.inquirer in party.desk.state.revoked.get(consent.hash, set())
+    revoked = consent is not None and consent.inquirer in state.revoked.get(consent.hash, set())
     return {
         "inquiry": to_hex(identifier),
         "asked_by": who,

@@ -121,6 +121,7 @@ class Retention:
         Raises:
             KeyStoreError, StoreError: something could not be destroyed; the next run tries again.
         """
+        Footprints(self.audit.database, self.node, self.audit).prune(int(self._clock()) - LINK_DAYS * DAY)
         if isinstance(party, SupervisorNode):
             return self._say_due(party)
         lines = []
@@ -133,8 +134,6 @@ class Retention:
         forgotten = self._erase_requests(party)
         if forgotten:
             lines.append(f"erased {forgotten} requests of no application after {self.settings.applications} days")
-        if self.applications is not None:
-            Footprints(self.applications.database, self.node, self.audit).prune(int(self._clock()) - LINK_DAYS * DAY)
         return lines
 
     def _limit(self, party: Institution | SupervisorNode, days: int) -> int:
@@ -262,7 +261,8 @@ class Retention:
         """Who can still read what until when; with the party locked."""
         keys: Any = party.desk.keys if isinstance(party, Institution) else party.supervisor.keys
         if isinstance(party, SupervisorNode):
-            return Overview(0, None, 0, 0, 0, None, (), self._supervisor_keys(party), ())
+            held = tuple(keys.tag_versions())  # that members handed over, for customers' footprints
+            return Overview(0, None, 0, 0, 0, None, (), self._supervisor_keys(party), held)
         present = set(keys.inquiry_keys())
         ends, named = [], set()
         for request in party.inquirer.requests():

@@ -39,6 +39,7 @@ from mpcredit.server.database import Database, open_database
 from mpcredit.server.logs import configure_logging, get_logger
 from mpcredit.server.misuse import Misuse
 from mpcredit.server.node import Node, Party
+from mpcredit.server.notices import Notices
 from mpcredit.server.people import People
 from mpcredit.server.rpc import stop_with_parent
 from mpcredit.server.settings import ServerSettings
@@ -271,6 +272,10 @@ def serve_party(
         # (4) the pages, and the worker behind them.
         webhook = _webhook(settings, database, audit) if isinstance(party, Institution) else None
         app = _application(settings, database, node, people, audit, webhook)
+        notices = _notices(settings, database, audit) if isinstance(party, Institution) else None
+        if notices is not None:
+            node.each_round(notices.follow)
+            app.state.notices = notices
         uvicorn_config = uvicorn.Config(app, **settings.uvicorn(), timeout_graceful_shutdown=STOP_SECONDS)
         server.append(_Server(uvicorn_config, node, lambda: say(f"{node.name} serves at {settings.origin}")))
         node.start()
@@ -278,6 +283,9 @@ def serve_party(
         if webhook is not None:
             webhook.start()
             stack.callback(webhook.stop)
+        if notices is not None:
+            notices.webhook.start()
+            stack.callback(notices.webhook.stop)
         if not stop.is_set():
             server[0].run(sockets=[listening])
 
@@ -383,6 +391,13 @@ def _webhook(settings: ServerSettings, database: Database, audit: AuditLog) -> W
     if not settings.webhook_url:
         return None
     return Webhook(database, audit, url=settings.webhook_url, secret=settings.webhook_secret(), ca=settings.webhook_ca)
+
+
+def _notices(settings: ServerSettings, database: Database, audit: AuditLog) -> Notices | None:
+    if not settings.notice_url:
+        return None
+    secret, ca = settings.webhook_secret(), settings.webhook_ca
+    return Notices(database, Webhook(database, audit, url=settings.notice_url, secret=secret, ca=ca, family="notice"))
 
 
 def _application(

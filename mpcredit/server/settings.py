@@ -184,10 +184,15 @@ class ServerSettings(BaseSettings):
     """Secret that signs short-lived state, such as that of a sign-in in progress; made at first use."""
     webhook_url: str = ""
     """Where answers to applications that a system posted go (docs/api.md): https, or http on this machine; empty: nowhere."""
+    notice_url: str = ""
+    """Where notices go that somebody asked about a customer (docs/api.md), like `webhook_url`, and it may be the same; empty:
+    no notices."""
     webhook_secret_file: Path = Path("webhook.secret")
-    """Secret that signs these answers, 64 hexadecimal digits; made at first use. The receiver needs it too."""
+    """Secret that signs these answers and notices, 64 hexadecimal digits; made at first use. The receiver needs it too."""
     webhook_ca: Path | None = None
     """Certificates that the receiver's must rest on, PEM; by default those that this machine trusts."""
+    corrections: bool = True
+    """Send by itself what corrections need (R41, R42): an institution's daily notice, the supervisor's batches."""
     retention: RetentionSettings = RetentionSettings()
     """What is destroyed after how many days."""
     misuse: MisuseSettings = MisuseSettings()
@@ -286,7 +291,7 @@ class ServerSettings(BaseSettings):
             raise ValueError("must not hold a name or password")
         return f"{parts.scheme}://{parts.netloc.lower()}"
 
-    @field_validator("webhook_url")
+    @field_validator("webhook_url", "notice_url")
     @classmethod
     def _webhook_url(cls, value: str) -> str:
         if not value:

@@ -518,9 +518,9 @@ def _make_party(party: Party, tag_key: TagKey, password: str | None) -> _Founder
         _write(party.directory / "database-password", password + "\n")
     keys = KeyStore(party.directory / "keys", lambda _purpose: secret, cost=KdfCost.unsafe_light())
     account = keys.create_account()
+    keys.save_tag_key(tag_key)
     if party.role == "supervisor":
         return _Founder(party, keys, account, keys.create_supervisor_key(1).public, None)
-    keys.save_tag_key(tag_key)
     owner: LocalAccount = Account.create()
     owner_secret = secrets.token_urlsafe(24)
     _write(party.directory / "owner-passphrase", owner_secret + "\n")

@@ -44,6 +44,7 @@ SAID: Final[Mapping[str, str]] = {
     "asked": "Saved. A reviewer must confirm it before it holds.",
     "attested": "The verdict was sent to the ledger.",
     "verified": "Every entry of the audit log was checked; none is missing or changed.",
+    "told": "The batch is sent.",
     "signed_out": "You are signed out.",
 }
 """What a page says after something was done; the key is in its address."""
@@ -241,11 +242,14 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
         ("/inquiries", "Inquiries", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/consents", "Consents", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/footprints", "Footprints", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
+        ("/corrections", "Corrections", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/furnishing", "Furnishing", {Role.REVIEWER, Role.AUDITOR, Role.ADMINISTRATOR}, True),
         ("/supervision", "Inquiries", {Role.SUPERVISOR}, False),
         ("/supervision/institutions", "Institutions", {Role.SUPERVISOR}, False),
         ("/supervision/alarms", "Alarms", {Role.SUPERVISOR}, False),
         ("/supervision/proposals", "Proposals", {Role.SUPERVISOR}, False),
+        ("/supervision/corrections", "Corrections", {Role.SUPERVISOR}, False),
+        ("/footprints", "Footprints", {Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}, False),
         ("/reviews", "Reviews", {Role.REVIEWER}, False),
         ("/people", "People", {Role.ADMINISTRATOR}, True),
         ("/people", "People", {Role.ADMINISTRATOR}, False),

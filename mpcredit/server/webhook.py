@@ -1,8 +1,8 @@
-"""Answers to the bank's loan system: posted, signed, tried again until they are taken; docs/api.md describes them.
+"""Answers to the bank's loan system, and notices to its notice system: posted, signed, tried again until they are taken.
 
 An answer is queued in the transaction of the change that it tells of, with its final bytes, so that neither a crash nor a
 restart loses one or makes two of it. It may arrive twice, under one delivery id, and those of one application arrive in
-their order. What was taken is no longer kept here.
+their order. What was taken is no longer kept here. docs/api.md describes them.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Webhook:
         url: where to; https, or http on this machine (`ServerSettings` checks it).
         secret: shared with the receiver.
         ca: certificates that the receiver's must rest on, PEM; by default those that the machine trusts.
+        family: "application" for answers, "notice" for notices: the two share a table, and may go to two places.
         clock: unix seconds.
 
     Raises:
@@ -95,11 +96,17 @@ class Webhook:
         url: str,
         secret: bytes,
         ca: Path | None = None,
+        family: str = "application",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = database
         self.audit = audit
         self.url = url
+        self.before: Callable[[], object] = lambda: None
+        """Called before each look at the queue, in the thread that delivers."""
+        self._family = family
+        notices = webhook_table.c.event.startswith("notice.")
+        self._mine = notices if family == "notice" else ~notices
         self._secret = secret
         self._clock = clock
         self._context: ssl.SSLContext | None = None
@@ -121,16 +128,22 @@ class Webhook:
             document: what it tells of, with its id; an application as the API shows it.
             what: kind of thing, and the name of the document in the body.
         """
+        order = str(document["id"]) if what == "application" else f"{what}/{document['id']}"
+        self._queue("mpcredit/webhook", event, order, {what: dict(document)})
+
+    def queue_notice(self, event: str, notice: Mapping[str, Any]) -> None:
+        """Queue a notice about a customer, in the transaction of this thread; no notice waits for another.
+
+        Args:
+            event: "notice.asked" or "notice.answered".
+            notice: customer, application, inquiry, asked_by, asked_at, purpose.
+        """
+        self._queue("mpcredit/notice", event, secrets.token_hex(16), {"notice": dict(notice)})
+
+    def _queue(self, form: str, event: str, order: str, content: Mapping[str, Any]) -> None:
         now, delivery = int(self._clock()), secrets.token_hex(16)
         body = json.dumps(
-            {
-                "format": "mpcredit/webhook",
-                "version": 1,
-                "delivery": delivery,
-                "event": event,
-                "at": now,
-                what: dict(document),
-            },
+            {"format": form, "version": 1, "delivery": delivery, "event": event, "at": now, **content},
             ensure_ascii=False,
             separators=(",", ":"),
         )
@@ -138,7 +151,7 @@ class Webhook:
             connection.execute(
                 webhook_table.insert().values(
                     delivery=delivery,
-                    application=str(document["id"]) if what == "application" else f"{what}/{document['id']}",
+                    application=order,
                     event=event,
                     body=body,
                     created_at=now,
@@ -153,9 +166,13 @@ class Webhook:
         """How many wait, how many were given up, and the last problem of those that wait."""
         c = webhook_table.c
         with self.database.read() as connection:
-            counts = {state: int(n) for state, n in connection.execute(select(c.state, func.count()).group_by(c.state))}
+            query = select(c.state, func.count()).where(self._mine).group_by(c.state)
+            counts = {state: int(n) for state, n in connection.execute(query)}
             problem = connection.scalar(
-                select(c.problem).where(c.state == "pending", c.problem != "").order_by(c.id.desc()).limit(1)
+                select(c.problem)
+                .where(self._mine, c.state == "pending", c.problem != "")
+                .order_by(c.id.desc())
+                .limit(1)
             )
         return counts.get("pending", 0), counts.get("given_up", 0), str(problem or "")
 
@@ -175,6 +192,7 @@ class Webhook:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
+                self.before()
                 self.deliver()
             except MpcreditError as error:
                 log.warning("answers are not delivered", trouble=str(error))
@@ -191,7 +209,7 @@ class Webhook:
         c = webhook_table.c
         now = int(self._clock())
         # (1) what is due, the oldest first; of each application only the first that waits, so that order is kept.
-        first = select(func.min(c.id)).where(c.state == "pending").group_by(c.application)
+        first = select(func.min(c.id)).where(self._mine, c.state == "pending").group_by(c.application)
         query = select(webhook_table).where(c.id.in_(first), c.next_at <= now).order_by(c.id).limit(ROUND)
         with self.database.read() as connection:
             rows = connection.execute(query).all()
@@ -236,21 +254,28 @@ class Webhook:
 
     def _note(self, row: Any, problem: str) -> None:
         now, attempts = int(self._clock()), int(row.attempts) + 1
-        about = row.application if "/" in row.application else f"application/{row.application}"
+        about = row.application if "/" in row.application else f"{self._family}/{row.application}"
+        word = "answer" if self._family == "application" else self._family
         values: dict[str, Any] = {"attempts": attempts, "problem": problem}
         with self.database.transaction() as connection:
             if not problem:
                 values |= {"state": "delivered", "body": None, "ended_at": now}
                 self.audit.append(
-                    "node", "answer.delivered", about, event=row.event, delivery=row.delivery, attempts=attempts
+                    "node", f"{word}.delivered", about, event=row.event, delivery=row.delivery, attempts=attempts
                 )
             elif now - int(row.created_at) >= GIVE_UP_SECONDS:
                 values |= {"state": "given_up", "body": None, "ended_at": now}
                 self.audit.append(
-                    "node", "answer.given_up", about, problem, event=row.event, delivery=row.delivery, attempts=attempts
+                    "node",
+                    f"{word}.given_up",
+                    about,
+                    problem,
+                    event=row.event,
+                    delivery=row.delivery,
+                    attempts=attempts,
                 )
             else:
                 values["next_at"] = now + min(LONGEST_WAIT, FIRST_WAIT << min(attempts - 1, 16))
             connection.execute(webhook_table.update().where(webhook_table.c.id == row.id).values(**values))
         if problem:
-            log.warning("answer not taken", application=row.application, attempts=attempts, problem=problem)
+            log.warning(f"{word} not taken", about=about, attempts=attempts, problem=problem)

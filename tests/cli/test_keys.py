@@ -182,3 +182,15 @@ def test_destroy__a_key_in_force__is_refused_and_an_old_one_goes(consortium: Con
     assert not asked["destroyed"]
     assert done["destroyed"]
     assert not (bank.home / "keys" / "institution-1.json").exists()
+
+
+def test_tag__handed_to_the_supervisor__is_kept_and_can_be_given_up(consortium: Consortium) -> None:
+    bank, supervisor = consortium["Bank A"], consortium.supervisor
+    exported = bank.ok("keys", "tag", "--export", "for-the-supervisor.json")
+
+    kept = supervisor.ok("keys", "tag", "--import", str(bank.home / "for-the-supervisor.json"))
+
+    assert kept["commitment"] == exported["commitment"]
+    refused(supervisor.run("keys", "tag", "--new"), 2, "role")
+    refused(supervisor.run("keys", "tag", "--export", "x.json"), 2, "role")
+    assert supervisor.ok("keys", "destroy", "tag", "1", "--yes")["destroyed"]  # it needs none in force, a member does

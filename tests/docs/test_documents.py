@@ -46,7 +46,7 @@ def test_versions__package_changelog_and_spec__are_one() -> None:
 
 
 def test_rules__are_numbered_without_gaps() -> None:
-    assert {f"R{number}" for number in range(1, 41)} == RULES
+    assert {f"R{number}" for number in range(1, 43)} == RULES
     assert {f"I{number}" for number in range(1, 15)} == INVARIANTS
 
 

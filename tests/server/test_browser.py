@@ -327,6 +327,63 @@ def test_customer__link_of_an_officer__shows_once_who_asked(desk: Desk) -> None:
     keep(desk.go("Supervisor", "auditor", "/retention"), "18e-retention-supervisor")
 
 
+def test_customer__link_of_the_supervisor__shows_the_whole_consortium(desk: Desk) -> None:
+    officer, subject = desk.page("Bank A", "officer"), desk.subjects.pop()
+    desk.apply(officer, subject=subject)
+    expect(officer.get_by_role("heading", name="The totals are attested: decide now")).to_be_visible(timeout=SLOW)
+    supervisor = desk.go("Supervisor", "supervisor", "/footprints")
+    supervisor.get_by_label("Kind of document").select_option(subject.kind)
+    supervisor.get_by_label("Country").fill(subject.country)
+    supervisor.get_by_label("Number", exact=True).fill(subject.number)
+    supervisor.get_by_label("How you identified the customer").fill("came with his passport")
+    supervisor.get_by_role("button", name="Make a link").click()
+    link = supervisor.locator("#link").inner_text()
+    keep(supervisor, "18d-supervisor-footprint-link")
+    context = desk.browser.new_context(locale="en-GB", viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    desk.watch(page)
+    page.goto(link)
+
+    page.get_by_role("button", name="Show who asked about me").click()
+
+    expect(page.get_by_role("rowheader")).to_have_text("Bank A")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    keep(page, "18e-supervisor-footprint")
+    context.close()
+
+
+# --------------------------------------------------------------------- corrections
+
+
+def test_correction__entered_by_an_officer__is_confirmed_by_a_reviewer(desk: Desk) -> None:
+    subject = Subject("national_id", "A123456789", country="TW")
+    officer = desk.go("Bank A", "officer", "/corrections")
+    officer.get_by_label("Number", exact=True).fill(subject.number)
+    officer.get_by_label("It was").fill("1")
+    officer.get_by_label("It should be").fill("250")
+    officer.get_by_label("Wrong since").fill("2026-01-05")
+    officer.get_by_label("Reason").fill("the account was booked under another number")
+    officer.get_by_role("button", name="Enter the correction").click()
+    expect(officer.get_by_role("alert")).to_contain_text("not what the loan book in use says")
+    officer.get_by_label("It was").fill("0")
+    officer.get_by_role("button", name="Enter the correction").click()
+    expect(officer.get_by_text("A reviewer must confirm it before it holds")).to_be_visible()
+    keep(officer, "18f-corrections")
+    reviewer = desk.go("Bank A", "reviewer", "/reviews")
+    reviewer.get_by_role("main").get_by_role("link", name="Corrections").first.click()
+    keep(reviewer, "18g-correction-review")
+
+    reviewer.get_by_role("button", name="Confirm").click()
+
+    expect(reviewer.get_by_text("waits for the loan book")).to_be_visible()
+    supervisor = desk.go("Supervisor", "supervisor", "/supervision/corrections")
+    expect(supervisor.get_by_role("heading", level=1)).to_have_text("No corrected figure is to be told")
+    supervisor.set_viewport_size({"width": 390, "height": 800})
+    assert supervisor.evaluate("document.documentElement.scrollWidth") <= 390
+    keep(supervisor, "18h-supervisor-corrections")
+    supervisor.set_viewport_size({"width": 1280, "height": 860})
+
+
 # --------------------------------------------------------------------- the furnisher
 
 

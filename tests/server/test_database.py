@@ -95,7 +95,14 @@ def test_open_database__password_from_a_file(cluster: Cluster, tmp_path: Path) -
 
 
 def test_upgrade__tables__are_those_of_the_metadata(database: Database) -> None:
-    for part in ("applications", "database"):  # the modules that describe tables
+    for part in (
+        "applications",
+        "corrections",
+        "database",
+        "footprint",
+        "notices",
+        "webhook",
+    ):  # the modules that describe tables
         importlib.import_module(f"mpcredit.server.{part}")
     database.upgrade()  # a second time does nothing
 

@@ -1,7 +1,8 @@
-"""The customer's footprint: complete as far as this bank can see, shown once, only by a link, and in the audit log.
+"""The customer's footprint: complete as far as its server can see, shown once, only by a link, and in the audit log.
 
 Branches: what it says - own inquiries, others', past ones under an older tag key, revoked consents, ones that went past
-this bank, lost keys; a link - wrong form, too many, used, over, of another kind; who may.
+this bank, lost keys; a link - wrong form, too many, used, over, of another kind; who may; at the supervisor - every
+inquiry, without a tag key, with another's, a destroyed period key.
 """
 
 from __future__ import annotations
@@ -255,3 +256,97 @@ def test_form__roles__officers_make_auditors_read(there: World) -> None:
     assert "/footprint?token=" not in text
     answer = there.bank.anonymous().post("/footprint", data={"token": "x"}, headers={"Origin": "https://evil.example"})
     assert answer.status_code == 403
+
+
+# --------------------------------------------------------------------- at the supervisor
+
+
+@pytest.fixture
+def supervised(there: World) -> Iterator[Footprints]:
+    """The supervisor's, with the tag key that a member handed over (R4)."""
+    keys = there.consortium.supervisor_keys
+    keys.save_tag_key(there.consortium.tagger._key)
+    there.supervisor.node.round()
+    yield Footprints(there.supervisor.database, there.supervisor.node, there.supervisor.audit)
+    if 1 in keys.tag_versions():
+        keys.destroy_tag_key(1)
+
+
+def test_supervisor__link_of_a_person__shows_every_inquiry_of_the_consortium(
+    there: World, supervised: Footprints
+) -> None:
+    subject, site = there.take(), there.supervisor
+    asked = {ask(there, name, subject) for name in ("Bank B", "Bank C")}
+    there.enter(subject=subject)
+    there.settle()
+    fields = {"kind": subject.kind, "country": subject.country, "number": subject.number}
+    answer = site.sign_in("supervisor").post("/footprints", data={**fields, "identified": "came with his passport"})
+    token = re.findall(r"/footprint\?token=([\w-]+)", answer.text)[0]
+    stranger = site.anonymous()
+
+    shown = stranger.post("/footprint", data={"token": token})
+
+    following = re.search(r'name="token" value="([\w-]+)"', shown.text)
+    assert following is not None
+    value = stranger.post("/footprint/document", data={"token": following[1]}).json()
+    assert value["served_by"] == "Supervisor"
+    assert {entry["asked_by"] for entry in value["inquiries"]} == {"Bank A", "Bank B", "Bank C"}
+    assert asked < {entry["inquiry"] for entry in value["inquiries"]}
+    assert {entry["purpose"] for entry in value["inquiries"]} == {"review", "new_credit"}
+    assert all(entry["consent"]["hash"] for entry in value["inquiries"])
+    assert value["not_readable_here"] == 0
+    assert subject.number not in shown.text
+    assert stranger.post("/footprint", data={"token": token}).status_code == 404
+    assert [(entry.actor, entry.action) for entry in site.audit.search(action="footprint.", limit=3)] == [
+        ("customer", "footprint.shown"),
+        ("customer", "footprint.shown"),
+        ("user:supervisor", "footprint.link_issued"),
+    ]
+
+
+def test_supervisor__period_key_destroyed__counts_what_it_cannot_read(
+    there: World, supervised: Footprints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, party = there.take(), there.consortium.supervisor
+    ask(there, "Bank D", subject)
+    readable = party.supervisor.subjects
+    party.supervisor._tags.clear()  # as after a start
+
+    def gone(inquiry: Any) -> Any:
+        if inquiry.names[inquiry.inquirer] == "Bank D":
+            raise KeyStoreError("destroyed")
+        return readable(inquiry)
+
+    monkeypatch.setattr(party.supervisor, "subjects", gone)
+    found = supervised.redeem(issue(supervised, subject, officer="user:supervisor"))
+
+    assert found is not None
+    assert found[0].document["inquiries"] == []
+    assert found[0].document["not_readable_here"] >= 1
+
+
+def test_supervisor__no_tag_key_or_anothers__says_what_to_do(there: World) -> None:
+    site, keys = there.supervisor, there.consortium.supervisor_keys
+    subject = there.take()
+    fields = {"kind": subject.kind, "country": subject.country, "number": subject.number}
+    client = site.sign_in("supervisor")
+
+    without = client.post("/footprints", data={**fields, "identified": "passport seen"})
+    keys.save_tag_key(TagKey(1, bytes(32)))
+    try:
+        with_anothers = client.post("/footprints", data={**fields, "identified": "passport seen"})
+    finally:
+        keys.destroy_tag_key(1)
+
+    assert "has no tag key of version 1" in without.text
+    assert "keys tag --import" in without.text
+    assert "is not the consortium" in with_anothers.text
+    for answer in (without, with_anothers):
+        assert answer.status_code == 409
+        assert "/footprint?token=" not in answer.text
+
+
+def test_supervisor__roles__supervisors_make_auditors_read(there: World) -> None:
+    assert "Make a link" in there.supervisor.sign_in("supervisor").get("/footprints").text
+    text = there.supervisor.sign_in("auditor").get("/footprints").text
+    assert "Make a link" not in text

@@ -18,9 +18,11 @@ from mpcredit.server.web import HERE, LANGUAGES, SAID, Words, back
 
 ANYBODY = {"/", "/sign-in", "/sign-out", "/language", "/healthz", "/readyz"}
 CUSTOMERS = {"/footprint", "/footprint/document"}
-"""Of an institution: whoever has a link."""
+"""Whoever has a link."""
 SIGNED_IN = {"/account", "/account/password", "/events"}
 READERS = {"officer", "reviewer", "auditor"}
+LINKS = {"officer", "supervisor", "reviewer", "auditor"}
+"""Customers' footprints; there are officers at an institution alone, and people of the supervisor at its own server."""
 SHARED = {
     "/health": {"administrator"},
     "/metrics": {"administrator", "auditor"},
@@ -38,6 +40,7 @@ SHARED = {
     "/reviews": {"reviewer"},
     "/reviews/waiting": {"reviewer"},
     "/suspensions/{suspension}/lift": {"reviewer"},
+    "/footprints": LINKS,
     "/changes/{change}": {"reviewer"},
     "/applications/{application_id}/review": {"reviewer"},
 }
@@ -55,7 +58,9 @@ BANK = {
     "/consents": READERS,
     "/consents/{consent}/document": READERS,
     "/consents/{consent}/revoke": {"officer", "reviewer"},
-    "/footprints": READERS,
+    "/applications/{application_id}/corrected": {"officer"},
+    "/corrections": READERS,
+    "/corrections/{correction}/decide": {"reviewer"},
     "/inquiries": READERS,
     "/inquiries/{inquiry}": READERS,
     "/furnishing": {"auditor", "reviewer", "administrator"},
@@ -71,13 +76,15 @@ SUPERVISION = {
     "/supervision/institutions.csv": {"supervisor"},
     "/supervision/alarms": {"supervisor"},
     "/supervision/proposals": {"supervisor"},
+    "/supervision/corrections": {"supervisor"},
+    "/supervision/corrections/send": {"supervisor"},
     "/supervision/inquiries/{inquiry}": {"supervisor"},
     "/supervision/inquiries/{inquiry}/figures": {"supervisor"},
     "/supervision/inquiries/{inquiry}/attest": {"supervisor"},
     "/api/supervision/inquiries": {"supervisor"},
     "/api/supervision/alarms": {"supervisor"},
 }
-WRITES_OF_OFFICERS = {"/api/applications", "/footprints"}
+WRITES_OF_OFFICERS = {"/api/applications", "/corrections", "/footprints"}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +118,7 @@ def routes(site: Site) -> list[tuple[str, str]]:
 
 def fill(path: str) -> str:
     """An address of the form of a route."""
-    path = path.replace("{application_id}", "0" * 16).replace("{name}", "nobody")
+    path = path.replace("{application_id}", "0" * 16).replace("{correction}", "0" * 16).replace("{name}", "nobody")
     path = re.sub(r"\{(consent|inquiry)\}", "0x" + "0" * 64, path)
     return re.sub(r"\{\w+\}", "1", path)
 
@@ -123,7 +130,7 @@ def fill(path: str) -> str:
 def test_route__every_one__is_in_the_table_of_roles(there: World, which: str, table: dict[str, set[str]]) -> None:
     paths = {path for _, path in routes(getattr(there, which))}
 
-    assert paths == set(table) | ANYBODY | SIGNED_IN | (CUSTOMERS if which == "bank" else set())
+    assert paths == set(table) | ANYBODY | SIGNED_IN | CUSTOMERS
 
 
 @pytest.mark.parametrize(("which", "table"), [("bank", BANK), ("supervisor", SUPERVISION)])
@@ -157,7 +164,7 @@ def test_route__role_it_does_not_name__is_refused(
         if allowed is None:
             continue
         if method == "POST" and path in WRITES_OF_OFFICERS:
-            allowed = {"officer"}
+            allowed = {"officer", "supervisor"}
         answer = client.request(method, fill(path), **({"json": {}} if path.startswith("/api/") else {}))
         if role in allowed:
             assert answer.status_code not in (401, 403), (method, path, answer.status_code)
@@ -193,6 +200,8 @@ INSTITUTION_PAGES = [
     ("officer", "/applications/batch"),
     ("officer", "/inquiries"),
     ("officer", "/consents"),
+    ("officer", "/corrections"),
+    ("reviewer", "/corrections"),
     ("officer", "/footprints"),
     ("auditor", "/footprints"),
     ("auditor", "/retention"),
@@ -206,7 +215,7 @@ INSTITUTION_PAGES = [
     ("administrator", "/people?who=officer"),
     ("administrator", "/health"),
 ]
-SUPERVISOR_PAGES = ["", "/institutions", "/alarms", "/proposals"]
+SUPERVISOR_PAGES = ["", "/institutions", "/alarms", "/proposals", "/corrections"]
 
 
 @pytest.mark.parametrize("language", list(LANGUAGES))

@@ -118,7 +118,7 @@ def test_example_configuration__what_is_commented_out__is_read_as_well(tmp_path:
 
     settings = ServerSettings.load(tmp_path / "bank.toml")
 
-    assert count == 6
+    assert count == 7
     assert settings.database == "sqlite:////var/lib/mpcredit/server.sqlite"
     assert settings.trusted_proxies
     assert settings.secure

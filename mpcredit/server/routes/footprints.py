@@ -1,7 +1,11 @@
-"""The customer's footprint: officers make one-time links, and whoever has one sees who asked about him."""
+"""The customer's footprint: who identified him makes a one-time link, and whoever has one sees who asked about him.
+
+The same pages at an institution and at the supervisor, which sees every inquiry of the consortium.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Query, Request
@@ -16,14 +20,15 @@ from mpcredit.server.web import page, parts
 
 router = APIRouter(include_in_schema=False)
 
-Officer = Annotated[User, Depends(require(Role.OFFICER))]
-Reader = Annotated[User, Depends(require(Role.OFFICER, Role.REVIEWER, Role.AUDITOR))]
+Officer = Annotated[User, Depends(require(Role.OFFICER, Role.SUPERVISOR))]
+Reader = Annotated[User, Depends(require(Role.OFFICER, Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR))]
 Token = Annotated[str, Form(max_length=200)]
 
 
 def _footprints(request: Request) -> Footprints:
     the = parts(request)
-    return Footprints(the.desk.database, the.node, the.audit, clock=the.desk.clock)
+    clock = the.applications.clock if the.applications is not None else time.time
+    return Footprints(the.audit.database, the.node, the.audit, clock=clock)
 
 
 def _links(
@@ -44,7 +49,7 @@ def _links(
 
 @router.get("/footprints")
 def links(request: Request, user: Reader) -> Response:
-    """What was made for whom, and the form for officers."""
+    """What was made for whom, and the form for who identifies customers."""
     return _links(request, {}, {})
 
 

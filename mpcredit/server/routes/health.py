@@ -103,10 +103,12 @@ def health(request: Request, user: Annotated[User, Depends(require(Role.ADMINIST
     """The administrator's page."""
     the = parts(request)
     webhook = the.applications.webhook if the.applications is not None else None
+    notices = getattr(request.app.state, "notices", None)
     return page(
         request,
         "health.html",
         lines=list(reversed(the.node.lines()))[:50],
         version=__version__,
         answers=None if webhook is None else webhook.status(),
+        notices=None if notices is None else notices.webhook.status(),
     )

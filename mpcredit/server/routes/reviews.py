@@ -33,6 +33,7 @@ def reviews(request: Request, user: Reviewer) -> Response:
         suspended=misuse.open() if misuse else [],
         ended=misuse.lately(5) if misuse else [],
         alarms=misuse.alarms() if misuse else [],
+        corrections=request.app.state.corrections.todo() if desk else [],
         tokens={token.id: token for token in the.people.tokens()},
         own={user.actor},
     )
