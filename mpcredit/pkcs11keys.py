@@ -81,6 +81,10 @@ class TokenPlace:
         return f"token {self.token!r}" + (f" ({self.serial})" if self.serial else "")
 
 
+class _AbsentError(KeyStoreError):
+    """A key is not in an open session: gone, or the token was pulled out, which some libraries show as an empty token."""
+
+
 class _Library:
     """A PKCS#11 library, loaded once in a process; one thread at a time is in it."""
 
@@ -128,12 +132,16 @@ class _Library:
         return self._lib
 
     def reload(self) -> None:
-        """End and begin anew: what reaches a token that was restarted or plugged in again. The lock is held."""
+        """End and begin anew: what reaches a token that was restarted or plugged in again. The lock is held.
+
+        The library stays in memory: the code of one that was unloaded must not be called again by whoever has an old session.
+        """
         self.generation += 1
         if self._lib is not None:
-            with contextlib.suppress(self.api.PyKCS11Error):
-                self._lib.unload()
-            self._lib = None
+            self._lib.lib.C_Finalize()  # whatever it says: it may have been ended already
+            code = self._lib.lib.C_Initialize()
+            if code not in (self.api.CKR_OK, self.api.CKR_CRYPTOKI_ALREADY_INITIALIZED):
+                _log.warning("%s: does not start again: %s", self.path, self.api.CKR.get(code, code))
 
 
 class _Token:
@@ -273,12 +281,14 @@ class _Token:
             for attempt in (1, 2):
                 try:
                     return act(self._opened(login))
-                except KeyUnavailable:
-                    # A list of tokens can be as old as the library's start.
-                    if attempt == 2 or self._session is None:
-                        self.forget()
-                        raise
+                except _AbsentError as error:
                     self.forget()
+                    if attempt == 2:
+                        raise KeyStoreError(error.message, remedy=error.remedy) from error
+                except KeyUnavailable:
+                    self.forget()  # a list of tokens can be as old as the library's start
+                    if attempt == 2:
+                        raise
                 except api.PyKCS11Error as error:
                     code = _code(api, error)
                     if code not in _UNABLE | _LOCKED_PIN:
@@ -293,6 +303,12 @@ class _Token:
         """Drop the session; the next use opens one. The lock is held."""
         self._session = None
         self.library.reload()
+
+    def renew(self) -> None:
+        """Drop a session, so that what it no longer shows is looked for in a new one."""
+        with self.library.lock:
+            if self._session is not None:
+                self.forget()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Any]:
@@ -443,8 +459,11 @@ class Pkcs11Keys:
     def versions(self, kind: str) -> dict[int, bytes]:
         """Public keys by version, ascending. They are read without the PIN where the token shows them so."""
         found = self._publics()
+        if not found:
+            self._token.renew()  # or it was pulled out
+            found = self._publics()
         if not found and not self._token.logged_in:
-            self.unlock()  # perhaps it shows nothing to strangers
+            self.unlock()  # or it shows nothing to strangers
             found = self._publics()
         return {version: public for (other, version), public in sorted(found.items()) if other == kind}
 
@@ -455,7 +474,7 @@ class Pkcs11Keys:
             KeyStoreError: the token has the public half alone, or a private key that could leave it or is another's.
         """
         self.unlock()
-        if public not in self._publics().values():
+        if self._name(public) is None:
             return None
         self._token.run("read a key's attributes", lambda session: self._check(session, public))
         if not hmac.compare_digest(self.agree(public, BASE_POINT), public):
@@ -467,7 +486,7 @@ class Pkcs11Keys:
 
     def destroy(self, public: bytes) -> bool:
         """Destroy both halves; a second time finishes what a crash left."""
-        name = next((label for label, other in self._publics().items() if other == public), None)
+        name = self._name(public)
         if name is None:
             return False
         self.unlock()
@@ -530,6 +549,14 @@ class Pkcs11Keys:
             raise ValueError(f"no key of kind {kind!r} and version {version}")
         return f"{self.place.prefix}-{kind}-{version}"
 
+    def _name(self, public: bytes) -> tuple[str, int] | None:
+        """Kind and version of the key with this public half, None if it is not here."""
+        for name, other in self._publics().items():
+            if other == public:
+                return name
+        self._token.renew()  # gone, or the token was pulled out, which is another matter
+        return next((name for name, other in self._publics().items() if other == public), None)
+
     def _publics(self) -> dict[tuple[str, int], bytes]:
         """Public keys of this party by kind and version."""
         return self._token.run("list its keys", self._listed, login=False)
@@ -581,7 +608,7 @@ class Pkcs11Keys:
             handles = session.findObjects([(api.CKA_CLASS, api.CKO_PRIVATE_KEY), (api.CKA_ID, label.encode())])
         if label is None or len(handles) != 1:
             what = "there is no private key" if not handles else f"there are {len(handles)} private keys"
-            raise KeyStoreError(
+            raise _AbsentError(
                 f"{self.place}: {what} {label or to_hex(public)}",
                 remedy="restore it from the token's backup; if it was destroyed after its retention, what it sealed is gone",
             )

@@ -103,6 +103,8 @@ class Party:
     """What the deployment added to [ledger]."""
     extra: str = ""
     """Further lines of the configuration."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Further variables of its processes."""
 
     @property
     def config(self) -> Path:
@@ -130,6 +132,7 @@ class Party:
             "MPCREDIT_PASSPHRASE": self.passphrase,
             "MPCREDIT_OWNER_PASSPHRASE": self.owner_passphrase,
             "MPCREDIT_EXPORT_PASSPHRASE": EXPORT_PASSPHRASE,
+            **self.variables,
         }
 
     def write_config(self) -> None:
@@ -225,8 +228,13 @@ def found(
     now: int,
     deployer_key: str,
     names: Sequence[str] = BANKS,
+    prepare: Callable[[Party], None] = lambda party: None,
 ) -> Consortium:
-    """The founding ceremony of docs/operations.md, through the command line alone."""
+    """The founding ceremony of docs/operations.md, through the command line alone.
+
+    Args:
+        prepare: changes a party before it makes its keys; its configuration is written afterwards.
+    """
     books = bookmaker.make_books(bookmaker.read_accounts()[:400], institutions=len(names), names=names, as_of=now)
     parties = {}
     accounts: dict[str, dict[str, str]] = {}
@@ -235,6 +243,9 @@ def found(
         parties[name] = _party(place, name, "institution", runner, url, chain_id)
         book.write_csv(parties[name].home / "book.csv")
     supervisor = _party(place, "Supervisor", "supervisor", runner, url, chain_id)
+    for party in (*parties.values(), supervisor):
+        prepare(party)
+        party.write_config()
     with ThreadPoolExecutor(1 if runner is here else 2) as pool:
         for name, made in zip(names, pool.map(_make_keys, parties.values()), strict=True):
             accounts[name] = made
