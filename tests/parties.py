@@ -138,7 +138,7 @@ class Party:
     def write_config(self) -> None:
         """Write the configuration as it is now."""
         lines = [f'role = "{self.role}"']
-        if self.ledger:
+        if "consortium" in self.ledger:
             lines.append('founding = "founding.toml"')
         lines += ["[ledger]", f'url = "{self.url}"', f"chain_id = {self.chain_id}"]
         lines += [f"{name} = {json.dumps(value)}" for name, value in self.ledger.items()]
@@ -273,7 +273,7 @@ def found(
     assert done.status == 0, done.err
     deployed = done.value
     for party in (*parties.values(), supervisor):
-        party.ledger = {"consortium": deployed["consortium"], "first_block": deployed["first_block"]}
+        party.ledger = {**party.ledger, "consortium": deployed["consortium"], "first_block": deployed["first_block"]}
         party.write_config()
     # (4) the supervisor's key, and each founder's confirmation.
     supervisor.ok("member", "supervisor-key")
