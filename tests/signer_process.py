@@ -24,7 +24,7 @@ class _Handler(BaseHTTPRequestHandler):
     account: LocalAccount
     blind: bool
 
-    def do_POST(self) -> None:  # noqa: N802: the name is http.server's
+    def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
         try:

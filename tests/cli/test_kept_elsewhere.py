@@ -7,10 +7,9 @@ in a signer that is a process of its own.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -196,7 +195,7 @@ def test_rotated_keys__are_made_in_the_token__and_the_old_ones_are_destroyed_the
     bank, supervisor = consortium["Bank B"], consortium.supervisor
     bank.ok("keys", "rotate")
     supervisor.ok("member", "supervisor-key")
-    for _ in range(3):
+    for _ in range(2):
         consortium.turn()
     subject = next(subjects)
 
@@ -284,21 +283,15 @@ def test_signer__signs_all_that_its_bank_sends__and_no_key_of_the_account_is_her
 
 
 @pytest.mark.parametrize(
-    ("how", "status", "words"),
+    ("how", "words"),
     [
-        ("down", 6, ["cannot be reached|does not answer|not be reached"]),
-        ("another account", 6, ["no key for this account|refused|signer"]),
-        ("blind", 6, ["signed something else than it was asked to"]),
+        ("down", ["the external signer of", "cannot be reached", "[ledger] signer"]),
+        ("another account", ["the external signer of", "no key for this account", "holds that account"]),
+        ("blind", ["signed something else than it was asked to", "which key it holds"]),
     ],
 )
 def test_signer__down_or_with_another_key__sends_nothing_and_works_when_it_is_back(
-    consortium: Consortium,
-    chain: Web3,
-    external: Signer,
-    advance: Callable[[int], None],
-    how: str,
-    status: int,
-    words: list[str],
+    consortium: Consortium, chain: Web3, external: Signer, how: str, words: list[str]
 ) -> None:
     bank = consortium[SIGNS]
     before = chain.eth.get_transaction_count(external.account.address)
@@ -312,9 +305,7 @@ def test_signer__down_or_with_another_key__sends_nothing_and_works_when_it_is_ba
             external.stop()
         external.start()
 
-    refused(done, status, party=bank)
-    for word in words:
-        assert re.search(word, done.err), done.err
+    refused(done, 6, *words, party=bank)
     assert chain.eth.get_transaction_count(external.account.address) == before
     store = SqliteStore(bank.home / "store.sqlite")
     assert store.outbox_pending() == []
