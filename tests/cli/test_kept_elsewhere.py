@@ -7,6 +7,7 @@ in a signer that is a process of its own.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,9 +23,11 @@ from web3 import Web3
 
 import mpcredit
 from mpcredit.chain import tester
+from mpcredit.config import read_config
 from mpcredit.identity import Subject
 from mpcredit.store import SqliteStore
 
+ROOT = Path(__file__).resolve().parents[2]
 SIGNS = "Microfinance C"
 
 
@@ -164,6 +167,29 @@ def test_configuration__wrong_table__is_refused_with_its_line(newcomer: Party, l
     newcomer.write_config()
 
     refused(newcomer.run("keys", "show"), 2, *words)
+
+
+@pytest.mark.parametrize("name", ["bank", "supervisor"])
+def test_configuration__example_that_ships__is_read_with_its_token(name: str, tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / f"{name}.toml").read_text(encoding="utf-8")
+    assert read_config(ROOT / "deploy" / f"{name}.toml").token is None
+    text = re.sub(r"^# ( *\w+ = |\[keys\.pkcs11\])", r"\1", text.split("\n[server]\n")[0], flags=re.MULTILINE)
+    (tmp_path / "here.toml").write_text(text)
+
+    token = read_config(tmp_path / "here.toml").token
+
+    assert token is not None
+    assert (token.module, token.prefix) == (Path("/usr/lib/softhsm/libsofthsm2.so"), "mpcredit")
+
+
+def test_configuration__example_of_the_document__is_read_with_all_its_lines(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "keys.md").read_text(encoding="utf-8"), re.DOTALL)
+    head = 'role = "institution"\n[ledger]\nurl = "http://127.0.0.1:8545"\nchain_id = 1\n'
+    (tmp_path / "here.toml").write_text(head + example.replace("# serial", "serial").replace("# prefix", "prefix"))
+
+    token = read_config(tmp_path / "here.toml").token
+
+    assert str(token) == "token 'bank-a' (4c433513d0a63f88)"
 
 
 def test_configuration__library_that_is_not_there__is_said(newcomer: Party) -> None:
