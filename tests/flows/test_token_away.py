@@ -12,6 +12,7 @@ from mpcredit.errors import KeyUnavailable
 from mpcredit.events import Stage
 from mpcredit.keystore import MemoryKeyStore
 from mpcredit.pairkeys import AgreementKey
+from mpcredit.server.node import WITHDRAW_AFTER, Node
 
 
 class WeakToken:
@@ -110,5 +111,32 @@ def test_inquirers_token__away__the_request_waits_and_says_why(town: FakeTown) -
     assert "does not answer" in town[0].inquirer.get(request).note
 
     token.left = 1000
+    town.settle()
+    assert town.inquiry(request).stage is Stage.VALID
+
+
+def test_server__whose_token_is_away__says_so_withdraws_readiness_when_it_lasts_and_goes_on(town: FakeTown) -> None:
+    now = [1_800_000_000.0]
+    request = town.ask(1)
+    town[0].work()
+    token = WeakToken(town.keys[2])
+    town[2].desk.keys = token  # type: ignore[assignment]
+    town[2].desk._pairs.clear()
+    node = Node(town[2], clock=lambda: now[0])
+
+    node.round()
+    assert (node.status().state, node.status().trouble) == ("held up", "the token does not answer")
+    node.round()
+    town[2].sync()
+    assert town[2].desk.member.ready_until > town.chain.time  # a hiccup is no reason
+    now[0] += WITHDRAW_AFTER + 1
+    node.round()
+    town[2].sync()
+    assert town[2].desk.member.ready_until == 0
+
+    token.left = 1000
+    for _ in range(3):
+        node.round()
+    assert node.status().state == "working"
     town.settle()
     assert town.inquiry(request).stage is Stage.VALID
