@@ -227,12 +227,21 @@ class _Token:
             self._session, self._logged_in = self.library.lib.openSession(self.slot()), False
             self._generation = self.library.generation
         # The PIN is known again after a restart of the token; before the first login nothing here needs one.
+        # That it is refused now says nothing about the keys: who works by rounds must not take them for lost.
+        changed = f"{self.place}: not logged in, its PIN has changed or is locked"
+        remedy = "start again with the PIN that it has now"
         if self._pin is not None and not self._logged_in:
-            self._log_in(self._session, self._pin)
+            try:
+                self._log_in(self._session, self._pin)
+            except WrongPassphrase as error:
+                raise KeyUnavailable(changed, remedy=remedy) from error
+            except self.library.api.PyKCS11Error as error:
+                if _code(self.library.api, error) not in _LOCKED_PIN:
+                    raise
+                self._pin = None
+                raise KeyUnavailable(changed, remedy=remedy) from error
         if login and not self._logged_in:
-            raise KeyStoreError(
-                f"{self.place}: not logged in, its PIN has changed", remedy="start again with the PIN that it has now"
-            )
+            raise KeyUnavailable(changed, remedy=remedy)
         return self._session
 
     def slot(self) -> int:
