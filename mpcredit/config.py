@@ -14,6 +14,9 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     account = "0x…"                       # which account the external signer holds
     [keys]
     directory = "keys"                    # passphrase: MPCREDIT_PASSPHRASE, a file in MPCREDIT_PASSPHRASE_FILE, or asked
+    [keys.pkcs11]                         # institution or supervisor keys in a token; by default in key files
+    module = "/usr/lib/softhsm/libsofthsm2.so"
+    token = "bank-a"                      # its label; PIN: MPCREDIT_TOKEN_PIN, a file in MPCREDIT_TOKEN_PIN_FILE, or asked
     [store]
     path = "store.sqlite"
     [book]                                # institutions only
@@ -33,6 +36,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -51,6 +55,7 @@ from mpcredit.follower import Follower
 from mpcredit.founding import read_founding
 from mpcredit.institution import SupervisorNode
 from mpcredit.keystore import KdfCost, KeyStore
+from mpcredit.pkcs11keys import Pkcs11Keys, TokenPlace
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Book, Store
 from mpcredit.state import Pins
@@ -70,12 +75,13 @@ __all__ = [
     "signer_of",
     "supervisor_from_config",
     "tag_key_of",
+    "token_pin",
 ]
 
 _KNOWN: Mapping[str, frozenset[str]] = {
     "": frozenset({"role", "founding", "ledger", "keys", "store", "book", "policy", "inquiry", "server"}),
     "ledger": frozenset({"url", "chain_id", "consortium", "confirmations", "first_block", "signer", "account"}),
-    "keys": frozenset({"directory"}),
+    "keys": frozenset({"directory", "pkcs11"}),
     "store": frozenset({"path"}),
     "book": frozenset({"path"}),
     "policy": frozenset({"path"}),
@@ -107,6 +113,8 @@ class Config:
     minimum_cohort: int
     minimum_window_days: int
     ready_seconds: int
+    token: TokenPlace | None
+    """The token in which institution or supervisor keys are made; None: key files."""
     served: bool
     """Whether there is a table [server]: the party's one store is then the database of `mpcredit serve`, not `store`."""
 
@@ -161,6 +169,31 @@ class _Reader:
             raise self.fail("[inquiry] bits", f"is {found}", "write 2048 to 4096 in steps of 256, such as 3072")
         return found
 
+    def token(self) -> TokenPlace | None:
+        part = self.get("keys", "pkcs11", dict, None)
+        if part is None:
+            return None
+        names = ("module", "prefix", "serial", "token")
+        for name, found in part.items():
+            where = f"[keys.pkcs11] {name}"
+            if name in ("pin", "pin_file"):
+                raise self.fail(
+                    where, "does not belong here", "set MPCREDIT_TOKEN_PIN_FILE to the path of a file with the PIN"
+                )
+            if name not in names:
+                raise self.fail(where, "is unknown", f"use one of {', '.join(names)}")
+            if not isinstance(found, str) or not found:
+                raise self.fail(where, "must be a str that is not empty", "correct the line")
+        for name in ("module", "token"):
+            if name not in part:
+                raise self.fail(f"[keys.pkcs11] {name}", "is missing", "add the line; docs/keys.md has an example")
+        prefix = part.get("prefix", "mpcredit")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,31}", prefix):
+            raise self.fail(
+                "[keys.pkcs11] prefix", f"is {prefix!r}", "write 1 to 32 of the letters a-z, digits, . and -"
+            )
+        return TokenPlace(self.path.parent / part["module"], part["token"], part.get("serial"), prefix)
+
     def read(self) -> Config:
         for table, names in _KNOWN.items():
             part = self.value.get(table, {}) if table else self.value
@@ -212,16 +245,18 @@ class _Reader:
             minimum_cohort=self.number("inquiry", "minimum_cohort", 3, 3),
             minimum_window_days=self.number("inquiry", "minimum_window_days", 0, 0),
             ready_seconds=self.number("inquiry", "ready_seconds", 86_400, 0),
+            token=self.token(),
             served="server" in self.value,
         )
 
 
-def passphrase(purpose: str, *, variable: str = "MPCREDIT_PASSPHRASE") -> str:
+def passphrase(purpose: str, *, variable: str = "MPCREDIT_PASSPHRASE", word: str = "passphrase") -> str:
     """A passphrase: from the environment, from the file that the environment names, or from the person at the terminal.
 
     Args:
         purpose: what it is for; one that starts with "choose" is asked twice.
         variable: of the environment; with _FILE behind it, of the file.
+        word: what it is called.
 
     Raises:
         KeyStoreError: there is none to be had.
@@ -233,17 +268,24 @@ def passphrase(purpose: str, *, variable: str = "MPCREDIT_PASSPHRASE") -> str:
             return Path(os.environ[f"{variable}_FILE"]).read_text(encoding="utf-8").rstrip("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise KeyStoreError(
-                f"the passphrase file cannot be read: {error}", remedy=f"correct {variable}_FILE"
+                f"the {word} file cannot be read: {error}", remedy=f"correct {variable}_FILE"
             ) from error
     if not sys.stdin.isatty():
-        needed = purpose if purpose.startswith("choose") else f"a passphrase is needed to {purpose}"
+        needed = purpose if purpose.startswith("choose") else f"a {word} is needed to {purpose}"
         raise KeyStoreError(
             f"{needed}, and there is no terminal to ask at", remedy=f"set {variable}_FILE to the path of a file with it"
         )
-    given = getpass.getpass(f"Passphrase to {purpose}: " if not purpose.startswith("choose") else f"{purpose}: ")
+    given = getpass.getpass(
+        f"{word[0].upper()}{word[1:]} to {purpose}: " if not purpose.startswith("choose") else f"{purpose}: "
+    )
     if purpose.startswith("choose") and getpass.getpass("the same again: ") != given:
         raise KeyStoreError("the two passphrases differ", remedy="try again")
     return given
+
+
+def token_pin(purpose: str) -> str:
+    """The PIN of a token: as `passphrase`, from MPCREDIT_TOKEN_PIN or MPCREDIT_TOKEN_PIN_FILE, or from the terminal."""
+    return passphrase(purpose, variable="MPCREDIT_TOKEN_PIN", word="PIN")
 
 
 def kdf_cost() -> KdfCost | None:
@@ -251,9 +293,12 @@ def kdf_cost() -> KdfCost | None:
     return KdfCost.unsafe_light() if os.environ.get("MPCREDIT_UNSAFE_LIGHT_KDF") == "1" else None
 
 
-def open_keystore(config: Config, ask: Callable[[str], str] = passphrase) -> KeyStore:
-    """The party's key files."""
-    return KeyStore(config.keys, ask, cost=kdf_cost())
+def open_keystore(
+    config: Config, ask: Callable[[str], str] = passphrase, pin: Callable[[str], str] = token_pin
+) -> KeyStore:
+    """The party's key files and token; neither is opened before it is needed."""
+    token = Pkcs11Keys(config.token, pin) if config.token else None
+    return KeyStore(config.keys, ask, cost=kdf_cost(), token=token)
 
 
 def pins_of(config: Config, store: Store | None = None) -> Pins:
@@ -365,6 +410,8 @@ def institution_from_config(
     pins_of(config)
     policy = CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml()
     keys = open_keystore(config, ask)
+    if keys.token is not None:
+        keys.unlock()  # a wrong PIN is told now, to the person who starts it
     ledger = ledger_of(config)
     signer = signer_of(config, ledger, keys)
     # (2) the store, which one process has at a time.
@@ -436,6 +483,8 @@ def supervisor_from_config(
         raise InvalidFile(f"{config.path}, role", f"is {config.role!r}", "use the supervisor's configuration here")
     pins_of(config)
     keys = open_keystore(config, ask)
+    if keys.token is not None:
+        keys.unlock()  # a wrong PIN is told now, to the person who starts it
     ledger = ledger_of(config)
     signer = signer_of(config, ledger, keys)
     with _opened(config, store) as store:

@@ -21,7 +21,15 @@ from typing import Any, Final, Protocol
 from mpcredit import notices
 from mpcredit.desk import Desk
 from mpcredit.encoding import bytes_to_int, hex_bytes, int_to_bytes, to_hex
-from mpcredit.errors import InvalidEncoding, InvalidMessage, KeyStoreError, MpcreditError, Refused, StoreError
+from mpcredit.errors import (
+    InvalidEncoding,
+    InvalidMessage,
+    KeyStoreError,
+    KeyUnavailable,
+    MpcreditError,
+    Refused,
+    StoreError,
+)
 from mpcredit.events import Call, Stage
 from mpcredit.follower import Follower
 from mpcredit.notices import CORRECTIONS, DAY, TOLD, Affected, Corrected
@@ -242,6 +250,8 @@ class Teller:
                 break
             try:
                 self._read_one(notice)
+            except KeyUnavailable:
+                raise  # read it again in the next round
             except KeyStoreError as error:
                 log.warning("a notice cannot be read any more: %s", error)
             except InvalidMessage as error:

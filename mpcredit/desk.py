@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mpcredit.disclosure import Seen
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import InvalidMessage, MpcreditError, NotYet
+from mpcredit.errors import InvalidMessage, KeyUnavailable, MpcreditError, NotYet
 from mpcredit.events import Call
 from mpcredit.follower import Follower
 from mpcredit.outbox import ATTEMPTS, Outbox
@@ -107,6 +107,10 @@ class Desk:
         """What this member has seen: every inquiry whose subjects it could read, also those a reorganisation took away.
 
         Kept in the store, so that neither a lost key nor a reorganisation makes it forget.
+
+        Raises:
+            KeyUnavailable: the token does not answer now. What is decided without an inquiry that it could read a moment
+                later could permit a second total over another cohort (R27).
         """
         stored = {hex_bytes(key, 32) for key, _ in self.store.items("seen")}
         for inquiry in self.state.inquiries.values():
@@ -119,7 +123,9 @@ class Desk:
             except InvalidMessage:
                 self._unreadable.add(inquiry.id)
                 continue
-            except MpcreditError:  # for example a key that is not at hand now: tried again next time
+            except KeyUnavailable:
+                raise
+            except MpcreditError:  # for example a key that was lost: tried again next time
                 continue
             self.note_seen(
                 inquiry.id,

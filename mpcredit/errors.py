@@ -15,7 +15,8 @@
     |   +-- WrongLedger           another chain, or no consortium contract there
     |   +-- TransactionFailed     the contract reverted
     +-- KeyStoreError         a key file or passphrase: the operator
-    |   +-- WrongPassphrase
+    |   +-- WrongPassphrase       or a wrong PIN
+    |   +-- KeyUnavailable        the token that has the key does not answer now: look, perhaps try again
     +-- StoreError            the institution's own store: the operator
     +-- InvalidFile           a file given by the user: place, problem and remedy
     +-- NotYet                the result is not there yet: wait, or see `mpcredit explain`
@@ -38,6 +39,7 @@ __all__ = [
     "InvalidProof",
     "InvalidSubject",
     "KeyStoreError",
+    "KeyUnavailable",
     "LedgerError",
     "MpcreditError",
     "NotYet",
@@ -165,7 +167,16 @@ class KeyStoreError(MpcreditError):
 
 
 class WrongPassphrase(KeyStoreError):
-    """The passphrase does not open the key file."""
+    """The passphrase does not open the key file, or the PIN not the token."""
+
+
+class KeyUnavailable(KeyStoreError):
+    """The token that has the key does not answer now; nothing is known to be wrong with the key, or with what it is for.
+
+    Unlike a key that is gone, this may pass by itself: whoever works by rounds stops the round and tries again.
+    """
+
+    exit_code = 10
 
 
 class StoreError(MpcreditError):

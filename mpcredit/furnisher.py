@@ -20,6 +20,7 @@ from mpcredit.errors import (
     InvalidMessage,
     InvalidProof,
     InvalidSubject,
+    KeyUnavailable,
     LedgerError,
     MpcreditError,
     Refused,
@@ -70,7 +71,7 @@ class Furnisher:
                     done.extend(self._answer(inquiry))
                 elif inquiry.stage.failed and index not in inquiry.not_sent:
                     done.extend(self._state_not_sent(inquiry))
-            except (LedgerError, StoreError):
+            except (LedgerError, StoreError, KeyUnavailable):
                 raise
             except MpcreditError as error:  # one inquiry must not hold up the others
                 log.warning("inquiry %s cannot be answered: %s", to_hex(inquiry.id)[:12], error)

@@ -14,7 +14,8 @@ unlocked (Argon2id by default), into a master key; each file is encrypted under 
     file key = HKDF-SHA256(ikm = master, salt = kdf.salt of the file, info = "mpcredit/keyfile/1")
     aad      = canonical JSON of everything in the file but the ciphertext
 
-so that a file which was renamed, relabelled or had its public key exchanged does not open. A file is written to a
+so that a file which was renamed, relabelled or had its public key exchanged does not open. Institution and supervisor
+keys may be in a token instead (`pkcs11keys`): new ones are made there, those in files still found. A file is written to a
 temporary name, synced and renamed into place; a key that exists is never overwritten. `destroy_…` overwrites and
 unlinks: copies in backups, snapshots and on worn flash cells are beyond its reach, and Python cannot wipe memory.
 """
@@ -46,7 +47,8 @@ from eth_account.signers.local import LocalAccount
 from mpcredit.encoding import canonical_json, hex_bytes, to_hex
 from mpcredit.errors import InvalidEncoding, KeyStoreError, MpcreditError, WrongPassphrase
 from mpcredit.paillier import PrivateKey
-from mpcredit.pairkeys import InstitutionKey
+from mpcredit.pairkeys import AgreementKey, InstitutionKey
+from mpcredit.ports import AgreementKeys
 from mpcredit.tags import TagKey
 
 __all__ = ["KdfCost", "KeyStore", "KeyStorePort", "MemoryKeyStore"]
@@ -72,7 +74,7 @@ class KeyStorePort(Protocol):
     """Create, load and destroy the keys of one institution or supervisor.
 
     Every method may raise `KeyStoreError`, and `WrongPassphrase` where the keystore was not unlocked before. A
-    `create_…` given a key keeps that key, else it makes one; it refuses when there is one under that name already.
+    `create_…` refuses when there is a key under that name already; given an account's key it keeps that, else it makes one.
     Versions are this keystore's labels: a key is found by its public half, which is what the ledger knows.
     """
 
@@ -85,13 +87,13 @@ class KeyStorePort(Protocol):
     def account(self) -> LocalAccount:
         """The ledger account."""
 
-    def create_institution_key(self, version: int, key: InstitutionKey | None = None) -> InstitutionKey:
+    def create_institution_key(self, version: int) -> AgreementKey:
         """Make the institution key of a version."""
 
-    def create_supervisor_key(self, version: int, key: InstitutionKey | None = None) -> InstitutionKey:
+    def create_supervisor_key(self, version: int) -> AgreementKey:
         """Make the supervisor key of a period."""
 
-    def institution_key(self, public: bytes) -> InstitutionKey:
+    def institution_key(self, public: bytes) -> AgreementKey:
         """The X25519 key with this public key: an institution's, or the supervisor's."""
 
     def institution_versions(self) -> dict[int, bytes]:
@@ -322,17 +324,28 @@ class KeyStore:
         directory: where the files are; made with owner-only mode when the first key is created.
         passphrase: asked once, when first needed, with a text that says what for.
         cost: what stretching the passphrase costs; counts when the keystore is created, later its header does.
+        token: where institution and supervisor keys are made instead of in files; those in files are still found.
     """
 
-    def __init__(self, directory: Path, passphrase: Callable[[str], str], *, cost: KdfCost | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        passphrase: Callable[[str], str],
+        *,
+        cost: KdfCost | None = None,
+        token: AgreementKeys | None = None,
+    ) -> None:
         self.directory = directory
         self._ask = passphrase
         self._cost = cost or KdfCost()
         self._master: bytes | None = None
         self._passphrase = ""
         self._account: LocalAccount | None = None
-        self._x25519_cache: dict[bytes, InstitutionKey] = {}
+        self._x25519_cache: dict[bytes, AgreementKey] = {}
         self._inquiry_cache: dict[str, PrivateKey] = {}
+        self.token = token
+        # Files first: a key in a file needs no token to be there.
+        self._places: tuple[AgreementKeys, ...] = (FileKeys(self),) if token is None else (FileKeys(self), token)
 
     def __repr__(self) -> str:
         return f"<KeyStore {self.directory} {'unlocked' if self._master else 'locked'}>"
@@ -340,12 +353,21 @@ class KeyStore:
     # --- unlocking
 
     def unlock(self) -> None:
-        """Ask for the passphrase and check it; do nothing when unlocked.
+        """Ask for the passphrase (and a token's PIN) and check it; do nothing when unlocked.
 
         Raises:
             KeyStoreError: there is no keystore in the directory, others can read it, or its header is damaged.
-            WrongPassphrase: the passphrase is another one.
+            WrongPassphrase: the passphrase or the PIN is another one.
+            KeyUnavailable: the token does not answer.
         """
+        # A party whose account is in a signer and whose keys are in a token needs no file, until it inquires.
+        if self.token is None or (self.directory / _HEADER).exists():
+            self.unlock_files()
+        if self.token is not None:
+            self.token.unlock()
+
+    def unlock_files(self) -> None:
+        """`unlock` for the key files alone."""
         if self._master is not None:
             return
         self._check_directory()
@@ -399,7 +421,7 @@ class KeyStore:
     def _unlock_if_there(self) -> None:
         """Ask before the lock is taken, so that a prompt does not keep other processes waiting."""
         if (self.directory / _HEADER).exists():
-            self.unlock()
+            self.unlock_files()
 
     def _unlock_or_create(self) -> bytes:
         """Return the master key; make the keystore when the directory has none. The lock is held."""
@@ -418,7 +440,7 @@ class KeyStore:
             master = _stretch(passphrase, header["kdf"])
             _write_new(path, {**header, "check": to_hex(_check_value(master, header))})
             self._remember(passphrase, master, header["kdf"])
-        self.unlock()
+        self.unlock_files()
         assert self._master is not None
         return self._master
 
@@ -467,7 +489,7 @@ class KeyStore:
             _write_new(self._path(kind, name), _seal(kind, name, public, kdf, _file_key(master, salt), secret))
 
     def _load(self, kind: Kind, name: str) -> tuple[bytes, bytes]:
-        self.unlock()
+        self.unlock_files()
         assert self._master is not None
         path = self._path(kind, name)
         value = _read(path)
@@ -519,7 +541,7 @@ class KeyStore:
             WrongPassphrase: its file has another passphrase than the keystore.
         """
         if self._account is None:
-            self.unlock()
+            self.unlock_files()
             path = self.directory / _ACCOUNT
             value = _read(path)
             if value.get("version") != 3:
@@ -547,51 +569,50 @@ class KeyStore:
 
     # --- institution and supervisor keys
 
-    def _create_x25519(self, kind: Kind, version: int, key: InstitutionKey | None) -> InstitutionKey:
-        key = key or InstitutionKey.generate()
-        self._save(kind, _version_name(version), key.public, key.private_bytes())
-        return key
+    def _create_x25519(self, kind: Kind, version: int) -> AgreementKey:
+        """Make a key in the token if there is one, else in a file. A version is in one place only."""
+        for place in self._places:
+            if version in place.versions(kind):
+                raise _exists(f"{self.directory}: {kind} key {version}")
+        if self.token is None:
+            return self._places[0].create(kind, version)
+        self.token.unlock()
+        with self._writing():  # two processes must not make one version twice; a token does not see to that
+            return self.token.create(kind, version)
 
     def _publics(self, kind: Kind) -> dict[int, bytes]:
-        """Read the public keys from the headers. Loading a key authenticates its header; this does not."""
-        found = {}
-        for version in self._versions(kind):
-            path = self._path(kind, str(version))
-            value = _read(path)
-            _check_header(path, value, kind, str(version))
-            try:
-                found[version] = hex_bytes(value["public"], 32)
-            except (KeyError, TypeError, MpcreditError) as error:
-                raise _damaged(path, "is damaged: its public member is malformed") from error
-        return found
+        """Public keys by version, of all places."""
+        found: dict[int, bytes] = {}
+        for place in self._places:
+            for version, public in place.versions(kind).items():
+                if found.setdefault(version, public) != public:
+                    raise KeyStoreError(
+                        f"{self.directory}: there is one {kind} key {version} in a file and another in the token",
+                        remedy="move the one that is not registered on the ledger away",
+                    )
+        return dict(sorted(found.items()))
 
-    def _find_x25519(self, public: bytes) -> tuple[Kind, int]:
-        kinds: tuple[Kind, ...] = ("institution", "supervisor")
-        for kind in kinds:
-            for version, other in self._publics(kind).items():
-                if other == public:
-                    return kind, version
-        raise KeyStoreError(
-            f"{self.directory}: there is no key with the public key {to_hex(public)}",
-            remedy="restore its file from a backup; if it was destroyed after its retention, what it sealed is gone",
+    def _nowhere(self, public: bytes) -> KeyStoreError:
+        where = "in its files" if self.token is None else f"in its files or in {self.token!r}"
+        return KeyStoreError(
+            f"{self.directory}: there is no key with the public key {to_hex(public)} {where}",
+            remedy="restore it from a backup; if it was destroyed after its retention, what it sealed is gone",
         )
 
-    def create_institution_key(self, version: int, key: InstitutionKey | None = None) -> InstitutionKey:
-        """Make the institution key of a version, or keep the given one."""
-        return self._create_x25519("institution", version, key)
+    def create_institution_key(self, version: int) -> AgreementKey:
+        """Make the institution key of a version."""
+        return self._create_x25519("institution", version)
 
-    def create_supervisor_key(self, version: int, key: InstitutionKey | None = None) -> InstitutionKey:
-        """Make the supervisor key of a period, or keep the given one."""
-        return self._create_x25519("supervisor", version, key)
+    def create_supervisor_key(self, version: int) -> AgreementKey:
+        """Make the supervisor key of a period."""
+        return self._create_x25519("supervisor", version)
 
-    def institution_key(self, public: bytes) -> InstitutionKey:
+    def institution_key(self, public: bytes) -> AgreementKey:
         """The X25519 key with this public key: an institution's, or the supervisor's; loaded once in a session."""
         if public not in self._x25519_cache:
-            kind, version = self._find_x25519(public)
-            named, secret = self._load(kind, str(version))
-            key = InstitutionKey.from_bytes(secret)
-            if not key.public == named == public:
-                raise _damaged(self._path(kind, str(version)), "is damaged: its two keys do not belong together")
+            key = next((key for place in self._places if (key := place.find(public)) is not None), None)
+            if key is None:
+                raise self._nowhere(public)
             self._x25519_cache[public] = key
         return self._x25519_cache[public]
 
@@ -603,10 +624,16 @@ class KeyStore:
         """Public keys of the supervisor keys at hand by period, ascending."""
         return self._publics("supervisor")
 
+    def in_token(self, public: bytes) -> bool:
+        """Whether the key with this public half is in the token."""
+        return self.token is not None and any(
+            public in self.token.versions(kind).values() for kind in ("institution", "supervisor")
+        )
+
     def destroy_institution_key(self, public: bytes) -> None:
-        """Destroy an institution or supervisor key after its retention."""
-        kind, version = self._find_x25519(public)
-        self._destroy(kind, str(version))
+        """Destroy an institution or supervisor key after its retention, wherever it is."""
+        if not any(place.destroy(public) for place in self._places):
+            raise self._nowhere(public)
         self._x25519_cache.pop(public, None)
 
     # --- inquiry keys
@@ -718,6 +745,74 @@ def _tag_key(path: Path, version: int, public: bytes, secret: bytes) -> TagKey:
     return key
 
 
+class FileKeys:
+    """Institution and supervisor keys in the files of a keystore (`ports.AgreementKeys`)."""
+
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+
+    def unlock(self) -> None:
+        """Ask for the passphrase now."""
+        self._store.unlock_files()
+
+    def create(self, kind: str, version: int) -> InstitutionKey:
+        """Make the key of a version and write its file."""
+        key = InstitutionKey.generate()
+        self._store._save(_x25519_kind(kind), _version_name(version), key.public, key.private_bytes())
+        return key
+
+    def versions(self, kind: str) -> dict[int, bytes]:
+        """Public keys by version, from the headers. Loading a key authenticates its header; this does not."""
+        named = _x25519_kind(kind)
+        found = {}
+        for version in self._store._versions(named):
+            path = self._store._path(named, str(version))
+            value = _read(path)
+            _check_header(path, value, named, str(version))
+            try:
+                found[version] = hex_bytes(value["public"], 32)
+            except (KeyError, TypeError, MpcreditError) as error:
+                raise _damaged(path, "is damaged: its public member is malformed") from error
+        return found
+
+    def find(self, public: bytes) -> InstitutionKey | None:
+        """Open the file of a key."""
+        place = self._place(public)
+        if place is None:
+            return None
+        kind, version = place
+        named, secret = self._store._load(kind, str(version))
+        key = InstitutionKey.from_bytes(secret)
+        if not key.public == named == public:
+            raise _damaged(self._store._path(kind, str(version)), "is damaged: its two keys do not belong together")
+        return key
+
+    def destroy(self, public: bytes) -> bool:
+        """Overwrite and unlink the file of a key."""
+        place = self._place(public)
+        if place is None:
+            return False
+        kind, version = place
+        self._store._destroy(kind, str(version))
+        return True
+
+    def _place(self, public: bytes) -> tuple[Kind, int] | None:
+        kinds: tuple[Kind, ...] = ("institution", "supervisor")
+        for kind in kinds:
+            for version, other in self.versions(kind).items():
+                if other == public:
+                    return kind, version
+        return None
+
+
+def _x25519_kind(kind: str) -> Kind:
+    if kind == "institution":
+        return "institution"
+    if kind == "supervisor":
+        return "supervisor"
+    raise ValueError(f"an X25519 key is an institution's or a supervisor's, not {kind!r}")
+
+
 class MemoryKeyStore:
     """The same interface without files, for tests: keys live as long as the object."""
 
@@ -747,23 +842,23 @@ class MemoryKeyStore:
             raise _missing("the ledger account")
         return self._account
 
-    def _create_x25519(self, kind: str, version: int, key: InstitutionKey | None) -> InstitutionKey:
+    def _create_x25519(self, kind: str, version: int) -> InstitutionKey:
         if (kind, version) in self._x25519:
             raise _exists(f"{kind} {version}")
-        return self._x25519.setdefault((kind, version), key or InstitutionKey.generate())
+        return self._x25519.setdefault((kind, version), InstitutionKey.generate())
 
     def _publics(self, kind: str) -> dict[int, bytes]:
         return {
             version: key.public for (other, version), key in sorted(self._x25519.items(), key=_label) if other == kind
         }
 
-    def create_institution_key(self, version: int, key: InstitutionKey | None = None) -> InstitutionKey:
-        """Make the institution key of a version, or keep the given one."""
-        return self._create_x25519("institution", version, key)
+    def create_institution_key(self, version: int) -> InstitutionKey:
+        """Make the institution key of a version."""
+        return self._create_x25519("institution", version)
 
-    def create_supervisor_key(self, version: int, key: InstitutionKey | None = None) -> InstitutionKey:
-        """Make the supervisor key of a period, or keep the given one."""
-        return self._create_x25519("supervisor", version, key)
+    def create_supervisor_key(self, version: int) -> InstitutionKey:
+        """Make the supervisor key of a period."""
+        return self._create_x25519("supervisor", version)
 
     def institution_key(self, public: bytes) -> InstitutionKey:
         """The X25519 key with this public key: an institution's, or the supervisor's."""

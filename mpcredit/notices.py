@@ -20,7 +20,7 @@ from typing import Final
 
 from mpcredit.encoding import bytes_to_int, int_to_bytes
 from mpcredit.errors import InvalidEncoding, InvalidKey
-from mpcredit.pairkeys import MAXIMUM_MEMBERS, InstitutionKey, KeyRef, Realm
+from mpcredit.pairkeys import MAXIMUM_MEMBERS, AgreementKey, KeyRef, Realm
 from mpcredit.sealing import hpke_open, hpke_seal
 
 __all__ = [
@@ -152,7 +152,7 @@ def parse_daily(message: bytes) -> Daily:
     return Daily(bytes_to_int(message[2:6]), bytes_to_int(message[6:10]), message[_DAILY_HEAD:])
 
 
-def open_daily(daily: Daily, *, realm: Realm, member: int, supervisor: InstitutionKey) -> tuple[Corrected, ...]:
+def open_daily(daily: Daily, *, realm: Realm, member: int, supervisor: AgreementKey) -> tuple[Corrected, ...]:
     """Open a daily message as the supervisor.
 
     Args:
@@ -258,7 +258,7 @@ def parse_batch(message: bytes) -> Part:
     return Part(day, part, parts, slots)
 
 
-def open_slot(part: Part, *, realm: Realm, own: KeyRef, private: InstitutionKey) -> tuple[Affected, ...]:
+def open_slot(part: Part, *, realm: Realm, own: KeyRef, private: AgreementKey) -> tuple[Affected, ...]:
     """Open this member's slot.
 
     Args:

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -26,7 +26,9 @@ from mpcredit.encoding import bytes_to_int, int_to_bytes
 from mpcredit.errors import InvalidKey
 
 __all__ = [
+    "BASE_POINT",
     "MAXIMUM_MEMBERS",
+    "AgreementKey",
     "InstitutionKey",
     "KeyRef",
     "PairKeys",
@@ -35,10 +37,13 @@ __all__ = [
     "derive",
     "mask",
     "mask_sum",
+    "reduced",
 ]
 
 MAXIMUM_MEMBERS: Final = 216
 """Member indices are 0 to 215: as many bits as the ledger's cohort words have."""
+BASE_POINT: Final = (9).to_bytes(32, "little")
+"""X25519 of a private key with it is the public key (RFC 7748 section 4.1)."""
 _KEY_BYTES: Final = 32
 _FIELD_PRIME: Final = 2**255 - 19
 # The u-coordinates of order 1, 2, 4 and 8 on Curve25519 and its twist, reduced (RFC 7748 section 6.1 and the list
@@ -58,8 +63,29 @@ _MASK_LABEL: Final = b"mpcredit/mask/1"
 _STRETCH_BITS: Final = 128
 
 
+class AgreementKey(Protocol):
+    """An X25519 private key of an institution or the supervisor, wherever it is kept: all that the protocol needs of one.
+
+    It tells its public half and agrees with other public keys. What it is made of it need not be able to show: in a token
+    the private bytes never leave it.
+    """
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+
+    def exchange(self, public: bytes) -> bytes:
+        """Compute X25519 with a checked public key, 32 bytes.
+
+        Raises:
+            InvalidKey: see `check_public`.
+            KeyStoreError: the key is not to be had; `KeyUnavailable` where that may pass by itself. Neither says
+                anything about the other public key, nor about whoever sent it.
+        """
+
+
 class InstitutionKey:
-    """An X25519 private key of an institution or the supervisor. Prints as the start of its public key."""
+    """An X25519 private key in the memory of this process, as key files hold them. Prints as the start of its public key."""
 
     __slots__ = ("_private", "public")
 
@@ -91,10 +117,6 @@ class InstitutionKey:
         """Return the 32 private bytes, for the keystore alone."""
         return self._private.private_bytes_raw()
 
-    def hazmat(self) -> X25519PrivateKey:
-        """Return the private key as the cryptography package's object, for HPKE."""
-        return self._private
-
     def exchange(self, public: bytes) -> bytes:
         """Compute X25519 with a checked public key.
 
@@ -115,6 +137,11 @@ class InstitutionKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a private key is not pickled: use the keystore")
+
+
+def reduced(key: bytes) -> bytes:
+    """The canonical spelling of a public key: the top bit dropped, then modulo 2^255 - 19, as X25519 itself reads it."""
+    return (int.from_bytes(key, "little") % 2**255 % _FIELD_PRIME).to_bytes(_KEY_BYTES, "little")
 
 
 @dataclass(frozen=True)
@@ -192,7 +219,7 @@ def check_public(key: bytes) -> None:
         raise InvalidKey("an X25519 public key of low order", remedy="its owner must register a proper key")
 
 
-def derive(private: InstitutionKey, own: KeyRef, other: KeyRef, realm: Realm, extra: bytes = b"") -> PairKeys:
+def derive(private: AgreementKey, own: KeyRef, other: KeyRef, realm: Realm, extra: bytes = b"") -> PairKeys:
     """Derive what `own` and `other` share; both ends get the same.
 
     Args:
@@ -204,6 +231,7 @@ def derive(private: InstitutionKey, own: KeyRef, other: KeyRef, realm: Realm, ex
 
     Raises:
         InvalidKey: `own` is not the key of `private`, both are one member, or a key that `check_public` refuses.
+        KeyStoreError: the private key is not to be had.
     """
     if own.public != private.public:
         raise InvalidKey("the registered key of this institution is not that of its private key")

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from mpcredit.events import Call, Event
 from mpcredit.paillier import PrivateKey
-from mpcredit.pairkeys import InstitutionKey, Realm
+from mpcredit.pairkeys import AgreementKey, Realm
 from mpcredit.schema import Schema
 
-__all__ = ["Block", "Book", "Keys", "Ledger", "OutboxRow", "Outcome", "Signed", "Signer", "Store"]
+__all__ = ["AgreementKeys", "Block", "Book", "Keys", "Ledger", "OutboxRow", "Outcome", "Signed", "Signer", "Store"]
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,37 @@ class Store(Protocol):
         """Note what became of a step."""
 
 
+class AgreementKeys(Protocol):
+    """Where a party's institution and supervisor keys are: key files, or a token. Every method may raise `KeyStoreError`.
+
+    A key has a kind ("institution" or "supervisor") and a version, which is this place's label; others know it by its
+    public half. The place makes its keys itself.
+    """
+
+    def unlock(self) -> None:
+        """Ask for passphrase or PIN now, so that later calls need no one.
+
+        Raises:
+            WrongPassphrase: it is another one.
+        """
+
+    def create(self, kind: str, version: int) -> AgreementKey:
+        """Make the key of a version; refuses when there is one."""
+
+    def versions(self, kind: str) -> dict[int, bytes]:
+        """Public keys by version, ascending; read without passphrase or PIN where the place permits it."""
+
+    def find(self, public: bytes) -> AgreementKey | None:
+        """The key with this public half, proven to have it; None if it is not here."""
+
+    def destroy(self, public: bytes) -> bool:
+        """Destroy the key with this public half; False if it is not here."""
+
+
 class Keys(Protocol):
     """The party's own private keys. Every method may raise `KeyStoreError`."""
 
-    def institution_key(self, public: bytes) -> InstitutionKey:
+    def institution_key(self, public: bytes) -> AgreementKey:
         """The X25519 key with this public key: an institution's, or the supervisor's."""
 
     def keep_inquiry_key(self, key: PrivateKey) -> None:

@@ -19,7 +19,7 @@ from mpcredit.encoding import abi_encode, bytes_to_int, int_to_bytes, keccak
 from mpcredit.errors import InvalidKey, InvalidMessage, ProtocolViolation, ValueOutOfRange
 from mpcredit.events import Opening
 from mpcredit.paillier import PrivateKey, PublicKey
-from mpcredit.pairkeys import InstitutionKey, Realm, mask_sum
+from mpcredit.pairkeys import AgreementKey, Realm, mask_sum
 from mpcredit.schema import Schema
 from mpcredit.sealing import exponents, open_disclosure, seal_disclosure
 from mpcredit.state import Inquiry
@@ -288,7 +288,7 @@ def contribution(
 
 
 def read_contribution(
-    frame: Frame, member: int, payload: bytes, mask_keys: Mapping[int, bytes], *, supervisor_private: InstitutionKey
+    frame: Frame, member: int, payload: bytes, mask_keys: Mapping[int, bytes], *, supervisor_private: AgreementKey
 ) -> list[dict[str, int]]:
     """Recompute one member's figures from its disclosure: the supervisor's check of a contribution (R20, R31).
 

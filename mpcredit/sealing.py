@@ -25,12 +25,13 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from mpcredit import hpke
 from mpcredit.amounts import CURRENCIES
 from mpcredit.consent import Consent, Purpose
 from mpcredit.encoding import bytes_to_int, canonical_json, hex_bytes, int_to_bytes, parse_canonical_json, to_hex
-from mpcredit.errors import InvalidEncoding, InvalidMessage, InvalidProof, InvalidSubject
+from mpcredit.errors import InvalidEncoding, InvalidKey, InvalidMessage, InvalidProof, InvalidSubject
 from mpcredit.paillier import Opening, PublicKey, exponent_bits, open_with_root
-from mpcredit.pairkeys import MAXIMUM_MEMBERS, InstitutionKey, KeyRef, Realm, check_public
+from mpcredit.pairkeys import MAXIMUM_MEMBERS, AgreementKey, KeyRef, Realm, check_public, reduced
 
 __all__ = [
     "DISCLOSURE_BYTES",
@@ -98,17 +99,20 @@ def hpke_seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
     return _SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(public), info)
 
 
-def hpke_open(private: InstitutionKey, sealed: bytes, info: bytes) -> bytes:
+def hpke_open(private: AgreementKey, sealed: bytes, info: bytes) -> bytes:
     """Open what `hpke_seal` sealed.
 
     Raises:
         InvalidMessage: too short, another key, other `info`, or altered.
+        KeyStoreError: the private key is not to be had, which is not the sender's fault.
     """
     if len(sealed) < _HPKE_OVERHEAD:
         raise InvalidMessage("too short to be sealed")
     try:
-        return _SUITE.decrypt(sealed, private.hazmat(), info)
-    except (InvalidTag, ValueError) as error:
+        # X25519 takes every spelling of a point; a registered key has one. What is hashed below is what was sent.
+        dh = private.exchange(reduced(sealed[:_KEY_BYTES]))
+        return hpke.open_from_secret(dh, sealed, private.public, info)
+    except (InvalidTag, InvalidKey) as error:
         raise InvalidMessage(
             "it does not open: sealed to another key or for another purpose, or altered",
             remedy="its sender must seal it anew",
@@ -133,7 +137,7 @@ def seal_disclosure(seed: bytes, supervisor_public: bytes, ctx: bytes, member: i
     return hpke_seal(supervisor_public, seed, _disclosure_info(ctx, member, ciphertexts))
 
 
-def open_disclosure(private: InstitutionKey, sealed: bytes, ctx: bytes, member: int, ciphertexts: bytes) -> bytes:
+def open_disclosure(private: AgreementKey, sealed: bytes, ctx: bytes, member: int, ciphertexts: bytes) -> bytes:
     """Open a disclosure and return the seed.
 
     Raises:
@@ -250,7 +254,7 @@ def open_report(
     ctx: bytes,
     public: PublicKey,
     aggregate: Sequence[int],
-    supervisor: InstitutionKey,
+    supervisor: AgreementKey,
 ) -> tuple[Opening, ...]:
     """Open a report and verify it against the aggregate and its commitment.
 
@@ -313,7 +317,7 @@ def seal_mask_keys(
 
 
 def open_mask_keys(
-    sealed: bytes, *, realm: Realm, sender: KeyRef, supervisor: InstitutionKey, supervisor_key_version: int
+    sealed: bytes, *, realm: Realm, sender: KeyRef, supervisor: AgreementKey, supervisor_key_version: int
 ) -> tuple[MaskKeyEntry, ...]:
     """Open what a member sealed for the mask audit.
 
@@ -530,7 +534,7 @@ def open_subjects_member(
     return _open_content(parts, key, commitment, q0)
 
 
-def open_subjects_supervisor(sealed: bytes, commitment: bytes, q0: bytes, private: InstitutionKey) -> SubjectList:
+def open_subjects_supervisor(sealed: bytes, commitment: bytes, q0: bytes, private: AgreementKey) -> SubjectList:
     """Open the subjects as the supervisor.
 
     Raises:

@@ -6,8 +6,9 @@ disclosure and the audited mask keys it recomputes the figures themselves (R11, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -17,6 +18,7 @@ from mpcredit.errors import (
     InvalidConsent,
     InvalidMessage,
     KeyStoreError,
+    KeyUnavailable,
     LedgerError,
     MpcreditError,
     NotYet,
@@ -129,7 +131,7 @@ class Supervisor:
                 self.check(inquiry)
                 if self.attests:
                     done.extend(self._attest(inquiry))
-            except (LedgerError, StoreError):
+            except (LedgerError, StoreError, KeyUnavailable):
                 raise
             except MpcreditError as error:  # one inquiry must not hold up the others
                 log.warning("inquiry %s cannot be checked now: %s", to_hex(inquiry.id)[:12], error)
@@ -141,7 +143,7 @@ class Supervisor:
         """Read sealed mask keys and let members serve whose pairs agree (R11)."""
         for event in self.state.mask_keys[self._mask_events :]:
             self._read_mask_keys(event)
-        self._mask_events = len(self.state.mask_keys)
+            self._mask_events += 1  # one by one: where the token does not answer, the next round goes on from here
         done = self._judge_differences()
         if not self.attests:
             return done
@@ -211,6 +213,8 @@ class Supervisor:
                 supervisor=private,
                 supervisor_key_version=event.supervisor_key_version,
             )
+        except KeyUnavailable:
+            raise
         except KeyStoreError as error:
             log.warning("the mask keys that %s sealed cannot be read any more: %s", member.name, error)
             return
@@ -250,6 +254,10 @@ class Supervisor:
 
         Returns:
             All that is known of it.
+
+        Raises:
+            KeyStoreError: this period's key is not to be had. Nothing counts as checked then that was not: a token that
+                fails half way must leave neither a finding nor a gap in the sums.
         """
         known = self.verified.setdefault(inquiry.id, Verified())
         checked = self._checked.setdefault(inquiry.id, set())
@@ -264,8 +272,8 @@ class Supervisor:
 
         # (1) the inquirer's opening: key, sealed subjects, consents.
         if -1 not in checked:
-            checked.add(-1)
-            self._check_opening(inquiry)
+            with _once(checked, -1):
+                self._check_opening(inquiry)
 
         # (2) each contribution by itself: R20, R31.
         for member in inquiry.contributions:
@@ -276,18 +284,18 @@ class Supervisor:
             except NotYet as error:  # nobody's fault that shows here, and the others can be checked
                 log.warning("inquiry %s: %s", to_hex(inquiry.id)[:12], error)
                 continue
-            checked.add(member)
-            try:
-                known.records[member] = protocol.read_contribution(
-                    frame, member, inquiry.payload(member), masks, supervisor_private=private
-                )
-            except ProtocolViolation as error:
-                self._find(inquiry, error.culprits, f"{inquiry.names[member]}: {error.message}")
+            with _once(checked, member):
+                try:
+                    known.records[member] = protocol.read_contribution(
+                        frame, member, inquiry.payload(member), masks, supervisor_private=private
+                    )
+                except ProtocolViolation as error:
+                    self._find(inquiry, error.culprits, f"{inquiry.names[member]}: {error.message}")
 
         # (3) the report, when all contributions have been checked: R30.
         if inquiry.report is not None and -2 not in checked and checked.issuperset(inquiry.cohort):
-            checked.add(-2)
-            self._check_report(inquiry, frame, known)
+            with _once(checked, -2):
+                self._check_report(inquiry, frame, known)
         return known
 
     def _masks_of(self, inquiry: Inquiry, member: int) -> Mapping[int, bytes]:
@@ -332,14 +340,17 @@ class Supervisor:
     def _check_opening(self, inquiry: Inquiry) -> None:
         inquirer = (inquiry.inquirer,)
         name = inquiry.names[inquiry.inquirer]
+        subjects: SubjectList | InvalidMessage
+        try:  # first what needs the private key: where that is not to be had, nothing is found twice
+            subjects = self.subjects(inquiry)
+        except InvalidMessage as error:
+            subjects = error
         try:
             protocol.check_key(inquiry)
         except InvalidMessage as error:
             self._find(inquiry, inquirer, f"{name}: the Paillier key is malformed: {error.message}")
-        try:
-            subjects = self.subjects(inquiry)
-        except InvalidMessage as error:
-            self._find(inquiry, inquirer, f"{name}: the sealed subject does not open: {error.message}")
+        if isinstance(subjects, InvalidMessage):
+            self._find(inquiry, inquirer, f"{name}: the sealed subject does not open: {subjects.message}")
             return
         if tuple(entry.consent.hash for entry in subjects.entries) != inquiry.opening.consents:
             self._find(inquiry, inquirer, f"{name}: the consents are not those whose hashes are on the ledger")
@@ -440,6 +451,17 @@ class Supervisor:
         if inquiry is not None:
             self.verified.setdefault(inquiry.id, Verified()).findings.append(finding)
         log.warning("%s", text)
+
+
+@contextlib.contextmanager
+def _once(checked: set[int], what: int) -> Iterator[None]:
+    """Check something once, whatever comes of it, but for a private key that was not to be had."""
+    checked.add(what)
+    try:
+        yield
+    except KeyStoreError:
+        checked.discard(what)
+        raise
 
 
 def _pair_place(one: int, version: int, other: int, other_version: int) -> str:

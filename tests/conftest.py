@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from softhsm import SoftHsm, why_missing
 
 
 def _reset_package_log() -> None:
@@ -22,3 +23,15 @@ def package_log() -> Iterator[None]:
     _reset_package_log()
     yield
     _reset_package_log()
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
+    """Tokens in software; tests that need one say so where there is none."""
+    missing = why_missing()
+    if missing:
+        pytest.skip(missing)
+    made = SoftHsm(tmp_path_factory.mktemp("softhsm"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOFTHSM2_CONF", str(made.config))
+        yield made

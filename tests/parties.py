@@ -103,6 +103,8 @@ class Party:
     """What the deployment added to [ledger]."""
     extra: str = ""
     """Further lines of the configuration."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Further variables of its processes."""
 
     @property
     def config(self) -> Path:
@@ -130,12 +132,13 @@ class Party:
             "MPCREDIT_PASSPHRASE": self.passphrase,
             "MPCREDIT_OWNER_PASSPHRASE": self.owner_passphrase,
             "MPCREDIT_EXPORT_PASSPHRASE": EXPORT_PASSPHRASE,
+            **self.variables,
         }
 
     def write_config(self) -> None:
         """Write the configuration as it is now."""
         lines = [f'role = "{self.role}"']
-        if self.ledger:
+        if "consortium" in self.ledger:
             lines.append('founding = "founding.toml"')
         lines += ["[ledger]", f'url = "{self.url}"', f"chain_id = {self.chain_id}"]
         lines += [f"{name} = {json.dumps(value)}" for name, value in self.ledger.items()]
@@ -225,8 +228,13 @@ def found(
     now: int,
     deployer_key: str,
     names: Sequence[str] = BANKS,
+    prepare: Callable[[Party], None] = lambda party: None,
 ) -> Consortium:
-    """The founding ceremony of docs/operations.md, through the command line alone."""
+    """The founding ceremony of docs/operations.md, through the command line alone.
+
+    Args:
+        prepare: changes a party before it makes its keys; its configuration is written afterwards.
+    """
     books = bookmaker.make_books(bookmaker.read_accounts()[:400], institutions=len(names), names=names, as_of=now)
     parties = {}
     accounts: dict[str, dict[str, str]] = {}
@@ -235,6 +243,9 @@ def found(
         parties[name] = _party(place, name, "institution", runner, url, chain_id)
         book.write_csv(parties[name].home / "book.csv")
     supervisor = _party(place, "Supervisor", "supervisor", runner, url, chain_id)
+    for party in (*parties.values(), supervisor):
+        prepare(party)
+        party.write_config()
     with ThreadPoolExecutor(1 if runner is here else 2) as pool:
         for name, made in zip(names, pool.map(_make_keys, parties.values()), strict=True):
             accounts[name] = made
@@ -262,7 +273,7 @@ def found(
     assert done.status == 0, done.err
     deployed = done.value
     for party in (*parties.values(), supervisor):
-        party.ledger = {"consortium": deployed["consortium"], "first_block": deployed["first_block"]}
+        party.ledger = {**party.ledger, "consortium": deployed["consortium"], "first_block": deployed["first_block"]}
         party.write_config()
     # (4) the supervisor's key, and each founder's confirmation.
     supervisor.ok("member", "supervisor-key")

@@ -609,7 +609,15 @@ class Wallet:
             key: hex(value) if isinstance(value, int) else to_hex(value) if isinstance(value, bytes) else value
             for key, value in fields.items()
         }
-        answer = self._signing.raw("sign a transaction", "eth_signTransaction", [{"from": self._address, **request}])
+        try:
+            answer = self._signing.raw(
+                "sign a transaction", "eth_signTransaction", [{"from": self._address, **request}]
+            )
+        except LedgerError as error:
+            raise LedgerError(
+                f"the external signer of {self._address} did not sign: {error.message}",
+                remedy="start it, or correct [ledger] signer and account; see in its log whether it holds that account",
+            ) from error
         # geth and Clef answer with {"raw": …, "tx": …}, Anvil and Web3Signer with the bytes.
         text = answer["raw"] if hasattr(answer, "keys") else answer
         remedy = "check the external signer: which key it holds for the account and which transactions it permits"

@@ -24,6 +24,7 @@ from mpcredit.errors import KeyStoreError, MpcreditError
 from mpcredit.events import Call
 from mpcredit.follower import Follower
 from mpcredit.keystore import KeyStore
+from mpcredit.pkcs11keys import Pkcs11Keys
 from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import SPEC_VERSION
 from mpcredit.state import LedgerState, Member
@@ -52,7 +53,10 @@ class Check:
 
 def doctor(
     no_passphrase: Annotated[
-        bool, typer.Option("--no-passphrase", metavar="", help="Leave out what needs the key files to be opened.")
+        bool,
+        typer.Option(
+            "--no-passphrase", metavar="", help="Leave out what needs the key files or the token to be opened."
+        ),
     ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -108,6 +112,8 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
     ex = _Examination()
     # (1) what lies here.
     keys = open_keystore(config, ask)
+    if keys.token is not None:
+        ex.run("token", lambda: _token(ex, config, keys, open_keys))
     opened = ex.run("keys", lambda: _keys(ex, config, keys, open_keys))
     book = ex.run("loan book", lambda: _book(config)) if config.role == "institution" else None
     if config.role == "institution":
@@ -162,6 +168,29 @@ def _keys(ex: _Examination, config: Config, keys: KeyStore, open_keys: bool) -> 
         keys.institution_key(public)
     ex.add("keys", OK, f"{what}; they open")
     return True
+
+
+def _token(ex: _Examination, config: Config, keys: KeyStore, open_keys: bool) -> None:
+    token = keys.token
+    assert isinstance(token, Pkcs11Keys)
+    what = f"{config.token}: {token.describe()}"
+    if not open_keys:
+        ex.add("token", SKIPPED, f"{what}; there, not opened")
+        return
+    token.unlock()
+    publics = x25519_keys(config, keys).values()
+    inside = [public for public in publics if keys.in_token(public)]
+    for public in inside:
+        token.find(public)
+    if len(inside) == len(publics):
+        ex.add("token", OK, f"{what}; the PIN opens it, and its {len(inside)} keys cannot leave it")
+    else:
+        ex.add(
+            "token",
+            LOOK,
+            f"{what}; {len(publics) - len(inside)} of {len(publics)} {config.role} keys are still in key files",
+            "rotate, and destroy the old ones (`mpcredit keys destroy`) when nothing needs them any more",
+        )
 
 
 def _book(config: Config) -> LoanBook:

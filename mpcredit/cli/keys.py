@@ -77,9 +77,15 @@ def _described(config: Config, keys: KeyStore) -> dict[str, Any]:
     return {
         "role": config.role,
         "directory": str(config.keys),
+        "token": str(config.token) if config.token else None,
         "ledger_account": account_address(config),
         word: [
-            {"version": version, "public": to_hex(public), "fingerprint": fingerprint(public)}
+            {
+                "version": version,
+                "public": to_hex(public),
+                "fingerprint": fingerprint(public),
+                "in": "token" if keys.in_token(public) else "file",
+            }
             for version, public in x25519_keys(config, keys).items()
         ],
         "tag_keys": [
@@ -93,12 +99,15 @@ def _described(config: Config, keys: KeyStore) -> dict[str, Any]:
 def _show(out: Output, title: str, value: dict[str, Any]) -> None:
     rows: list[tuple[str, object]] = [
         ("key files", value["directory"]),
+        *([("token", value["token"])] if value["token"] else []),
         ("ledger account", value["ledger_account"] or "none yet"),
     ]
     kind = "institution" if value["role"] == "institution" else "supervisor"
     for key in value[f"{kind}_keys"]:
         rows.append((f"{kind} key {key['version']}", key["public"]))
         rows.append(("  fingerprint", key["fingerprint"]))
+        if value["token"]:
+            rows.append(("  kept in", "the token" if key["in"] == "token" else "a key file"))
     for key in value["tag_keys"]:
         rows.append((f"tag key {key['version']}", f"commitment {key['commitment']}"))
     if value["inquiry_keys"]:
@@ -110,7 +119,8 @@ def _show(out: Output, title: str, value: dict[str, Any]) -> None:
 def new(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Make this party's ledger account and its first institution key (or supervisor key).
 
-    What is there already is kept; what is missing is made. Nothing is sent to the ledger.
+    What is there already is kept; what is missing is made. With [keys.pkcs11] in the configuration the institution or
+    supervisor key is made in the token. Nothing is sent to the ledger.
 
     Example: mpcredit keys new --config bank-a/mpcredit.toml
     """
@@ -151,7 +161,7 @@ def show(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", metavar="", help="Open every key file with the passphrase, not only read their headers."
+            "--check", metavar="", help="Open every key with passphrase and PIN, not only read what needs neither."
         ),
     ] = False,
     config: ConfigOption = None,
@@ -359,7 +369,8 @@ def destroy(
 ) -> None:
     """Destroy keys whose retention is over: what they sealed can then not be read any more, by anybody's order.
 
-    Keys in use are refused. Copies in backups and snapshots are yours to destroy.
+    Keys in use are refused. A key in a token is destroyed there. Copies in backups and snapshots are yours to destroy, those
+    of the token too.
 
     Example: mpcredit keys destroy inquiry --older-than 90 --yes
     """

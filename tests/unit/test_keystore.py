@@ -1,24 +1,30 @@
-"""Key files (R13): one set of port tests for files and fake, then what only files have: passphrase, mode, damage, crash."""
+"""Key files (R13): one set of port tests for files, files with a token, and the fake; then what only files have.
+
+That is passphrase, mode, damage and crash. What only a token has is in test_pkcs11keys.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from eth_account import Account
+from pure_support import vectors
 
-from mpcredit import paillier
-from mpcredit.errors import KeyStoreError, WrongPassphrase
+from mpcredit import paillier, sealing
+from mpcredit.errors import InvalidKey, InvalidMessage, KeyStoreError, WrongPassphrase
 from mpcredit.keystore import KdfCost, KeyStore, KeyStorePort, MemoryKeyStore
-from mpcredit.pairkeys import InstitutionKey
+from mpcredit.pairkeys import BASE_POINT, InstitutionKey, KeyRef, Realm, derive
 from mpcredit.tags import TagKey
 
 TOY = paillier.unsafe_generate_toy(256)
@@ -38,8 +44,11 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "keys"
 
 
-@pytest.fixture(params=["files", "memory"])
+@pytest.fixture(params=["files", "token", "memory"])
 def keys(request: pytest.FixtureRequest, directory: Path) -> KeyStorePort:
+    if request.param == "token":
+        token = request.getfixturevalue("softhsm").token()
+        return KeyStore(directory, lambda _: "pass", cost=KdfCost.unsafe_light(), token=token.keys())
     return light(directory) if request.param == "files" else MemoryKeyStore()
 
 
@@ -75,16 +84,67 @@ def test_x25519__several_versions__are_found_by_public_key(keys: KeyStorePort) -
     assert keys.institution_versions() == {1: old.public, 2: other.public, 10: new.public}
     assert list(keys.institution_versions()) == [1, 2, 10]
     assert keys.supervisor_versions() == {1: supervisor.public}
-    for key in (old, new, other, supervisor):
-        assert keys.institution_key(key.public).private_bytes() == key.private_bytes()
+    peer = InstitutionKey.generate()
+    secrets = [peer.exchange(key.public) for key in (old, new, other, supervisor)]
+    assert len(set(secrets)) == 4
+    for key, secret in zip((old, new, other, supervisor), secrets, strict=True):
+        assert keys.institution_key(key.public).exchange(peer.public) == secret
 
 
 def test_x25519__same_version__is_refused(keys: KeyStorePort) -> None:
     key = keys.create_institution_key(1)
 
     with pytest.raises(KeyStoreError, match="exists already"):
-        keys.create_institution_key(1, InstitutionKey.generate())
+        keys.create_institution_key(1)
     assert keys.institution_versions() == {1: key.public}
+
+
+@pytest.mark.parametrize("case", vectors("x25519_rfc7748.json"), ids=lambda case: case["name"])
+def test_x25519__with_a_published_key__is_what_openssl_says_from_the_other_end(
+    keys: KeyStorePort, case: dict[str, str]
+) -> None:
+    published = X25519PrivateKey.from_private_bytes(bytes.fromhex(case["private"]))
+    key = keys.create_institution_key(1)
+
+    expected = published.exchange(X25519PublicKey.from_public_bytes(key.public))
+
+    assert key.exchange(published.public_key().public_bytes_raw()) == expected
+    assert key.exchange(BASE_POINT) == key.public
+
+
+@pytest.mark.parametrize("public", [bytes(32), b"\x01" + bytes(31), b"\xff" * 32, bytes(31)])
+def test_x25519__with_a_key_that_is_none__is_refused(keys: KeyStorePort, public: bytes) -> None:
+    key = keys.create_supervisor_key(1)
+
+    with pytest.raises(InvalidKey):
+        key.exchange(public)
+
+
+def test_x25519__printed_pickled_or_changed__shows_and_permits_nothing(keys: KeyStorePort) -> None:
+    key = keys.create_institution_key(1)
+
+    assert repr(key).endswith(f"Key {key.public.hex()[:16]}>")
+    with pytest.raises(TypeError, match="keystore"):
+        pickle.dumps(key)
+    with pytest.raises(AttributeError):
+        key.public = bytes(32)  # type: ignore[misc]
+
+
+def test_x25519__opens_what_is_sealed_to_it(keys: KeyStorePort) -> None:
+    key = keys.create_supervisor_key(1)
+    sealed = sealing.hpke_seal(key.public, b"message", b"info")
+
+    assert sealing.hpke_open(key, sealed, b"info") == b"message"
+    for altered, info in ((sealed, b"other"), (sealed[:-1] + bytes([sealed[-1] ^ 1]), b"info"), (bytes(80), b"info")):
+        with pytest.raises(InvalidMessage):
+            sealing.hpke_open(key, altered, info)
+
+
+def test_x25519__derives_the_pair_keys_that_the_other_end_derives(keys: KeyStorePort, realm: Realm) -> None:
+    key, other = keys.create_institution_key(1), InstitutionKey.generate()
+    own_ref, other_ref = KeyRef(0, 1, key.public), KeyRef(1, 1, other.public)
+
+    assert derive(key, own_ref, other_ref, realm) == derive(other, other_ref, own_ref, realm)
 
 
 def test_x25519__destroyed__is_gone_and_the_others_stay(keys: KeyStorePort) -> None:

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.bindings._rust import openssl
 from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from pure_support import hkdf_expand, hkdf_sha256, vectors
 
+from mpcredit import hpke as hpke_receiver
 from mpcredit import paillier, pairkeys, sealing
 from mpcredit.consent import Consent, Purpose
 from mpcredit.encoding import canonical_json, parse_canonical_json
@@ -67,6 +69,41 @@ def test_hpke__published_ciphertext__opens_with_pyca_and_by_the_rfc(case: dict[s
     assert opened == pt
     assert open_by_rfc_9180(private, enc + ct, info, aad, case["aead"]) == pt
     assert InstitutionKey.from_bytes(private).public.hex() == case["pkRm"]
+
+
+@pytest.mark.parametrize("case", vectors("hpke_rfc9180.json")[1:], ids=lambda c: c["name"])
+def test_hpke__published_ciphertext__opens_from_the_raw_secret_alone(case: dict[str, Any]) -> None:
+    public, enc, ct, info, aad = (bytes.fromhex(case[name]) for name in ("pkRm", "enc", "ct", "info", "aad"))
+    dh = X25519PrivateKey.from_private_bytes(bytes.fromhex(case["skRm"])).exchange(
+        openssl.x25519.from_public_bytes(enc)
+    )
+
+    assert case["aead"] == "ChaCha20Poly1305"
+    key, nonce = hpke_receiver.key_and_nonce(dh, enc, public, info)
+    assert (key.hex(), nonce.hex()) == (case["key"], case["base_nonce"])
+    assert hpke_receiver.open_from_secret(dh, enc + ct, public, info, aad).hex() == case["pt"]
+    for other in (
+        (bytes(32), public, info, aad),
+        (dh, enc, info, aad),
+        (dh, public, b"", aad),
+        (dh, public, info, b""),
+    ):
+        with pytest.raises(InvalidTag):
+            hpke_receiver.open_from_secret(other[0], enc + ct, *other[1:])
+
+
+def test_hpke_open__other_spelling_of_the_senders_point__opens_as_by_the_rfc(supervisor: InstitutionKey) -> None:
+    # X25519 ignores the top bit (RFC 7748 section 5); the hash is over what was sent. A token may treat it otherwise,
+    # so it is shown the canonical spelling.
+    ephemeral = X25519PrivateKey.from_private_bytes(b"e" * 32)
+    enc = bytearray(ephemeral.public_key().public_bytes_raw())
+    enc[31] ^= 0x80
+    dh = supervisor.exchange(ephemeral.public_key().public_bytes_raw())
+    key, nonce = hpke_receiver.key_and_nonce(dh, bytes(enc), supervisor.public, b"info")
+    sealed = bytes(enc) + ChaCha20Poly1305(key).encrypt(nonce, b"message", b"")
+
+    assert sealing.hpke_open(supervisor, sealed, b"info") == b"message"
+    assert open_by_rfc_9180(supervisor.private_bytes(), sealed, b"info", b"", "ChaCha20Poly1305") == b"message"
 
 
 def test_hpke_seal__anything__opens_by_the_rfc_and_by_us(supervisor: InstitutionKey) -> None:
