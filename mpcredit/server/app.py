@@ -23,6 +23,7 @@ from mpcredit.server.applications import Applications, InvalidForm, NotAllowed, 
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.logs import get_logger
 from mpcredit.server.node import Node, NodeBusy
+from mpcredit.server.oidc import Provider
 from mpcredit.server.people import People
 from mpcredit.server.retention import Retention
 from mpcredit.server.routes import (
@@ -36,6 +37,7 @@ from mpcredit.server.routes import (
     furnishing,
     health,
     inquiries,
+    oidc,
     retention,
     reviews,
     supervision,
@@ -63,12 +65,18 @@ _STATUS: Final[tuple[tuple[type[MpcreditError], int], ...]] = (
 
 
 def create_app(
-    settings: ServerSettings, node: Node, people: People, audit: AuditLog, applications_: Applications | None
+    settings: ServerSettings,
+    node: Node,
+    people: People,
+    audit: AuditLog,
+    applications_: Applications | None,
+    provider: Provider | None = None,
 ) -> FastAPI:
     """Put the parts of one party behind its pages and its API.
 
     Args:
         applications_: left out at the supervisor, which takes none.
+        provider: signs people in beside local accounts.
     """
     if node.role == "supervisor":
         applications_ = None
@@ -85,10 +93,10 @@ def create_app(
         openapi_url="/api/openapi.json",
     )
     app.state.retention = retention_
-    app.state.parts = Parts(settings, node, people, audit, applications_)
+    app.state.parts = Parts(settings, node, people, audit, applications_, provider)
     security.install(app, settings, people)
 
-    for module in (account, events, health, auditing, administration, reviews, retention):
+    for module in (account, oidc, events, health, auditing, administration, reviews, retention):
         app.include_router(module.router)
     if applications_ is None:
         app.include_router(supervision.router)

@@ -37,6 +37,7 @@ from mpcredit.server.bookimport import NoBook, SnapshotBook, current_snapshots, 
 from mpcredit.server.database import Database, open_database
 from mpcredit.server.logs import configure_logging, get_logger
 from mpcredit.server.node import Node, Party
+from mpcredit.server.oidc import provider_of
 from mpcredit.server.people import People
 from mpcredit.server.rpc import stop_with_parent
 from mpcredit.server.settings import ServerSettings
@@ -386,7 +387,7 @@ def _application(
     settings: ServerSettings, database: Database, node: Node, people: People, audit: AuditLog, webhook: Webhook | None
 ) -> Any:
     applications = Applications(database, node, audit, webhook=webhook)
-    return create_app(settings, node, people, audit, applications)
+    return create_app(settings, node, people, audit, applications, provider_of(settings))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -93,5 +93,6 @@ def health(request: Request, user: Annotated[User, Depends(require(Role.ADMINIST
         "health.html",
         lines=list(reversed(the.node.lines()))[:50],
         version=__version__,
+        provider=the.provider,
         answers=None if webhook is None else webhook.status(),
     )

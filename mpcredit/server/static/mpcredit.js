@@ -128,6 +128,16 @@
   window.addEventListener("pageshow", function (event) {
     if (event.persisted) { document.querySelectorAll("form button:disabled").forEach(function (b) { b.disabled = false; }); }
   });
+  document.addEventListener("htmx:configRequest", function (event) {
+    /* What the page asks by itself does not keep anybody signed in; a click or a key does. */
+    var cause = event.detail.triggeringEvent;
+    if (!cause || !cause.isTrusted) { event.detail.headers["Mpcredit-Unattended"] = "1"; }
+  });
+  document.addEventListener("htmx:sseOpen", function (event) {
+    event.detail.source.addEventListener("ended", function () {
+      location.assign("/sign-in?next=" + encodeURIComponent(location.pathname));
+    });
+  });
   document.addEventListener("htmx:beforeSwap", function (event) {
     /* A part that somebody works in (an open detail, a focused field) is left alone. */
     var target = event.detail.target;
