@@ -38,7 +38,8 @@ from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.jws import JWSRegistry
 
 from mpcredit import __version__
-from mpcredit.errors import InvalidFile, Refused
+from mpcredit.encoding import check_depth
+from mpcredit.errors import InvalidEncoding, InvalidFile, Refused
 from mpcredit.server.logs import get_logger
 from mpcredit.server.settings import OidcSettings, ServerSettings, is_loopback
 
@@ -343,10 +344,12 @@ class Provider:
     def _claims(self, token: str, nonce: str, begun_at: int) -> dict[str, Any]:
         registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
         try:
+            for part in token.split(".")[:2]:
+                check_depth(_bytes(part))
             decoded = self._decode(token, registry)
         except InvalidKeyIdError as error:
             raise _unacceptable("it is signed with a key that the provider does not publish") from error
-        except (JoseError, ValueError, RecursionError) as error:
+        except (JoseError, ValueError, InvalidEncoding) as error:
             raise _unacceptable("its signature does not hold") from error
         claims = decoded.claims
         several = isinstance(claims.get("aud"), list) and len(claims["aud"]) > 1
@@ -489,8 +492,9 @@ class Provider:
             raise self._down("its answer is too long")
         self._trouble = ""
         try:
+            check_depth(body)
             found = json.loads(body)
-        except (ValueError, RecursionError):
+        except (ValueError, InvalidEncoding):
             found = None
         return status, found if isinstance(found, dict) else {}
 

@@ -16,7 +16,10 @@ from mpcredit.server.applications import Step
 from mpcredit.server.routes import supervision
 from mpcredit.server.web import HERE, LANGUAGES, SAID, Words, back
 
-ANYBODY = {"/", "/sign-in", "/sign-out", "/language", "/healthz", "/readyz"}
+ANYBODY = {
+    *("/", "/sign-in", "/sign-in/provider", "/sign-in/callback", "/sign-out"),
+    *("/language", "/healthz", "/readyz"),
+}
 CUSTOMERS = {"/footprint", "/footprint/document"}
 """Of an institution: whoever has a link."""
 SIGNED_IN = {"/account", "/account/password", "/events"}

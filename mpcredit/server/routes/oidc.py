@@ -110,7 +110,7 @@ def _refused(request: Request, refused: SignInRefused) -> Response:
             problem=refused.message,
             remedy=refused.remedy,
             path="/sign-in",
-            again=True,
+            again="/sign-in?at=provider" if refused.subject else "/sign-in",
         ),
     )
 

@@ -134,7 +134,9 @@
     if (!cause || !cause.isTrusted) { event.detail.headers["Mpcredit-Unattended"] = "1"; }
   });
   document.addEventListener("htmx:sseOpen", function (event) {
-    event.detail.source.addEventListener("ended", function () {
+    var source = event.detail.source;
+    source.addEventListener("ended", function () {
+      source.close();
       location.assign("/sign-in?next=" + encodeURIComponent(location.pathname));
     });
   });
