@@ -40,7 +40,6 @@ from joserfc.jws import JWSRegistry
 from mpcredit import __version__
 from mpcredit.encoding import check_depth
 from mpcredit.errors import InvalidEncoding, InvalidFile, Refused
-from mpcredit.server.logs import get_logger
 from mpcredit.server.settings import OidcSettings, ServerSettings, is_loopback
 
 __all__ = ["BEGUN_SECONDS", "CALLBACK", "Begun", "Provider", "ProviderDown", "SignInRefused", "Vouched", "provider_of"]
@@ -86,8 +85,6 @@ _TOLD: Final = frozenset(
 )
 """Errors that we repeat (RFC 6749 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6); other text of an answer is shown to nobody."""
 _OPERATOR: Final = "the server's operator must compare [server.oidc] with what the provider has registered"
-
-log = get_logger("mpcredit.server.oidc")
 
 
 class SignInRefused(Refused):
@@ -460,7 +457,6 @@ class Provider:
     def _down(self, why: str) -> ProviderDown:
         self._trouble = why
         self._down_until = self._ticks() + DOWN_SECONDS
-        log.warning("the identity provider cannot be used", issuer=self.settings.issuer, trouble=why)
         return _unusable(why)
 
     def _ask(

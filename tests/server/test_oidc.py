@@ -109,6 +109,7 @@ class Real:
     ticks: Ticks
     log: io.StringIO
     keys: list[RSAKey]
+    process: subprocess.Popen[str]
     addresses: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     clients: list[httpx.Client] = field(default_factory=list)
@@ -212,8 +213,8 @@ def served(app: Any, settings: ServerSettings) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def provider_process(port: int, origin: str) -> Iterator[str]:
-    """The provider; its issuer."""
+def provider_process(port: int, origin: str) -> Iterator[subprocess.Popen[str]]:
+    """The provider, listening."""
     assert NODE is not None
     command = [
         NODE,
@@ -228,7 +229,8 @@ def provider_process(port: int, origin: str) -> Iterator[str]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip()
+            assert process.stdout.readline().strip() == f"http://localhost:{port}"
+            yield process
         finally:
             process.stdin.close()
             process.wait(10)
@@ -249,7 +251,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
             session_secret_file=directory / "session.secret",
             limit_sign_in="1000/minute",
         )
-        issuer = stack.enter_context(provider_process(free_port(), server.origin))
+        port = free_port()
+        process = stack.enter_context(provider_process(port, server.origin))
+        issuer = f"http://localhost:{port}"
         database = Database(server.database)
         stack.callback(database.close)
         database.upgrade()
@@ -268,7 +272,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
         stack.callback(node.end_subscriptions)
         stack.enter_context(served(app, server))
         stack.callback(node.end_subscriptions)
-        found = Real(issuer, server.origin, people, audit, provider, node, clock, ticks, log, [])
+        found = Real(issuer, server.origin, people, audit, provider, node, clock, ticks, log, [], process)
         found.rotate(RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256", "kid": "first"}, private=True))
         yield found
         for client in found.clients:
@@ -704,6 +708,30 @@ def test_nothing_secret__is_in_addresses_pages_logs_or_the_audit_log(real: Real)
     assert "nobody was signed in" in real.log.getvalue()  # the refusals before were logged
 
 
+@WITH_PROVIDER
+def test_provider__stopped__page_says_so_and_local_accounts_sign_in(real: Real) -> None:
+    real.process.terminate()
+    real.process.wait(10)
+    real.ticks.now += 3601  # what it described is no longer taken for granted
+    entries = len(real.audit.search(limit=1000))
+    browser = real.browser()
+
+    answer = browser.get(f"{real.origin}/sign-in/provider")
+
+    assert answer.status_code == 503
+    assert "cannot be reached" in answer.text
+    assert "Local accounts still sign in" in answer.text
+    assert len(real.audit.search(limit=1000)) == entries
+    made = real.people.issue_sign_in("adam", by=None)
+    answer = browser.client.post(f"{real.origin}/sign-in", data={"token": made}, headers={"Origin": real.origin})
+    assert answer.status_code == 303
+    assert browser.who() == "adam"
+    text = browser.get(f"{real.origin}/health").text
+    assert "Identity provider" in text
+    assert "cannot be reached" in text
+    assert "through the identity provider" in browser.get(f"{real.origin}/people?who=anna").text
+
+
 # --------------------------------------------------------------------- a forger
 
 KEY = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256", "kid": "first"}, private=True)
@@ -830,6 +858,7 @@ def test_token__as_it_should_be__is_accepted(forger: Forger, client: Callable[..
 
     assert (found.issuer, found.subject, found.name, found.next) == (forger.issuer, "s-1", "anna", "/account")
     assert found.roles == {"officer"}
+    client(forger.issuer).check()  # what `mpcredit doctor` asks
     _path, body = next(asked for asked in forger.asked if asked[0] == "/token")
     sent = dict(parse_qsl(body))
     assert (sent["client_secret"], sent["redirect_uri"]) == (CLIENT_SECRET, f"http://127.0.0.1:1{CALLBACK}")

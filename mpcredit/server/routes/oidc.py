@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from mpcredit.server.logs import get_logger
-from mpcredit.server.oidc import BEGUN_SECONDS, CALLBACK, Provider, SignInRefused, Vouched
+from mpcredit.server.oidc import BEGUN_SECONDS, CALLBACK, Provider, ProviderDown, SignInRefused, Vouched
 from mpcredit.server.people import NO_ROLE_REMEDY, Forbidden, PeopleError, User
 from mpcredit.server.security import clear_sign_in, limit_sign_in, set_session, set_sign_in, sign_in_cookie
 from mpcredit.server.web import back, page, parts
@@ -97,8 +97,9 @@ def _account(request: Request, vouched: Vouched, *, confirm: bool) -> User:
 
 
 def _refused(request: Request, refused: SignInRefused) -> Response:
-    facts = {"issuer": _provider(request).settings.issuer, "subject": refused.subject} if refused.subject else {}
-    parts(request).audit.append("node", "sign-in.failed", "account", refused.message, **facts)
+    if not isinstance(refused, ProviderDown):  # that is nobody's attempt, and anybody could fill the audit log with it
+        facts = {"issuer": _provider(request).settings.issuer, "subject": refused.subject} if refused.subject else {}
+        parts(request).audit.append("node", "sign-in.failed", "account", refused.message, **facts)
     log.warning("nobody was signed in", why=refused.message)
     return _left(
         request,
