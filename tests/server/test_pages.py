@@ -22,7 +22,7 @@ ANYBODY = {
 }
 CUSTOMERS = {"/footprint", "/footprint/document"}
 """Of an institution: whoever has a link."""
-SIGNED_IN = {"/account", "/account/password", "/events"}
+SIGNED_IN = {"/account", "/account/active", "/account/password", "/events"}
 READERS = {"officer", "reviewer", "auditor"}
 SHARED = {
     "/health": {"administrator"},

@@ -133,6 +133,12 @@ def account(request: Request, user: Annotated[User, Depends(current_user)]) -> R
     return page(request, "account.html", wrong="")
 
 
+@router.post("/account/active", status_code=204)
+def active(user: Annotated[User, Depends(current_user)]) -> Response:
+    """A person works on an open page and has not sent it yet: that is no idleness."""
+    return Response(status_code=204)
+
+
 @router.post("/account/password")
 def password(
     request: Request,

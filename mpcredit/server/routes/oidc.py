@@ -26,16 +26,21 @@ def _provider(request: Request) -> Provider:
 
 
 @router.get("/sign-in/provider")
-def go_there(request: Request, next: Annotated[str, Query(max_length=500)] = "") -> Response:
+def go_there(
+    request: Request,
+    next: Annotated[str, Query(max_length=500)] = "",
+    moved: Annotated[str, Query(max_length=1)] = "",
+) -> Response:
     """Send the browser to the provider; only from our own page, so that no other site signs people in behind their backs."""
     provider = _provider(request)
     there = quote(back(next), safe="/")
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return RedirectResponse(f"/sign-in?next={there}", status_code=303)
     own = parts(request).settings.origin
-    if request.headers.get("host", "").lower() != urlsplit(own).netloc:
-        # The provider sends the browser to `public_url`, and a cookie of another name would not be there.
-        return RedirectResponse(f"{own}/sign-in/provider?next={there}", status_code=303)
+    if not moved and request.headers.get("host", "").lower() != urlsplit(own).netloc:
+        # The provider sends the browser to `public_url`, and a cookie of another name would not be there. Once: a proxy
+        # may rewrite the name.
+        return RedirectResponse(f"{own}/sign-in/provider?next={there}&moved=1", status_code=303)
     try:
         begun = provider.begin(back(next))
     except SignInRefused as refused:

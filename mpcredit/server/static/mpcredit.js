@@ -133,6 +133,15 @@
     var cause = event.detail.triggeringEvent;
     if (!cause || !cause.isTrusted) { event.detail.headers["Mpcredit-Unattended"] = "1"; }
   });
+  /* Who fills in a long form is there, though nothing is sent yet; said at most once a minute. */
+  var active = Date.now();
+  ["keydown", "pointerdown"].forEach(function (kind) {
+    document.addEventListener(kind, function (event) {
+      if (!event.isTrusted || Date.now() - active < 60000 || !document.querySelector("[sse-connect]")) { return; }
+      active = Date.now();
+      fetch("/account/active", { method: "POST" }).catch(function () { /* the next key says it again */ });
+    }, { capture: true, passive: true });
+  });
   document.addEventListener("htmx:sseOpen", function (event) {
     var source = event.detail.source;
     source.addEventListener("ended", function () {
