@@ -28,6 +28,7 @@ __all__ = [
     "abi_encode",
     "bytes_to_int",
     "canonical_json",
+    "check_depth",
     "hex_bytes",
     "int_to_bytes",
     "keccak",
@@ -96,19 +97,29 @@ def canonical_json(value: Any) -> bytes:
         raise InvalidEncoding("this value has no canonical JSON form") from error
 
 
+def check_depth(data: bytes) -> None:
+    """Refuse JSON that is nested too deeply to be parsed safely; before any parser sees it.
+
+    Some libraries raise Python's recursion limit so far that a deep document overflows the C stack and ends the process; a
+    stranger's document must not be able to.
+
+    Raises:
+        InvalidEncoding: nested too deeply.
+    """
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAXIMUM_DEPTH:
+            raise InvalidEncoding(f"JSON that is nested more than {MAXIMUM_DEPTH} deep")
+
+
 def parse_canonical_json(data: bytes) -> Any:
     """Decode canonical JSON, and refuse any other spelling of the same value.
 
     Raises:
         InvalidEncoding: not JSON, a float, a repeated key, nested too deeply, or bytes that are not the canonical ones.
     """
-    # Some libraries raise Python's recursion limit so far that a deep document overflows the C stack and ends the
-    # process; a stranger's document must not be able to.
-    depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > MAXIMUM_DEPTH:
-            raise InvalidEncoding(f"JSON that is nested more than {MAXIMUM_DEPTH} deep")
+    check_depth(data)
     try:
         value = json.loads(
             bytes(data).decode("utf-8"),

@@ -16,7 +16,17 @@ import mpcredit
 from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, Wallet
 from mpcredit.cli._access import AnyStore, inbox_of, place_of, read_store
-from mpcredit.cli._shared import ConfigOption, JsonOption, Output, ask, duration, fingerprint, load, moment
+from mpcredit.cli._shared import (
+    ConfigOption,
+    JsonOption,
+    Output,
+    ask,
+    duration,
+    fingerprint,
+    load,
+    moment,
+    server_missing,
+)
 from mpcredit.cli.keys import account_address, tag_commitments, x25519_keys
 from mpcredit.config import Config, ledger_of, open_keystore, pins_of, tag_key_of
 from mpcredit.encoding import to_hex
@@ -61,7 +71,7 @@ def doctor(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at ledger, contracts, keys, pins, tag key, clock, loan book, readiness, balance and store.
+    """Look at ledger, contracts, keys, pins, tag key, clock, loan book, readiness, balance, store and identity provider.
 
     Changes nothing, and runs beside the service. The exit status is 1 if something is wrong.
 
@@ -121,6 +131,8 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
     store = ex.run("store", lambda: read_store(config))
     if isinstance(store, MemoryStore):
         ex.add("store", LOOK, f"{place_of(config)} is not there yet", "it is made when the service is started first")
+    if config.served:
+        ex.run("identity provider", lambda: _provider(ex, config))
     # (2) the ledger.
     ledger: ChainLedger | None = ex.run("ledger", lambda: ledger_of(config))
     follower = ex.run("ledger", lambda: _follow(ex, config, ledger, store)) if ledger is not None else None
@@ -150,6 +162,20 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
 
 
 # --------------------------------------------------------------------- here
+
+
+def _provider(ex: _Examination, config: Config) -> None:
+    try:
+        from mpcredit.server.oidc import Provider
+        from mpcredit.server.settings import ServerSettings
+    except ModuleNotFoundError as error:
+        raise server_missing(error) from error
+    settings = ServerSettings.load(config.path).oidc
+    if settings is not None:
+        Provider(
+            settings, redirect_uri="", secret=b""
+        ).check()  # signs nobody in, so it needs no secret, and makes none
+        ex.add("identity provider", OK, f"{settings.issuer} describes itself and publishes its keys")
 
 
 def _keys(ex: _Examination, config: Config, keys: KeyStore, open_keys: bool) -> bool:

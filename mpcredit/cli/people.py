@@ -15,6 +15,7 @@ from mpcredit.errors import InvalidFile
 
 if TYPE_CHECKING:  # the server's libraries, which may not be installed
     from mpcredit.server.people import People
+    from mpcredit.server.settings import ServerSettings
 
 app = typer.Typer(no_args_is_help=True, help="Accounts of the server, made at its console.")
 
@@ -45,9 +46,9 @@ def add(
     Example: mpcredit people add wang.jun --display "Wang Jun" --role administrator --why founding --config bank.toml
     """
     settings, out = load(config), Output(json)
-    with _people(settings) as (people, origin):
+    with _people(settings) as (people, server):
         people.create(name, display, role, by=None, why=why)
-        link = _link(people, origin, name, why)
+        link = _link(people, server.origin, name, why)
     out.facts(f"Account {name}", [("roles", ", ".join(sorted(role))), ("sign in once, at", link)])
     out.document({"name": name, "roles": sorted(role), "link": link})
 
@@ -59,10 +60,38 @@ def link(name: NameArgument, why: WhyOption, config: ConfigOption = None, json: 
     Example: mpcredit people link wang.jun --why "forgot the password" --config bank.toml
     """
     settings, out = load(config), Output(json)
-    with _people(settings) as (people, origin):
-        made = _link(people, origin, name, why)
+    with _people(settings) as (people, server):
+        made = _link(people, server.origin, name, why)
     out.facts(f"Account {name}", [("sign in once, at", made)])
     out.document({"name": name, "link": made})
+
+
+@app.command()
+def bind(
+    name: NameArgument,
+    subject: Annotated[
+        str,
+        typer.Option("--subject", metavar="TEXT", help="The person's `sub` at the provider; the audit log names it."),
+    ],
+    why: WhyOption,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Hand an account over to the identity provider of [server.oidc]: from now on only it signs this person in.
+
+    Password, links and sessions end; roles stay until the provider states others. A sign-in that was refused because the name
+    belongs to another account left an audit entry "sign-in.failed" with the subject. The server may be running.
+
+    Example: mpcredit people bind wang.jun --subject 9b2f4c1e --why "moves to single sign-on" --config bank.toml
+    """
+    settings, out = load(config), Output(json)
+    with _people(settings) as (people, server):
+        if server.oidc is None:
+            raise InvalidFile(f"{settings.path}, [server.oidc]", "is missing", "add the table (docs/server.md)")
+        people.bind(name, server.oidc.issuer, subject, why=why)
+        issuer = server.oidc.issuer
+    out.facts(f"Account {name}", [("signs in through", issuer), ("as", subject)])
+    out.document({"name": name, "issuer": issuer, "subject": subject})
 
 
 def _link(people: People, origin: str, name: str, why: str) -> str:
@@ -70,7 +99,7 @@ def _link(people: People, origin: str, name: str, why: str) -> str:
 
 
 @contextlib.contextmanager
-def _people(config: Config) -> Iterator[tuple[People, str]]:
+def _people(config: Config) -> Iterator[tuple[People, ServerSettings]]:
     try:
         from mpcredit.server.audit import AuditLog
         from mpcredit.server.database import open_database
@@ -83,6 +112,6 @@ def _people(config: Config) -> Iterator[tuple[People, str]]:
     settings = ServerSettings.load(config.path)
     database = open_database(settings)
     try:
-        yield People(database, AuditLog(database), sign_in_minutes=settings.sign_in_minutes), settings.origin
+        yield People(database, AuditLog(database), sign_in_minutes=settings.sign_in_minutes), settings
     finally:
         database.close()

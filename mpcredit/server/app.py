@@ -24,6 +24,7 @@ from mpcredit.server.audit import AuditLog
 from mpcredit.server.corrections import Corrections
 from mpcredit.server.logs import get_logger
 from mpcredit.server.node import Node, NodeBusy
+from mpcredit.server.oidc import Provider
 from mpcredit.server.people import People
 from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound, TooMuch
 from mpcredit.server.retention import Retention
@@ -40,6 +41,7 @@ from mpcredit.server.routes import (
     health,
     inquiries,
     listing,
+    oidc,
     retention,
     reviews,
     supervision,
@@ -70,12 +72,18 @@ _STATUS: Final[tuple[tuple[type[MpcreditError], int], ...]] = (
 
 
 def create_app(
-    settings: ServerSettings, node: Node, people: People, audit: AuditLog, applications_: Applications | None
+    settings: ServerSettings,
+    node: Node,
+    people: People,
+    audit: AuditLog,
+    applications_: Applications | None,
+    provider: Provider | None = None,
 ) -> FastAPI:
     """Put the parts of one party behind its pages and its API.
 
     Args:
         applications_: left out at the supervisor, which takes none.
+        provider: signs people in beside local accounts.
     """
     if node.role == "supervisor":
         applications_ = None
@@ -101,10 +109,10 @@ def create_app(
     else:
         app.state.corrections = Corrections(node, audit, applications_, sends=settings.corrections)
         node.each_round(app.state.corrections.follow)
-    app.state.parts = Parts(settings, node, people, audit, applications_)
+    app.state.parts = Parts(settings, node, people, audit, applications_, provider)
     security.install(app, settings, people)
 
-    for module in (account, events, health, auditing, administration, reviews, retention, footprints):
+    for module in (account, oidc, events, health, auditing, administration, reviews, retention, footprints):
         app.include_router(module.router)
     if applications_ is None:
         for module in (tellings, supervision):

@@ -9,7 +9,9 @@ The rules kept here:
    away until a reviewer confirms them anew.
 4. Who is disabled is out with the next request: sessions, links and roles end in the transaction that disables. The same
    holds for who is suspended by the limits against misuse (`misuse`); only a reviewer, never himself, lets him in again.
-5. Only hashes are stored, of passwords with argon2id, of random tokens with SHA-256.
+5. Who signs in through the bank's identity provider signs in no other way: no password and no link outlives what the
+   provider says. A role that it newly states waits for a reviewer like any other; what it no longer states is gone.
+6. Only hashes are stored, of passwords with argon2id, of random tokens with SHA-256.
 
 `by=None` is the console: the operating-system account that owns database and keys, which no rule of this module could hold
 back. Every change writes its audit entry in the same transaction. What the roles permit is left to the routes.
@@ -67,6 +69,9 @@ _TOKEN_PREFIX: Final = "mpc_"
 _SEEN_SECONDS: Final = 60
 """A session's last use is written at most so often."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
+NO_ROLE_REMEDY: Final = (
+    "whoever manages groups at the identity provider must put you into one that [server.oidc.roles] names"
+)
 _HASHING: Final = threading.BoundedSemaphore(2)
 """argon2 takes 64 MiB each time; a crowd of attempts must not take all memory."""
 
@@ -115,6 +120,8 @@ class User:
     """Chosen language of the pages."""
     suspended: bool = False
     """By the limits against misuse, until a reviewer lifts it."""
+    provided: bool = False
+    """Whether the bank's identity provider signs this person in, and states the roles."""
 
     @property
     def actor(self) -> str:
@@ -390,9 +397,14 @@ class People:
         with self.database.transaction() as connection:
             self._demand(connection, by, Role.ADMINISTRATOR)
             user = self._need(connection, name)
+            if user.provided:
+                raise PeopleError(
+                    f"the identity provider states the roles of {name}",
+                    remedy="have them changed there, or disable the account",
+                )
             self._set_roles(connection, user, user.roles & wanted)
-            self._withdraw(connection, user, by)
-            change = self._ask(connection, "roles", by, why, person=user.id, roles=",".join(_names(wanted)))
+            self._withdraw(connection, user, _actor(by))
+            change = self._ask(connection, "roles", _actor(by), why, person=user.id, roles=",".join(_names(wanted)))
             self.audit.append(
                 _actor(by),
                 "roles.asked",
@@ -468,9 +480,9 @@ class People:
         assert found is not None
         return found
 
-    def _ask(self, connection: Connection, kind: str, by: User | None, why: str, **values: Any) -> Change:
+    def _ask(self, connection: Connection, kind: str, by: str, why: str, **values: Any) -> Change:
         statement = insert(change_table).values(
-            kind=kind, asked_by=_actor(by), asked_at=self._now(), why=why, state="pending", **values
+            kind=kind, asked_by=by, asked_at=self._now(), why=why, state="pending", **values
         )
         id = connection.scalar(statement.returning(change_table.c.id))
         assert id is not None
@@ -478,13 +490,13 @@ class People:
         assert change is not None
         return change
 
-    def _withdraw(self, connection: Connection, user: User, by: User | None) -> None:
+    def _withdraw(self, connection: Connection, user: User, by: str) -> None:
         """Of several changes of one person's roles only the newest waits."""
         columns = change_table.c
         connection.execute(
             update(change_table)
             .where(columns.person == user.id, columns.state == "pending")
-            .values(state="refused", decided_by=_actor(by), decided_at=self._now())
+            .values(state="refused", decided_by=by, decided_at=self._now())
         )
 
     def _get_change(self, connection: Connection, id: int) -> Change | None:
@@ -531,6 +543,8 @@ class People:
         hashed = self._hash(password)
         with self.database.transaction() as connection:
             user = self._need(connection, name)
+            if user.provided:
+                raise Forbidden(f"{name} signs in through the identity provider", remedy="change the password there")
             connection.execute(update(user_table).where(user_table.c.id == user.id).values(password=hashed))
             ended = self._end(connection, user)
             self.audit.append(_actor(by), "password.set", f"account/{name}", sessions=ended)
@@ -585,12 +599,19 @@ class People:
                     ("suspended", "a reviewer lifts that first") if user.suspended else ("disabled", "enable it first")
                 )
                 raise PeopleError(f"the account {name} is {how[0]}", remedy=how[1])
+            if by is not None and user.provided:
+                raise Forbidden(
+                    f"{name} signs in through the identity provider",
+                    remedy="help at the provider; in an emergency the console issues a link",
+                )
             if by is not None and by.id != user.id and user.roles:
                 self._set_roles(connection, user, frozenset())
                 self._end(connection, user)
-                self._withdraw(connection, user, by)
+                self._withdraw(connection, user, _actor(by))
                 reason = why or "a sign-in link was issued"
-                change = self._ask(connection, "roles", by, reason, person=user.id, roles=",".join(_names(user.roles)))
+                change = self._ask(
+                    connection, "roles", by.actor, reason, person=user.id, roles=",".join(_names(user.roles))
+                )
                 self.audit.append(
                     by.actor, "roles.suspended", f"account/{name}", reason, roles=_names(user.roles), change=change.id
                 )
@@ -630,12 +651,13 @@ class People:
 
     # --- sessions
 
-    def start_session(self, user: User, *, method: str) -> str:
+    def start_session(self, user: User, *, method: str, minutes: int | None = None) -> str:
         """Let somebody in who has shown who he is.
 
         Args:
             user: as `check_password`, `redeem_sign_in` or `external` gave it.
             method: password, link or oidc.
+            minutes: the session ends after so long, if that is sooner than others do.
 
         Returns:
             The value of the session cookie; only its hash is kept.
@@ -645,6 +667,7 @@ class People:
         """
         token = secrets.token_urlsafe(32)
         now = self._now()
+        seconds = self._session_seconds if minutes is None else min(self._session_seconds, 60 * minutes)
         with self.database.transaction() as connection:
             present = self._need(connection, user.name)
             if present.disabled:
@@ -656,14 +679,18 @@ class People:
                     method=method,
                     started_at=now,
                     seen_at=now,
-                    expires_at=now + self._session_seconds,
+                    expires_at=now + seconds,
                 )
             )
             self.audit.append(present.actor, "session.started", f"account/{user.name}", method)
         return token
 
-    def session(self, token: str) -> User | None:
-        """Who is signed in with this cookie; None if nobody, no longer, too long idle, or disabled."""
+    def session(self, token: str, *, attended: bool = True) -> User | None:
+        """Who is signed in with this cookie; None if nobody, no longer, too long idle, or disabled.
+
+        Args:
+            attended: a person did something; False for what an open page asks by itself, which keeps nobody signed in.
+        """
         digest, now = _digest(token), self._now()
         columns = session_table.c
         statement = (
@@ -680,18 +707,20 @@ class People:
         with self.database.read() as connection:
             row = connection.execute(statement).first()
             user = self._user(connection, row)
-        if row is not None and row.seen_at <= now - _SEEN_SECONDS:
+        if attended and row is not None and row.seen_at <= now - _SEEN_SECONDS:
             with self.database.transaction() as connection:
                 connection.execute(update(session_table).where(columns.hash == digest).values(seen_at=now))
         return user
 
-    def end_session(self, token: str) -> None:
-        """Sign out; a session that there is not is no error."""
+    def end_session(self, token: str) -> str | None:
+        """Sign out; a session that there is not is no error. Returns by which method it was started."""
         with self.database.transaction() as connection:
             user = self.session(token)
+            method = connection.scalar(select(session_table.c.method).where(session_table.c.hash == _digest(token)))
             connection.execute(delete(session_table).where(session_table.c.hash == _digest(token)))
             if user is not None:
                 self.audit.append(user.actor, "session.ended", f"account/{user.name}")
+        return method
 
     def end_sessions(self, name: str, *, by: User | None) -> int:
         """Sign somebody out everywhere; returns from how many sessions.
@@ -714,42 +743,138 @@ class People:
     # --- the bank's own sign-in
 
     def external(
-        self, issuer: str, subject: str, *, name: str, display: str, roles: Iterable[Role | str]
+        self,
+        issuer: str,
+        subject: str,
+        *,
+        name: str,
+        display: str,
+        roles: Iterable[Role | str],
+        confirm: bool = True,
     ) -> User | None:
         """The account of somebody whom the bank's identity provider vouches for.
 
-        The first sign-in makes the account; later ones replace its roles by the provider's, whose own rules say who gives
-        them. An account that was made here is never taken over by a provider that states its name.
+        The first sign-in makes the account, if the provider states a role for it; later ones replace its roles. An account
+        that was made here is never taken over by a provider that states its name: who it is, issuer and subject say.
+
+        Args:
+            issuer: the provider.
+            subject: whom it vouches for.
+            name: login name for a new account.
+            display: name to display for a new account.
+            roles: all roles that the provider states.
+            confirm: what is newly given waits for a reviewer; False: it holds at once, since two persons gave it there.
 
         Returns:
             The account, None if it is disabled.
 
         Raises:
-            PeopleError: the roles exclude each other, or the name belongs to a local account.
+            PeopleError: the roles exclude each other or are none, or the name belongs to another account or is none.
         """
         wanted = _roles(roles)
-        columns = identity_table.c
+        actor = f"provider:{issuer}"
         with self.database.transaction() as connection:
-            statement = select(user_table).join(identity_table, columns.person == user_table.c.id)
-            row = connection.execute(statement.where(columns.issuer == issuer, columns.subject == subject)).first()
-            user = self._user(connection, row)
+            user = self._identified(connection, issuer, subject)
             if user is None:
-                user = self.create(name, display, by=None, why=f"first sign-in through {issuer}")
-                connection.execute(insert(identity_table).values(issuer=issuer, subject=subject, person=user.id))
+                user = self._first(connection, issuer, subject, name, display, wanted)
             if user.disabled:
                 self.audit.append("node", "sign-in.failed", f"account/{user.name}", "the account is disabled")
                 return None
-            if user.roles != wanted:
-                self._set_roles(connection, user, wanted)
+            # (1) what is no longer stated is gone; what is new holds now, or waits.
+            held = user.roles & wanted if confirm else wanted
+            if user.roles != held:
+                self._set_roles(connection, user, held)
                 self.audit.append(
-                    "node",
+                    actor,
                     "roles.provided",
                     f"account/{user.name}",
-                    f"as {issuer} states",
+                    "as the identity provider states",
                     before=_names(user.roles),
+                    after=_names(held),
+                )
+            # (2) one question to the reviewers, not one for each sign-in.
+            text = ",".join(_names(wanted))
+            columns = change_table.c
+            waiting = connection.execute(
+                select(columns.asked_by, columns.roles).where(columns.person == user.id, columns.state == "pending")
+            ).all()
+            if held == wanted:
+                self._withdraw(connection, user, actor)
+            elif [(row.asked_by, row.roles) for row in waiting] != [(actor, text)]:
+                self._withdraw(connection, user, actor)
+                why = "as the identity provider states"
+                change = self._ask(connection, "roles", actor, why, person=user.id, roles=text)
+                self.audit.append(
+                    actor,
+                    "roles.asked",
+                    f"account/{user.name}",
+                    why,
+                    before=_names(held),
                     after=_names(wanted),
+                    change=change.id,
                 )
             return self._need(connection, user.name)
+
+    def bind(self, name: str, issuer: str, subject: str, *, why: str) -> User:
+        """Hand an account that was made here over to the identity provider: from now on only it signs this person in.
+
+        Password, links and sessions end; the roles stay until the provider states others. For the console alone: who could
+        do this on a page could give an account to somebody else.
+
+        Raises:
+            PeopleError: there is no such account, or account or identity are bound already.
+        """
+        with self.database.transaction() as connection:
+            user = self._need(connection, name)
+            other = self._identified(connection, issuer, subject)
+            if user.provided or other is not None:
+                raise PeopleError(
+                    f"the account {name} is bound to an identity already"
+                    if other is None
+                    else f"this identity is the account {other.name} already",
+                    remedy="look into the audit log; a wrong account can be disabled",
+                )
+            connection.execute(insert(identity_table).values(issuer=issuer, subject=subject, person=user.id))
+            connection.execute(update(user_table).where(user_table.c.id == user.id).values(password=None))
+            self._withdraw(connection, user, _actor(None))
+            ended = self._end(connection, user)
+            self.audit.append(
+                _actor(None), "account.bound", f"account/{name}", why, issuer=issuer, subject=subject, sessions=ended
+            )
+            return self._need(connection, name)
+
+    def _identified(self, connection: Connection, issuer: str, subject: str) -> User | None:
+        columns = identity_table.c
+        statement = select(user_table).join(identity_table, columns.person == user_table.c.id)
+        return self._user(
+            connection,
+            connection.execute(statement.where(columns.issuer == issuer, columns.subject == subject)).first(),
+        )
+
+    def _first(
+        self, connection: Connection, issuer: str, subject: str, name: str, display: str, wanted: frozenset[Role]
+    ) -> User:
+        if not wanted:
+            raise PeopleError(
+                "nothing that the identity provider states about you gives a role here", remedy=NO_ROLE_REMEDY
+            )
+        if _NAME.fullmatch(name) is None:
+            raise PeopleError(
+                "the identity provider states no login name that can be used here",
+                remedy="whoever runs it must state one of 1 to 64 letters, digits and . _ @ + -, or the server's operator "
+                "names another claim as name_claim in [server.oidc]",
+            )
+        if self._find(connection, name) is not None:
+            raise PeopleError(
+                f"the name {name} belongs to another account here",
+                remedy="if it is yours, the server's operator binds it with `mpcredit people bind`; else the identity "
+                "provider must state another name",
+            )
+        self.create(name, display, by=None, why=f"first sign-in through {issuer}")
+        connection.execute(
+            insert(identity_table).values(issuer=issuer, subject=subject, person=self._need(connection, name).id)
+        )
+        return self._need(connection, name)
 
     # --- systems
 
@@ -781,7 +906,7 @@ class People:
                 expires_at=now + 86_400 * days,
             )
             id = connection.scalar(statement.returning(api_token_table.c.id))
-            change = self._ask(connection, "token", by, why, token=id)
+            change = self._ask(connection, "token", _actor(by), why, token=id)
             self.audit.append(
                 _actor(by), "token.asked", f"token/{id}", why, name=name, scopes=sorted(wanted), change=change.id
             )
@@ -869,6 +994,7 @@ class People:
         if row is None:
             return None
         roles = connection.scalars(select(role_table.c.role).where(role_table.c.person == row.id)).all()
+        identity = connection.scalar(select(identity_table.c.issuer).where(identity_table.c.person == row.id).limit(1))
         return User(
             id=row.id,
             name=row.name,
@@ -878,6 +1004,7 @@ class People:
             has_password=row.password is not None,
             language=row.language,
             suspended=row.suspended_at is not None,
+            provided=identity is not None,
         )
 
 

@@ -35,18 +35,23 @@ from mpcredit.server.settings import ServerSettings, is_loopback
 
 __all__ = [
     "CSP",
+    "EVENTS",
+    "UNATTENDED_HEADER",
     "NotAllowed",
     "NotSignedIn",
     "SecurityMiddleware",
     "TooMany",
     "allow",
     "clear_session",
+    "clear_sign_in",
     "client_address",
     "current_user",
     "install",
     "limit_sign_in",
     "require",
     "set_session",
+    "set_sign_in",
+    "sign_in_cookie",
     "signed_in",
 ]
 
@@ -75,6 +80,10 @@ _HEADERS: Final = (
     ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
 _HSTS: Final = "max-age=31536000"
+EVENTS: Final = "/events"
+"""The stream of server-sent events, which an open page holds by itself."""
+UNATTENDED_HEADER: Final = "mpcredit-unattended"
+"""mpcredit.js adds it to requests that no person caused; they do not keep a session from being idle."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -306,6 +315,11 @@ def client_address(request: Request) -> str:
     return _guard(request).client(request.scope)
 
 
+def _by_itself(request: Request) -> bool:
+    """Whether the open page asks, not the person before it: the stream of events, and what mpcredit.js marks."""
+    return request.url.path == EVENTS or UNATTENDED_HEADER in request.headers
+
+
 def signed_in(request: Request) -> Principal | None:
     """Who is asking: a system by its token, a person by the session's cookie, or None. A dependency; looked up once."""
     if not hasattr(request.state, "principal"):
@@ -317,7 +331,7 @@ def signed_in(request: Request) -> Principal | None:
             found = guard.people.token(secret)
         else:
             cookie = request.cookies.get(guard.settings.cookie_name)
-            found = guard.people.session(cookie) if cookie else None
+            found = guard.people.session(cookie, attended=not _by_itself(request)) if cookie else None
         request.state.principal = found
     return cast("Principal | None", request.state.principal)
 
@@ -403,3 +417,31 @@ def limit_sign_in(request: Request, name: str) -> None:
     )
     if wait:
         raise TooMany(wait)
+
+
+def set_sign_in(response: Response, request: Request, value: str, seconds: int) -> None:
+    """Give the browser the cookie of a sign-in in progress, which comes back with it from the identity provider.
+
+    Lax: the provider's page, another site, sends the browser back, and a strict cookie would stay behind.
+    """
+    settings = _guard(request).settings
+    response.set_cookie(
+        sign_in_cookie(settings),
+        value,
+        max_age=seconds,
+        path="/",
+        httponly=True,
+        samesite="lax",
+        secure=settings.secure,
+    )
+
+
+def clear_sign_in(response: Response, request: Request) -> None:
+    """Take the cookie of a sign-in in progress back."""
+    settings = _guard(request).settings
+    response.delete_cookie(sign_in_cookie(settings), path="/", httponly=True, samesite="lax", secure=settings.secure)
+
+
+def sign_in_cookie(settings: ServerSettings) -> str:
+    """Name of the cookie of a sign-in in progress."""
+    return f"{settings.cookie_name}-sign-in"

@@ -40,6 +40,7 @@ from mpcredit.server.logs import configure_logging, get_logger
 from mpcredit.server.misuse import Misuse
 from mpcredit.server.node import Node, Party
 from mpcredit.server.notices import Notices
+from mpcredit.server.oidc import provider_of
 from mpcredit.server.people import People
 from mpcredit.server.rpc import stop_with_parent
 from mpcredit.server.settings import ServerSettings
@@ -405,7 +406,7 @@ def _application(
 ) -> Any:
     misuse = Misuse(database, node, audit, people, settings.misuse, webhook=webhook)
     applications = Applications(database, node, audit, webhook=webhook, misuse=misuse)
-    return create_app(settings, node, people, audit, applications)
+    return create_app(settings, node, people, audit, applications, provider_of(settings))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mpcredit.errors import InvalidFile, KeyStoreError
 
-__all__ = ["MisuseSettings", "RetentionSettings", "ServerSettings", "is_loopback"]
+__all__ = ["MisuseSettings", "OidcSettings", "RetentionSettings", "ServerSettings", "is_loopback"]
 
 _PREFIX: Final = "MPCREDIT_SERVER_"
 _PATHS: Final = (
@@ -145,6 +145,96 @@ class MisuseSettings(BaseModel):
         return self
 
 
+RoleName = Literal["officer", "reviewer", "administrator", "auditor", "supervisor"]
+
+
+class OidcSettings(BaseModel):
+    """The table [server.oidc]: the bank's identity provider, which signs people in (OpenID Connect)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    issuer: str
+    """The provider's issuer, exactly as it writes it; its discovery document is below it."""
+    client_id: str = Field(min_length=1)
+    """What this server is called at the provider."""
+    client_secret_file: Path | None = None
+    """File with the client's secret, mode 600; none: a public client, with PKCE alone."""
+    name: str = ""
+    """What people call the provider, on the button; by default its host name."""
+    name_claim: str = "preferred_username"
+    """Claim of the ID token that gives the login name at the first sign-in."""
+    roles_claim: str = "roles"
+    """Claim of the ID token that lists groups or roles; dots lead into objects, as in realm_access.roles."""
+    roles: dict[str, RoleName | tuple[RoleName, ...]] = Field(min_length=1)
+    """Which value of the claim gives which role here; other values count for nothing."""
+    confirm_roles: bool = True
+    """Whether roles that the provider newly gives wait for a reviewer here; false only where the provider's own process
+    takes two persons (docs/adr/0013)."""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    """What is asked of the provider."""
+    session_minutes: int = Field(default=120, ge=5, le=1440)
+    """After this time the provider is asked again: who has vanished there is out then. Never longer than session_hours."""
+    ca: Path | None = None
+    """Certificates that the provider's must rest on, PEM; by default those that this machine trusts."""
+
+    @property
+    def label(self) -> str:
+        """What the button says."""
+        return self.name or urlsplit(self.issuer).hostname or self.issuer
+
+    def client_secret(self) -> str | None:
+        """The client's secret, if it has one.
+
+        Raises:
+            KeyStoreError: the file cannot be read, is empty, or others can read it.
+        """
+        path = self.client_secret_file
+        if path is None:
+            return None
+        try:
+            if path.stat().st_mode & 0o077:
+                raise KeyStoreError(f"{path}: others can read it", remedy=f"run: chmod 600 {path}")
+            secret = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise KeyStoreError(
+                f"{path}: the provider's client secret cannot be read",
+                remedy="correct [server.oidc] client_secret_file",
+            ) from error
+        if not secret:
+            raise KeyStoreError(f"{path}: is empty", remedy="write the client secret that the provider issued into it")
+        return secret
+
+    @field_validator("issuer")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be https://HOST[:PORT][/PATH], as the provider writes it")
+        if parts.username is not None or not value.isascii() or any(c.isspace() or not c.isprintable() for c in value):
+            raise ValueError("must not hold a name, a password or spaces")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("plain HTTP is refused off this machine: write https")
+        _ = parts.port  # raises where it is no number
+        return value
+
+    @field_validator("roles")
+    @classmethod
+    def _roles(cls, value: dict[str, RoleName | tuple[RoleName, ...]]) -> dict[str, RoleName | tuple[RoleName, ...]]:
+        for given in value.values():
+            if {"administrator", "officer"} <= set((given,) if isinstance(given, str) else given):
+                raise ValueError("nobody is administrator and officer at once: give the two to different groups")
+        return value
+
+    @field_validator("scopes")
+    @classmethod
+    def _scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "openid" not in value or any(
+            not scope.isascii() or not scope.isprintable() or " " in scope for scope in value
+        ):
+            raise ValueError('must hold "openid"; each is one word')
+        return value
+
+
 class ServerSettings(BaseSettings):
     """The server's settings, checked."""
 
@@ -193,6 +283,8 @@ class ServerSettings(BaseSettings):
     """Certificates that the receiver's must rest on, PEM; by default those that this machine trusts."""
     corrections: bool = True
     """Send by itself what corrections need (R41, R42): an institution's daily notice, the supervisor's batches."""
+    oidc: OidcSettings | None = None
+    """The bank's identity provider, beside local accounts."""
     retention: RetentionSettings = RetentionSettings()
     """What is destroyed after how many days."""
     misuse: MisuseSettings = MisuseSettings()
@@ -260,6 +352,10 @@ class ServerSettings(BaseSettings):
         moved: dict[str, Any] = {
             name: directory / value for name in _PATHS if (value := getattr(self, name)) is not None
         }
+        if self.oidc is not None:
+            files = {"client_secret_file": self.oidc.client_secret_file, "ca": self.oidc.ca}
+            below = {name: directory / value for name, value in files.items() if value is not None}
+            moved["oidc"] = self.oidc.model_copy(update=below)
         scheme, found, rest = self.database.partition(":///")
         if found and scheme.startswith("sqlite") and not rest.startswith("/"):
             moved["database"] = f"sqlite:///{directory.absolute() / rest}"

@@ -21,6 +21,7 @@ from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.casefile import Step
 from mpcredit.server.node import Node
+from mpcredit.server.oidc import Provider
 from mpcredit.server.people import People, Role, User
 from mpcredit.server.security import signed_in
 from mpcredit.server.settings import ServerSettings
@@ -60,6 +61,8 @@ class Parts:
     audit: AuditLog
     applications: Applications | None
     """None at the supervisor."""
+    provider: Provider | None = None
+    """The bank's identity provider, if one is named."""
 
     @property
     def desk(self) -> Applications:
@@ -223,6 +226,7 @@ def _person(people: People, words: Words) -> Any:
             "node": words("the server"),
             "console": words("the console"),
             "customer": words("the customer"),
+            "provider": words("the identity provider"),
         }
         return named.get(kind, actor or "–")
 

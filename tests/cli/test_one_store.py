@@ -222,5 +222,43 @@ def test_people__added_at_the_console__have_roles_a_link_and_an_entry(served: Pa
     assert {"account.created", "sign-in.issued"} <= {entry.action for entry in entries}
 
 
+OIDC = """
+[server.oidc]
+issuer = "http://127.0.0.1:9"
+client_id = "mpcredit"
+[server.oidc.roles]
+"Credit" = "officer"
+"""
+
+
+def test_people__bound_to_the_identity_provider__with_an_entry(served: Party) -> None:
+    served.ok("people", "add", "chen.yu", "--display", "Chen Yu", "--role", "officer", "--why", "founding")
+    command = ("people", "bind", "chen.yu", "--subject", "9b2f", "--why", "single sign-on")
+    refused(served.run(*command), InvalidFile.exit_code, "[server.oidc]", "is missing")
+    served.config.write_text(served.config.read_text() + OIDC)
+
+    done = served.ok(*command)
+
+    assert done == {"name": "chen.yu", "issuer": "http://127.0.0.1:9", "subject": "9b2f"}
+    refused(served.run(*command), 5, "already")
+    database = open_database(ServerSettings.load(served.config))
+    [entry] = AuditLog(database).search(action="account.bound")
+    database.close()
+    assert (entry.actor, entry.about, entry.why) == ("console", "account/chen.yu", "single sign-on")
+
+
+def test_doctor__identity_provider_that_does_not_answer__is_wrong(served: Party) -> None:
+    before = {check["name"] for check in served.run("doctor", "--json").value["checks"]}
+    served.config.write_text(served.config.read_text() + OIDC)
+
+    checks = {check["name"]: check for check in served.run("doctor", "--json").value["checks"]}
+
+    assert "identity provider" not in before
+    assert checks["identity provider"]["state"] == "WRONG"
+    assert "cannot be reached" in checks["identity provider"]["detail"]
+    assert checks["identity provider"]["remedy"]
+    assert not (served.home / "session.secret").exists()
+
+
 def test_people__without_a_server__is_refused(bank: Party) -> None:
     refused(bank.run("people", "link", "li", "--why", "no server"), InvalidFile.exit_code, "[server]", "is missing")

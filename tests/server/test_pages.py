@@ -16,10 +16,13 @@ from mpcredit.server.casefile import Step
 from mpcredit.server.routes import supervision
 from mpcredit.server.web import HERE, LANGUAGES, SAID, Words, back
 
-ANYBODY = {"/", "/sign-in", "/sign-out", "/language", "/healthz", "/readyz"}
+ANYBODY = {
+    *("/", "/sign-in", "/sign-in/provider", "/sign-in/callback", "/sign-out"),
+    *("/language", "/healthz", "/readyz"),
+}
 CUSTOMERS = {"/footprint", "/footprint/document"}
 """Whoever has a link."""
-SIGNED_IN = {"/account", "/account/password", "/events"}
+SIGNED_IN = {"/account", "/account/active", "/account/password", "/events"}
 READERS = {"officer", "reviewer", "auditor"}
 LINKS = {"officer", "supervisor", "reviewer", "auditor"}
 """Customers' footprints; there are officers at an institution alone, and people of the supervisor at its own server."""

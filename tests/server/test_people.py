@@ -317,25 +317,143 @@ def test_disabled__can_do_nothing_with_an_old_page(people: People, staff: dict[s
 # --- the bank's own sign-in
 
 
-def test_external__roles_follow_the_provider(people: People, staff: dict[str, User]) -> None:
-    issuer = "https://id.bank.example"
-    first = people.external(issuer, "s-1", name="olga", display="Olga", roles=["officer"])
+ISSUER = "https://id.bank.example"
+
+
+def _external(
+    people: People, *roles: str, subject: str = "s-1", name: str = "olga", confirm: bool = True
+) -> User | None:
+    return people.external(ISSUER, subject, name=name, display="Olga", roles=roles, confirm=confirm)
+
+
+def _held(people: People, name: str = "olga") -> set[Role]:
+    found = people.get(name)
+    assert found is not None
+    return set(found.roles)
+
+
+def test_external__new_roles_wait__former_ones_go_at_once(
+    people: People, staff: dict[str, User], audit: AuditLog
+) -> None:
+    first = _external(people, "officer")
+    assert first is not None
+    assert (first.roles, first.provided) == (frozenset(), True)
+    for _ in range(3):
+        _external(people, "officer")  # signs in again and again: one question
+    [change] = people.changes()
+    assert (change.asked_by, change.roles) == (f"provider:{ISSUER}", {Role.OFFICER})
+    people.confirm(change.id, by=staff["rita"])
+    assert _held(people) == {Role.OFFICER}
+
+    again = _external(people, "reviewer", "auditor", name="renamed")
+    assert again is not None
+    assert (again.name, again.roles) == ("olga", frozenset())
+    _external(people, "officer")  # taken back there, before anybody confirmed
+    [change] = people.changes()
+    assert change.roles == {Role.OFFICER}  # what was gone is new again
+    people.refuse(change.id, by=staff["rita"], why="no")
+    assert _held(people) == set()
+    assert _actions(audit)[-2:] == ["roles.asked", "roles.refused"]
+
+
+def test_external__stated_less__what_waited_is_withdrawn(people: People, staff: dict[str, User]) -> None:
+    _external(people, "officer")
+    [change] = people.changes()
+    people.confirm(change.id, by=staff["rita"])
+    _external(people, "officer", "auditor")
+    [change] = people.changes()
+
+    _external(people, "officer")
+
+    assert people.changes() == []
+    with pytest.raises(PeopleError, match="waits"):
+        people.confirm(change.id, by=staff["rita"])
+    assert _held(people) == {Role.OFFICER}
+
+
+def test_external__nobody_confirms_his_own_roles(people: People, staff: dict[str, User]) -> None:
+    _external(people, "reviewer")
+    people.confirm(people.changes()[0].id, by=staff["rita"])
+    olga = _external(people, "reviewer", "officer")
+
+    with pytest.raises(Forbidden, match="own"):
+        people.confirm(people.changes()[0].id, by=olga)
+
+
+def test_external__two_persons_at_the_provider__roles_hold_at_once(people: People, audit: AuditLog) -> None:
+    first = _external(people, "officer", confirm=False)
     assert first is not None
     assert first.roles == {Role.OFFICER}
-
-    again = people.external(issuer, "s-1", name="renamed", display="Olga", roles=["reviewer", "auditor"])
+    again = _external(people, "reviewer", "auditor", confirm=False)
     assert again is not None
-    assert again.name == "olga"
     assert again.roles == {Role.REVIEWER, Role.AUDITOR}
+    assert _actions(audit) == ["account.created", "roles.provided", "roles.provided"]
+
+
+def test_external__excluded_none_or_disabled__is_refused(people: People, staff: dict[str, User]) -> None:
+    with pytest.raises(PeopleError, match="nothing"):
+        _external(people)
+    assert people.get("olga") is None
     with pytest.raises(PeopleError, match="at once"):
-        people.external(issuer, "s-1", name="olga", display="Olga", roles=["officer", "administrator"])
+        _external(people, "officer", "administrator")
+    with pytest.raises(PeopleError, match="login name"):
+        _external(people, "officer", name="Olga Ω")
+    _external(people, "officer", confirm=False)
+    gone = _external(people)
+    assert gone is not None
+    assert gone.roles == frozenset()
     people.disable("olga", by=None, why="left")
-    assert people.external(issuer, "s-1", name="olga", display="Olga", roles=["officer"]) is None
+    assert _external(people, "officer", confirm=False) is None
+    assert _held(people) == set()
 
 
-def test_external__name_of_a_local_account__is_not_taken_over(people: People, staff: dict[str, User]) -> None:
-    with pytest.raises(PeopleError, match="already"):
-        people.external("https://id.bank.example", "s-1", name="adam", display="Eve", roles=["officer"])
+def test_external__name_of_another_account__is_not_taken_over(people: People, staff: dict[str, User]) -> None:
+    with pytest.raises(PeopleError, match="another account"):
+        _external(people, "officer", name="adam")
+    _external(people, "officer")
+    with pytest.raises(PeopleError, match="another account"):
+        _external(people, "officer", subject="s-2")  # somebody new at the provider, with the name of one who has left
+    assert _external(people, "officer", subject="s-2", name="olga2") is not None
+
+
+def test_bind__account_made_here__belongs_to_the_provider(people: People, staff: dict[str, User]) -> None:
+    people.set_password("anna", PASSWORD, by=staff["anna"])
+    cookie = people.start_session(staff["anna"], method="password")
+
+    bound = people.bind("anna", ISSUER, "s-9", why="moves to Bank ID")
+
+    assert (bound.provided, bound.has_password, bound.roles) == (True, False, {Role.OFFICER})
+    assert people.session(cookie) is None
+    assert people.check_password("anna", PASSWORD) is None
+    again = _external(people, "officer", subject="s-9", name="whatever")
+    assert again is not None
+    assert (again.name, again.roles) == ("anna", {Role.OFFICER})
+    for refused, error in (
+        (lambda: people.set_password("anna", PASSWORD, by=again), Forbidden),
+        (lambda: people.set_password("anna", PASSWORD, by=None), Forbidden),
+        (lambda: people.issue_sign_in("anna", by=staff["adam"]), Forbidden),
+        (lambda: people.ask_roles("anna", ["auditor"], by=staff["adam"], why="x"), PeopleError),
+        (lambda: people.bind("anna", ISSUER, "s-10", why="x"), PeopleError),
+        (lambda: people.bind("rita", ISSUER, "s-9", why="x"), PeopleError),
+    ):
+        with pytest.raises(error):
+            refused()
+    assert people.redeem_sign_in(people.issue_sign_in("anna", by=None)) is not None  # the console, in an emergency
+
+
+def test_session__of_the_provider__ends_sooner_and_never_later(
+    people: People, staff: dict[str, User], clock: Clock
+) -> None:
+    short = people.start_session(staff["anna"], method="oidc", minutes=20)
+    long = people.start_session(staff["rita"], method="oidc", minutes=1440)
+    clock.now += 20 * 60
+    assert people.session(short) is None
+    assert people.session(long) is not None
+    for _ in range(18):
+        clock.now += 25 * 60
+        assert people.session(long) is not None
+    clock.now += 10 * 60  # 8 hours
+    assert people.session(long) is None
 
 
 # --- systems

@@ -21,7 +21,7 @@ from mpcredit.config import read_config
 from mpcredit.errors import InvalidFile, KeyStoreError
 from mpcredit.server.app import create_app
 from mpcredit.server.people import SCOPES, Role
-from mpcredit.server.settings import ServerSettings
+from mpcredit.server.settings import OidcSettings, ServerSettings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -109,16 +109,33 @@ def test_example_configuration__is_read(role: str, monkeypatch: pytest.MonkeyPat
     assert settings.origin.startswith("https://credit.")
 
 
+def test_settings_of_the_provider__are_all_told_with_their_defaults() -> None:
+    said = {row[0].strip("`"): row[1] for row in table("Identity provider")}
+
+    assert set(said) == set(OidcSettings.model_fields)
+    for name, text in said.items():
+        found = OidcSettings.model_fields[name]
+        if text == "required":
+            assert found.is_required(), name
+        elif text == "none":
+            assert not found.default, name
+        else:
+            shown = " ".join(found.default) if isinstance(found.default, tuple) else str(found.default)
+            assert text.strip('`"').lower() == shown.lower(), name
+
+
 def test_example_configuration__what_is_commented_out__is_read_as_well(tmp_path: Path) -> None:
     text = (DEPLOY / "bank.toml").read_text(encoding="utf-8")
     text = re.sub(r"^(database|database_password_file|host|tls_\w+) = .*\n", "", text, flags=re.MULTILINE)
-    text, count = re.subn(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
+    text, count = re.subn(r"^# (\w+ = |\"[\w-]+\" = |\[server\.oidc)", r"\1", text, flags=re.MULTILINE)
     text = re.sub(r"^tls_client_ca = .*\n", "", text, flags=re.MULTILINE)
     (tmp_path / "bank.toml").write_text(text)
 
     settings = ServerSettings.load(tmp_path / "bank.toml")
 
-    assert count == 7
+    assert count == 20
+    assert settings.oidc is not None
+    assert set(settings.oidc.roles.values()) == {"officer", "administrator", "auditor"}
     assert settings.database == "sqlite:////var/lib/mpcredit/server.sqlite"
     assert settings.trusted_proxies
     assert settings.secure

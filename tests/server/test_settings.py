@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from mpcredit.errors import InvalidFile, KeyStoreError
-from mpcredit.server.settings import ServerSettings, is_loopback
+from mpcredit.server.settings import OidcSettings, ServerSettings, is_loopback
 
 
 def _write(directory: Path, *lines: str) -> Path:
@@ -155,3 +156,62 @@ def test_session_secret__damaged_or_readable__is_refused(tmp_path: Path, content
 )  # fmt: skip
 def test_is_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+OIDC = {"issuer": "https://id.bank.example/realms/bank", "client_id": "mpcredit", "roles": {"Credit": "officer"}}
+
+
+def test_load__oidc__from_the_file_with_its_paths(tmp_path: Path) -> None:
+    settings = ServerSettings.load(
+        _write(
+            tmp_path,
+            "[server.oidc]",
+            'issuer = "https://id.bank.example/realms/bank"',
+            'client_id = "mpcredit"',
+            'client_secret_file = "oidc.secret"',
+            'ca = "/etc/ca.pem"',
+            "[server.oidc.roles]",
+            '"Credit Officers" = "officer"',
+            '"Revision" = ["auditor", "reviewer"]',
+        )
+    )
+
+    oidc = settings.oidc
+    assert oidc is not None
+    assert (oidc.client_secret_file, oidc.ca) == (tmp_path / "oidc.secret", Path("/etc/ca.pem"))
+    assert oidc.roles == {"Credit Officers": "officer", "Revision": ("auditor", "reviewer")}
+    assert (oidc.label, oidc.confirm_roles, oidc.session_minutes) == ("id.bank.example", True, 120)
+    with pytest.raises(KeyStoreError, match="cannot be read"):
+        oidc.client_secret()
+    assert oidc.client_secret_file is not None
+    oidc.client_secret_file.write_text("s3cret\n")
+    oidc.client_secret_file.chmod(0o640)
+    with pytest.raises(KeyStoreError, match="others can read it"):
+        oidc.client_secret()
+    oidc.client_secret_file.chmod(0o600)
+    assert oidc.client_secret() == "s3cret"
+    oidc.client_secret_file.write_text("\n")
+    with pytest.raises(KeyStoreError, match="is empty"):
+        oidc.client_secret()
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"issuer": "http://id.bank.example"}, "plain HTTP is refused"),
+        ({"issuer": "https://id.bank.example/?a=1"}, "must be https"),
+        ({"issuer": "https://user:pass@id.bank.example"}, "must not hold a name"),
+        ({"issuer": "id.bank.example"}, "must be https"),
+        ({"client_id": ""}, "at least 1 character"),
+        ({"roles": {}}, "at least 1 item"),
+        ({"roles": {"Credit": "boss"}}, "officer"),
+        ({"roles": {"All": ["officer", "administrator"]}}, "nobody is administrator and officer at once"),
+        ({"scopes": ["profile"]}, 'must hold "openid"'),
+        ({"session_minutes": 1}, "greater than or equal to 5"),
+        ({"clientid": "x"}, "Extra inputs are not permitted"),
+    ],
+)
+def test_oidc__wrong__is_refused_with_its_line(changed: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        OidcSettings.model_validate(OIDC | changed)
+    assert OidcSettings.model_validate(OIDC | {"issuer": "http://localhost:8080/realms/bank"})

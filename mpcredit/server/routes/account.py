@@ -39,16 +39,43 @@ def sign_in(
     request: Request,
     token: Annotated[str, Query(max_length=200)] = "",
     next: Annotated[str, Query(max_length=500)] = "",
+    at: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
     """The form; with a one-time link, a button, so that a preview of the link does not use it up."""
     if token:
         who = parts(request).people.peek_sign_in(token)
-        return page(
-            request, "sign_in.html", token=token, who=who, wrong="" if who else "link", next=back(next), name=""
-        )
+        return _form(request, token=token, who=who, wrong="" if who else "link", next=next)
     if isinstance(signed_in(request), User):
         return RedirectResponse(back(next), status_code=303)
-    return page(request, "sign_in.html", token="", who=None, wrong="", next=back(next), name="")
+    provider = parts(request).provider
+    out = provider.sign_out_url(f"{parts(request).settings.origin}/sign-in") if provider and at == "provider" else None
+    return _form(request, next=next, out=out)
+
+
+def _form(
+    request: Request,
+    *,
+    status_code: int = 200,
+    token: str = "",
+    who: User | None = None,
+    wrong: str = "",
+    next: str = "",
+    name: str = "",
+    out: str | None = None,
+) -> Response:
+    provider = parts(request).provider
+    return page(
+        request,
+        "sign_in.html",
+        status_code=status_code,
+        token=token,
+        who=who,
+        wrong=wrong,
+        next=back(next),
+        name=name,
+        out=out,
+        provider=None if provider is None else provider.settings.label,
+    )
 
 
 @router.post("/sign-in")
@@ -64,10 +91,7 @@ def sign_in_now(
     limit_sign_in(request, name)
     user = people.redeem_sign_in(token) if token else people.check_password(name, password)
     if user is None:
-        wrong = "link" if token else "password"
-        return page(
-            request, "sign_in.html", status_code=401, token="", who=None, wrong=wrong, next=back(next), name=name
-        )
+        return _form(request, status_code=401, wrong="link" if token else "password", next=next, name=name)
     response = go(back(next))
     set_session(response, request, people.start_session(user, method="link" if token else "password"))
     return response
@@ -75,12 +99,11 @@ def sign_in_now(
 
 @router.post("/sign-out")
 def sign_out(request: Request) -> Response:
-    """End this session."""
-    response = go("/sign-in", "signed_out")
+    """End this session; whom the identity provider signed in is offered to end his session there too."""
     the = parts(request)
     token = request.cookies.get(the.settings.cookie_name)
-    if token:
-        the.people.end_session(token)
+    method = the.people.end_session(token) if token else None
+    response = go("/sign-in?at=provider" if method == "oidc" else "/sign-in", "signed_out")
     clear_session(response, request)
     return response
 
@@ -108,6 +131,12 @@ def language(
 def account(request: Request, user: Annotated[User, Depends(current_user)]) -> Response:
     """What this person may do, and the password."""
     return page(request, "account.html", wrong="")
+
+
+@router.post("/account/active", status_code=204)
+def active(user: Annotated[User, Depends(current_user)]) -> Response:
+    """A person works on an open page and has not sent it yet: that is no idleness."""
+    return Response(status_code=204)
 
 
 @router.post("/account/password")

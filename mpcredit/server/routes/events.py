@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mpcredit.server.people import User
-from mpcredit.server.security import current_user
+from mpcredit.server.security import EVENTS, current_user
 from mpcredit.server.web import Parts, parts
 
 router = APIRouter(include_in_schema=False)
@@ -30,8 +30,9 @@ async def _changes(request: Request, the: Parts, user: User) -> AsyncIterator[Se
         try:
             while True:
                 done, _ = await asyncio.wait({following}, timeout=CHECK_SECONDS)
-                known = await asyncio.to_thread(the.people.by_id, user.id)
-                if known is None or known.disabled or not token:
+                known = await asyncio.to_thread(the.people.session, token, attended=False)
+                if known is None or known.id != user.id:
+                    yield ServerSentEvent(event="ended", data="{}")  # the page goes to sign in; nothing stays on show
                     return
                 if not done:
                     continue
@@ -46,7 +47,7 @@ async def _changes(request: Request, the: Parts, user: User) -> AsyncIterator[Se
             following.cancel()
 
 
-@router.get("/events")
+@router.get(EVENTS)
 async def events(request: Request, user: Annotated[User, Depends(current_user)]) -> EventSourceResponse:
     """Server-sent events, for as long as the page is open and its person is welcome."""
     return EventSourceResponse(_changes(request, parts(request), user), ping=20)

@@ -109,6 +109,7 @@ def health(request: Request, user: Annotated[User, Depends(require(Role.ADMINIST
         "health.html",
         lines=list(reversed(the.node.lines()))[:50],
         version=__version__,
+        provider=the.provider,
         answers=None if webhook is None else webhook.status(),
         notices=None if notices is None else notices.webhook.status(),
     )

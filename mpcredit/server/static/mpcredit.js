@@ -128,6 +128,27 @@
   window.addEventListener("pageshow", function (event) {
     if (event.persisted) { document.querySelectorAll("form button:disabled").forEach(function (b) { b.disabled = false; }); }
   });
+  document.addEventListener("htmx:configRequest", function (event) {
+    /* What the page asks by itself does not keep anybody signed in; a click or a key does. */
+    var cause = event.detail.triggeringEvent;
+    if (!cause || !cause.isTrusted) { event.detail.headers["Mpcredit-Unattended"] = "1"; }
+  });
+  /* Who fills in a long form is there, though nothing is sent yet; said at most once a minute. */
+  var active = Date.now();
+  ["keydown", "pointerdown"].forEach(function (kind) {
+    document.addEventListener(kind, function (event) {
+      if (!event.isTrusted || Date.now() - active < 60000 || !document.querySelector("[sse-connect]")) { return; }
+      active = Date.now();
+      fetch("/account/active", { method: "POST" }).catch(function () { /* the next key says it again */ });
+    }, { capture: true, passive: true });
+  });
+  document.addEventListener("htmx:sseOpen", function (event) {
+    var source = event.detail.source;
+    source.addEventListener("ended", function () {
+      source.close();
+      location.assign("/sign-in?next=" + encodeURIComponent(location.pathname));
+    });
+  });
   document.addEventListener("htmx:beforeSwap", function (event) {
     /* A part that somebody works in (an open detail, a focused field) is left alone. */
     var target = event.detail.target;
