@@ -21,7 +21,9 @@ from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditEr
 from mpcredit.server import security
 from mpcredit.server.applications import Applications, InvalidForm, NotAllowed, NotFound
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.contractcode import Shelf
 from mpcredit.server.logs import get_logger
+from mpcredit.server.looks import Looks
 from mpcredit.server.node import Node, NodeBusy
 from mpcredit.server.people import People
 from mpcredit.server.retention import Retention
@@ -36,6 +38,8 @@ from mpcredit.server.routes import (
     furnishing,
     health,
     inquiries,
+    looks,
+    proposals,
     retention,
     reviews,
     supervision,
@@ -91,7 +95,11 @@ def create_app(
     for module in (account, events, health, auditing, administration, reviews, retention):
         app.include_router(module.router)
     if applications_ is None:
-        app.include_router(supervision.router)
+        app.state.looks = Looks(audit, minutes=settings.drill_down_minutes)
+        app.state.shelf = Shelf(audit, settings.solc)
+        node.each_round(app.state.shelf.keep_own)
+        for module in (supervision, proposals, looks):
+            app.include_router(module.router)
     else:
         for module in (applications, inquiries, furnishing, footprints, api):
             app.include_router(module.router)

@@ -28,7 +28,7 @@ from mpcredit.config import (
     tag_key_of,
 )
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError, WrongLedger
-from mpcredit.institution import Institution
+from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.ports import Book
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
@@ -263,6 +263,8 @@ def serve_party(
         party = _party(config, store, audit, keeper, attest, restored, stop)
         if party is None:
             return
+        if isinstance(party, SupervisorNode):
+            party.supervisor.by_hand = settings.verdicts == "by_hand"
         upkeep = [keeper] if keeper is not None else []
         node = Node(party, upkeep=upkeep, say=_logger(config))
         # (4) the pages, and the worker behind them.

@@ -32,6 +32,7 @@ _PATHS: Final = (
     "session_secret_file",
     "webhook_secret_file",
     "webhook_ca",
+    "solc",
 )
 _SECRET_BYTES: Final = 32
 
@@ -130,6 +131,14 @@ class ServerSettings(BaseSettings):
     """Secret that signs these answers, 64 hexadecimal digits; made at first use. The receiver needs it too."""
     webhook_ca: Path | None = None
     """Certificates that the receiver's must rest on, PEM; by default those that this machine trusts."""
+    verdicts: Literal["itself", "by_hand"] = "itself"
+    """Of a supervisor: whether its verdicts go onto the ledger by themselves, or one of its people gives each."""
+    drill_down: Literal["one", "two"] = "one"
+    """Of a supervisor: how many of its people it takes to see the figures of an inquiry."""
+    drill_down_minutes: int = Field(default=15, ge=1, le=240)
+    """How long figures are open to who asked, after the second person has confirmed."""
+    solc: Path | None = None
+    """Of a supervisor: the Solidity compiler that rebuilds a proposed contract from its sources."""
     retention: RetentionSettings = RetentionSettings()
     """What is destroyed after how many days."""
     limit_requests: str = "600/minute"
