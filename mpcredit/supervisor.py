@@ -506,11 +506,17 @@ class Supervisor:
             raise NotYet(
                 f"proposal {proposal} is {'approved already' if given else 'not approved'}", remedy="nothing is to do"
             )
-        orders = self.approval_orders(proposal)
-        if any(order["state"] == "ordered" for order in orders):
+        if self.is_approval_under_way(proposal):
             raise NotYet(f"an order on proposal {proposal} is under way", remedy="wait until it is on the ledger")
         value = {"proposal": proposal, "calls_hash": to_hex(calls_hash), "given": given, "state": "ordered", "note": ""}
-        self.store.insert("approval-order", f"{proposal}/{len(orders) + 1}", value)
+        self.store.insert("approval-order", f"{proposal}/{len(self.approval_orders(proposal)) + 1}", value)
+
+    def is_approval_under_way(self, proposal: int) -> bool:
+        """Whether the ledger does not say yet what was ordered last."""
+        record, orders = self.state.proposals.get(proposal), self.approval_orders(proposal)
+        if record is None or not orders or orders[-1]["state"] != "ordered":
+            return False
+        return (self.outbox.signer.address in record.approvals) != orders[-1]["given"]
 
     def approval_orders(self, proposal: int) -> list[dict[str, Any]]:
         """What was ordered on a proposal, oldest first: given, state (ordered, done, failed), note."""

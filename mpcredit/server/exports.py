@@ -53,7 +53,7 @@ class Table:
 
 def has_parquet() -> bool:
     """Whether Parquet can be written here."""
-    return importlib.util.find_spec("pyarrow") is not None
+    return importlib.util.find_spec("polars") is not None
 
 
 def download(table: Table, kind: str) -> Response:
@@ -89,30 +89,28 @@ def parquet_bytes(table: Table) -> bytes:
     """A table as Parquet.
 
     Raises:
-        NoParquet: pyarrow is not installed, or a figure has more than 38 digits.
+        NoParquet: polars is not installed, or a figure has more than 38 digits.
     """
     if not has_parquet():
         raise NoParquet(
             "this server cannot write Parquet",
             remedy="take CSV, or have its operator install the extra: pip install 'mpcredit[parquet]'",
         )
-    import pyarrow
-    import pyarrow.parquet
+    import polars
 
     types = {
-        TEXT: pyarrow.string(),
-        INTEGER: pyarrow.int64(),
-        FIGURE: pyarrow.decimal128(FIGURE_DIGITS, 0),
-        TIME: pyarrow.timestamp("ms", tz="UTC"),
-        FLAG: pyarrow.bool_(),
+        TEXT: polars.String(),
+        INTEGER: polars.Int64(),
+        FIGURE: polars.Decimal(FIGURE_DIGITS, 0),
+        TIME: polars.Datetime("ms", "UTC"),
+        FLAG: polars.Boolean(),
     }
-    schema = pyarrow.schema([pyarrow.field(name, types[kind]) for name, kind in table.columns.items()])
     columns = [
-        pyarrow.array([_typed(row[name], kind, name) for row in table.rows], types[kind])
+        polars.Series(name, [_typed(row[name], kind, name) for row in table.rows], types[kind], strict=True)
         for name, kind in table.columns.items()
     ]
     out = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, schema=schema), out, compression="zstd")
+    polars.DataFrame(columns).write_parquet(out, compression="zstd")
     return out.getvalue()
 
 

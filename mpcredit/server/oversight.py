@@ -344,7 +344,7 @@ def proposal(node: SupervisorNode, number: int) -> dict[str, Any]:
         "expires_at": standing.expires_at,
         "codes": approved_codes(record),
         "orders": orders,
-        "ordered": bool(orders) and orders[-1]["state"] == "ordered",
+        "ordered": node.supervisor.is_approval_under_way(number),
         "awaits": standing.state == "open" and own not in record.approvals,
     }
 
