@@ -516,7 +516,7 @@ class Supervisor:
         record, orders = self.state.proposals.get(proposal), self.approval_orders(proposal)
         if record is None or not orders or orders[-1]["state"] != "ordered":
             return False
-        return (self.outbox.signer.address in record.approvals) != orders[-1]["given"]
+        return (self.outbox.signer.address in record.approvals) != bool(orders[-1]["given"])
 
     def approval_orders(self, proposal: int) -> list[dict[str, Any]]:
         """What was ordered on a proposal, oldest first: given, state (ordered, done, failed), note."""
