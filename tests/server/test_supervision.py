@@ -37,10 +37,10 @@ from mpcredit.server import exports, oversight
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
-from mpcredit.server.contractcode import MOST_BYTES, Shelf, compare, read_upload
+from mpcredit.server.contractcode import MOST_BYTES, CompilerMissing, Shelf, compare, read_upload
 from mpcredit.server.database import Database
 from mpcredit.server.exports import FIGURE, TEXT, TIME, Table
-from mpcredit.server.looks import Looks
+from mpcredit.server.looks import LookRefused, Looks
 from mpcredit.server.node import Node
 from mpcredit.server.people import People
 from mpcredit.server.store import SqlStore
@@ -163,15 +163,19 @@ class Flaky:
         self._signer.broadcast(signed)
 
 
-def test_approval__ordered_while_the_node_is_away_and_the_process_dies__is_sent_once(there: World) -> None:
+@pytest.mark.parametrize("signed", [False, True], ids=["only-ordered", "signed-and-not-sent"])
+def test_approval__ordered_while_the_node_is_away_and_the_process_dies__is_sent_once(
+    there: World, signed: bool
+) -> None:
     client = there.supervisor.sign_in("supervisor")
-    number, calls_hash = propose(there, call("addSupervisor", "0x" + "12" * 20))
+    number, calls_hash = propose(there, call("addSupervisor", "0x" + ("12" if signed else "14") * 20))
     node: SupervisorNode = there.consortium.supervisor
     flaky = node.outbox.signer = Flaky(node.outbox.signer)  # type: ignore[assignment]
     try:
         assert order(client, number, calls_hash).status_code == 303
-        there.supervisor.node.round()
-        assert there.supervisor.node.status().state == "waiting"
+        if signed:
+            there.supervisor.node.round()
+            assert there.supervisor.node.status().state == "waiting"
         nonce = flaky.nonce()
 
         # (1) killed: another process reads the same store and ledger.
@@ -470,6 +474,39 @@ def test_two_people__refused_or_lapsed__is_not_open(there: World, two: Clock) ->
     assert stale.state == "lapsed"
     assert other.post(f"/supervision/looks/{stale.id}", data={"agree": "yes"}).status_code == 409
     assert one.post(f"{path}/figures").status_code == 422
+
+
+def test_two_people__on_either_database(audit: AuditLog, people: People, clock: Clock) -> None:
+    looks = Looks(audit, minutes=15, clock=clock)
+    one, other = (people.create(name, name, ["supervisor"], by=None, why="test") for name in ("one", "other"))
+    look = looks.ask("0x01", "complaint 7", by=one)
+
+    with pytest.raises(LookRefused, match="nobody confirms his own"):
+        looks.confirm(look.id, by=one)
+    with pytest.raises(LookRefused, match="already"):
+        looks.ask("0x01", "complaint 7", by=one)
+    looks.confirm(look.id, by=other)
+    assert looks.need_open("0x01", one).id == look.id
+    for inquiry, person in (("0x02", one), ("0x01", other)):
+        with pytest.raises(LookRefused):
+            looks.need_open(inquiry, person)
+    clock.now += 15 * 60
+    with pytest.raises(LookRefused, match="is over"):
+        looks.need_open("0x01", one)
+    assert [entry.action for entry in audit.search()][:2] == ["look.confirmed", "look.asked"]
+
+
+def test_sources__kept_on_either_database(audit: AuditLog, clock: Clock) -> None:
+    shelf = Shelf(audit, None, clock=clock)
+    shelf.keep_own()
+    Shelf(audit, None, clock=clock).keep_own()
+
+    kept = shelf.get(joint_credit_init_code_hash())
+    assert kept is not None
+    assert (kept.state, kept.bundle.sources) == ("shipped", sources("JointCredit"))
+    assert len(audit.search(action="contract.shipped")) == 1
+    with pytest.raises(CompilerMissing, match="no Solidity compiler"):
+        shelf.rebuild(shelf.packaged(), [], by="test")
 
 
 def test_one_person__cannot_ask_another(there: World) -> None:
