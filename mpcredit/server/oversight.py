@@ -33,6 +33,7 @@ __all__ = [
     "overview",
     "proposal",
     "proposals",
+    "verdicts_due",
 ]
 
 DAY: Final = 86_400
@@ -154,6 +155,18 @@ def _verdict_due(node: SupervisorNode, inquiry: Inquiry) -> dict[str, Any] | Non
         return None
     valid, culprits = due
     return {"valid": valid, "culprits": list(culprits), "names": [inquiry.names[i] for i in culprits]}
+
+
+def verdicts_due(node: SupervisorNode) -> list[str]:
+    """Ids of the inquiries whose verdict waits for a person; none where the node gives them by itself."""
+    supervisor = node.supervisor
+    if supervisor.gives_verdicts:
+        return []
+    return [
+        to_hex(inquiry.id)
+        for inquiry in supervisor.state.inquiries.values()
+        if supervisor.verdict_of(inquiry) is not None and not supervisor.is_verdict_ordered(inquiry)
+    ]
 
 
 def _purpose(node: SupervisorNode, inquiry: Inquiry) -> str:

@@ -680,6 +680,7 @@ def test_verdict_by_hand__valid__waits_for_a_person_and_is_given_once(there: Wor
     client, path = served.sign_in("supervisor"), f"/supervision/inquiries/{to_hex(inquiry)}"
     assert verdicts(served, inquiry) == []
     assert ">Attest</button>" in client.get(path).text
+    assert "1 inquiry awaits your verdict" in client.get("/supervision").text
 
     void = client.post(f"{path}/attest", data={"verdict": "void", "culprits": "3", "reason": "I dislike it"})
     assert (void.status_code, "say something else" in void.text) == (409, True)

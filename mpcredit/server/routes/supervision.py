@@ -59,6 +59,7 @@ def live(request: Request, user: Supervisor) -> Response:
         rows = oversight.overview(node)
         alarms = oversight.alarms(node)
         waiting = [row for row in oversight.proposals(node) if row["awaits"]]
+        due = oversight.verdicts_due(node)
     looks = [look for look in request.app.state.looks.waiting() if look.asked_by != user.actor]
     return page(
         request,
@@ -67,6 +68,7 @@ def live(request: Request, user: Supervisor) -> Response:
         alarms=alarms,
         proposals=waiting,
         looks=looks,
+        due=due,
         parquet=has_parquet(),
     )
 
