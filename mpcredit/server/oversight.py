@@ -67,8 +67,8 @@ def _checks(node: SupervisorNode, inquiry: Inquiry) -> tuple[int, int, bool | No
     report: bool | None = None
     if known.totals is not None:
         report = True
-    elif inquiry.report is not None and known.findings:
-        report = False
+    elif inquiry.report is not None and inquiry.inquirer in known.culprits:
+        report = False  # a report that rests on another's wrong contribution is judged by nobody
     return right, wrong, report
 
 

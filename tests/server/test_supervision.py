@@ -702,6 +702,7 @@ def test_verdict_by_hand__void__names_only_whom_the_checks_name(there: World, se
     assert verdicts(served, inquiry) == []
     text = client.get(path).text
     assert "Void, naming Bank D" in text
+    assert "not judged: a contribution is wrong" in text  # nobody calls the honest inquirer's report false
     assert ">Attest</button>" not in text
 
     for form, status in (
