@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ from mpcredit.server.store import SqlStore
 ROOT = Path(__file__).parents[2]
 SOLC = ROOT / "tools" / "solc"
 CONTRACT = "contracts/JointCredit.sol"
+VERSION = re.findall(r'return "[^"]+";', (ROOT / CONTRACT).read_text(encoding="utf-8"))[0]
+"""Where the contract says its version."""
 needs_solc = pytest.mark.skipif(
     not (ROOT / "node_modules" / "solc").exists() or shutil.which("node") is None, reason="no compiler: run npm ci"
 )
@@ -227,7 +230,7 @@ def test_approval__that_the_contract_refuses__is_told_and_may_be_ordered_anew(th
 def changed_sources() -> dict[str, str]:
     """A next version: another version number, one error more."""
     found = dict(sources("JointCredit"))
-    found[CONTRACT] = found[CONTRACT].replace('return "1";', 'return "2"; // next')
+    found[CONTRACT] = found[CONTRACT].replace(VERSION, 'return "next"; // changed')
     assert found != sources("JointCredit")
     return found
 
@@ -306,7 +309,7 @@ def test_next_version__rebuilt_from_uploaded_sources__shows_the_difference_and_c
     shelf.solc = SOLC
     try:
         # (1) what compiles to something else, does not compile, or is no source.
-        other = {**files, CONTRACT: files[CONTRACT].replace('return "2"', 'return "3"')}
+        other = {**files, CONTRACT: files[CONTRACT].replace('return "next"', 'return "other"')}
         wrong = client.post(f"{path}/build", files={"sources": ("next.zip", zipped(other))})
         assert (wrong.status_code, "which is not the proposed code" in wrong.text) == (422, True)
         broken = client.post(f"{path}/build", files={"sources": ("x.zip", zipped({CONTRACT: "contract {"}))})
@@ -324,8 +327,8 @@ def test_next_version__rebuilt_from_uploaded_sources__shows_the_difference_and_c
     finally:
         shelf.solc = None
     text = client.get(path).text
-    assert '<div class="del">-        return &#34;1&#34;;</div>' in text
-    assert '<div class="add">+        return &#34;2&#34;; // next</div>' in text
+    assert f"""<div class="del">-        {VERSION.replace('"', "&#34;")}</div>""" in text
+    assert '<div class="add">+        return &#34;next&#34;; // changed</div>' in text
     assert text.count('<details class="source"') == 1
     assert "upload package mpcredit 9.zip" in text
     assert order(client, number, calls_hash).status_code == 303
