@@ -88,7 +88,7 @@ $(BIN)/python:
 	@command -v npm >/dev/null || { echo "the tests need Node 20 with npm (compiler and test chain)" >&2; exit 1; }
 	@echo "setting up the tests (once, about two minutes)"
 	npm ci --silent --no-audit --no-fund
-	$(PIP) --editable '.[fast,server,phe,pkcs11,dev,ape]'
+	$(PIP) --editable '.[fast,server,phe,parquet,pkcs11,dev,ape]'
 	@tools/system-packages
 	@touch $@
 

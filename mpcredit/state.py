@@ -256,6 +256,8 @@ class ProposalRecord:
     approvals: dict[str, int] = field(default_factory=dict)
     """Supervisor account to unix seconds."""
     executed: bool = False
+    electorate: tuple[int, ...] = ()
+    """Members when it was proposed: only they may vote."""
 
 
 class LedgerState:
@@ -284,6 +286,9 @@ class LedgerState:
         """Inquiries under such a schema."""
         self.parameters: ev.Parameters | None = None
         self.joint_credit: str | None = None
+        self.joint_credit_code: bytes | None = None
+        """Hash of the init code from which the current JointCredit was created."""
+        self._approved_code: bytes | None = None
         self.proposals: dict[int, ProposalRecord] = {}
         self.mask_keys: list[ev.MaskKeysSealed] = []
         self.notices: list[Notice] = []
@@ -371,8 +376,11 @@ class LedgerState:
                 self.notices.append(Notice(event, sender.index if sender else None, event.by in self.supervisors))
             case ev.JointCreditReplaced():
                 self._check_named(event.current == self.joint_credit, "a JointCredit")
+                self.joint_credit_code, self._approved_code = self._approved_code, None
+            case ev.JointCreditApproved():
+                self._approved_code = event.init_code_hash
             case ev.Proposed():
-                self.proposals[event.proposal] = ProposalRecord(event)
+                self.proposals[event.proposal] = ProposalRecord(event, electorate=self.active())
             case ev.Voted():
                 votes = self.proposals[event.proposal].votes
                 (votes.add if event.in_favour else votes.discard)(event.member)

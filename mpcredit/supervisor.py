@@ -2,6 +2,9 @@
 
 Reads the ledger alone, takes no part in the computation, and can name who deviated at once: from a contribution's
 disclosure and the audited mask keys it recomputes the figures themselves (R11, R20, R31).
+
+What a person orders (a verdict by hand, an approval of a proposal) is kept in the store and carried out by `step` on the same
+path as what the supervisor does by itself: once, and again until it is on the ledger. Who may order is left to the caller.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 from mpcredit import protocol
 from mpcredit.encoding import to_hex
@@ -75,7 +79,7 @@ class Supervisor:
         outbox: its ledger account.
         store: keeps its ledger steps.
         keys: holds its period keys.
-        attest: put verdicts on the ledger by itself; False only watches.
+        attest: put audits and verdicts on the ledger by itself; False only watches.
         anchor: head of the audit log at this moment, 32 bytes that each verdict puts on the ledger; zeros without a log.
     """
 
@@ -94,6 +98,8 @@ class Supervisor:
         self.store = store
         self.keys = keys
         self.attests = attest
+        self.by_hand = False
+        """Verdicts wait for `order_verdict`; audits of mask keys go on by themselves."""
         self.anchor = anchor
         self.verified: dict[bytes, Verified] = {}
         self.findings: list[Finding] = []
@@ -129,12 +135,12 @@ class Supervisor:
         for inquiry in list(self.state.inquiries.values()):
             try:
                 self.check(inquiry)
-                if self.attests:
-                    done.extend(self._attest(inquiry))
+                done.extend(self._attest(inquiry))
             except (LedgerError, StoreError, KeyUnavailable):
                 raise
             except MpcreditError as error:  # one inquiry must not hold up the others
                 log.warning("inquiry %s cannot be checked now: %s", to_hex(inquiry.id)[:12], error)
+        done.extend(self._carry_out_approvals())
         return [finding.text for finding in self.findings[before:]] + done
 
     # ----------------------------------------------------------------- mask audit
@@ -407,9 +413,57 @@ class Supervisor:
 
     # ----------------------------------------------------------------- verdict
 
+    @property
+    def gives_verdicts(self) -> bool:
+        """Whether verdicts go onto the ledger by themselves."""
+        return self.attests and not self.by_hand
+
+    def verdict_of(self, inquiry: Inquiry) -> tuple[bool, tuple[int, ...]] | None:
+        """The verdict that the checks bear out now, with the culprits; None while there is none to give."""
+        known = self.verified.get(inquiry.id)
+        if known is None or inquiry.verdict is not None:
+            return None
+        if known.culprits and inquiry.stage in (Stage.OPEN, Stage.COMPLETE, Stage.REPORTED):
+            return False, known.culprits
+        if inquiry.stage is Stage.REPORTED and known.totals is not None:
+            return True, ()
+        return None
+
+    def order_verdict(self, inquiry: Inquiry, *, valid: bool, culprits: Sequence[int] = ()) -> None:
+        """Have a verdict given by hand: the one that the checks bear out, and no other.
+
+        Raises:
+            NotYet: the checks do not bear it out; nothing was ordered.
+        """
+        borne = self.verdict_of(inquiry)
+        if borne is None:
+            raise NotYet("there is no verdict to give on this inquiry", remedy="wait until its checks are through")
+        if borne != (valid, tuple(sorted(culprits))):
+            raise NotYet(
+                "the checks of this inquiry say something else than that verdict",
+                remedy="look at the page again; the verdict follows the checks",
+            )
+        self.store.put(
+            "verdict-order", to_hex(inquiry.id), {"valid": valid, "culprits": [int(i) for i in sorted(culprits)]}
+        )
+
+    def is_verdict_ordered(self, inquiry: Inquiry) -> bool:
+        """Whether somebody ordered the verdict that the checks bear out."""
+        known = self.verified.get(inquiry.id)
+        return known is not None and inquiry.verdict is None and self._is_ordered(inquiry, known)
+
+    def _is_ordered(self, inquiry: Inquiry, known: Verified) -> bool:
+        borne = self.verdict_of(inquiry)
+        if borne is None:
+            return False
+        order = self.store.get("verdict-order", to_hex(inquiry.id))
+        return order is not None and (order["valid"], tuple(order["culprits"])) == borne
+
     def _attest(self, inquiry: Inquiry) -> list[str]:
         known = self.verified[inquiry.id]
         if inquiry.verdict is not None or inquiry.opened.at.block > self.follower.final_block:
+            return []
+        if not self.gives_verdicts and not self._is_ordered(inquiry, known):
             return []
         if known.culprits and inquiry.stage in (Stage.OPEN, Stage.COMPLETE, Stage.REPORTED):
             bitmap = sum(1 << member for member in known.culprits)
@@ -432,18 +486,98 @@ class Supervisor:
 
     def _post(self, key: str, call: Call) -> bool:
         """Post once, and anew if it was mined but failed (at most ATTEMPTS times); True if it was new and mined."""
+        try:
+            return self._post_or_raise(key, call)
+        except Refused as error:
+            log.warning("the ledger did not take %s: %s", key, error)
+            return False
+
+    def _post_or_raise(self, key: str, call: Call) -> bool:
+        """The same, but what the contract refuses is told.
+
+        Raises:
+            Refused: the contract would refuse it now; nothing was stored.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             step = key if attempt == 1 else f"{key}/{attempt}"
             row = self.store.outbox_by_key(step)
             if row is None:
-                try:
-                    return self.outbox.post(step, call).state == "mined"
-                except Refused as error:
-                    log.warning("the ledger did not take %s: %s", step, error)
-                    return False
+                return self.outbox.post(step, call).state == "mined"
             if row.state != "failed":
                 return False
         return False
+
+    # ----------------------------------------------------------------- approvals of proposals
+
+    def order_approval(self, proposal: int, calls_hash: bytes, *, given: bool) -> None:
+        """Have this supervisor's approval of a proposal given or taken back.
+
+        Args:
+            calls_hash: of the calls that the person has read.
+
+        Raises:
+            NotYet: the proposal is another one, is over, is approved (or not) already, or an earlier order is under way.
+        """
+        record = self.state.proposals.get(proposal)
+        if record is None or record.proposed.calls_hash != calls_hash:
+            raise NotYet(
+                f"proposal {proposal} is not the one that was shown", remedy="open its page again and read its calls"
+            )
+        if record.executed:
+            raise NotYet(f"proposal {proposal} was carried out", remedy="a new proposal can undo it")
+        if (self.outbox.signer.address in record.approvals) == given:
+            raise NotYet(
+                f"proposal {proposal} is {'approved already' if given else 'not approved'}", remedy="nothing is to do"
+            )
+        if self.is_approval_under_way(proposal):
+            raise NotYet(f"an order on proposal {proposal} is under way", remedy="wait until it is on the ledger")
+        value = {"proposal": proposal, "calls_hash": to_hex(calls_hash), "given": given, "state": "ordered", "note": ""}
+        self.store.insert("approval-order", f"{proposal}/{len(self.approval_orders(proposal)) + 1}", value)
+
+    def is_approval_under_way(self, proposal: int) -> bool:
+        """Whether the ledger does not say yet what was ordered last."""
+        record, orders = self.state.proposals.get(proposal), self.approval_orders(proposal)
+        if record is None or not orders or orders[-1]["state"] != "ordered":
+            return False
+        return (self.outbox.signer.address in record.approvals) != bool(orders[-1]["given"])
+
+    def approval_orders(self, proposal: int) -> list[dict[str, Any]]:
+        """What was ordered on a proposal, oldest first: given, state (ordered, done, failed), note."""
+        return [value for _, value in self.store.items("approval-order") if value["proposal"] == proposal]
+
+    def _carry_out_approvals(self) -> list[str]:
+        done = []
+        for key, order in list(self.store.items("approval-order")):
+            if order["state"] != "ordered":
+                continue
+            number, given = int(order["proposal"]), bool(order["given"])
+            record = self.state.proposals.get(number)
+            if record is None:
+                continue  # the node is behind, or blocks were replaced
+            if to_hex(record.proposed.calls_hash) != order["calls_hash"]:
+                self._end_order(key, order, "failed", "another proposal has that number now")
+            elif (self.outbox.signer.address in record.approvals) == given:
+                self._end_order(key, order, "done", "")
+                done.append(f"{'approved' if given else 'took back the approval of'} proposal {number}")
+            elif record.executed:
+                self._end_order(key, order, "failed", "the proposal was carried out before")
+            else:
+                arguments = (number, record.proposed.calls_hash) if given else (number,)
+                call = Call("consortium", "approve" if given else "withdrawApproval", arguments)
+                try:
+                    self._post_or_raise(f"approval/{key}", call)
+                except Refused as error:
+                    self._end_order(key, order, "failed", str(error))
+                    continue
+                last = self.store.outbox_by_key(f"approval/{key}/{ATTEMPTS}")
+                if last is not None and last.state == "failed":
+                    self._end_order(key, order, "failed", f"it was mined {ATTEMPTS} times and failed each time")
+        return done
+
+    def _end_order(self, key: str, order: dict[str, Any], state: str, note: str) -> None:
+        self.store.put("approval-order", key, {**order, "state": state, "note": note})
+        if state == "failed":
+            log.warning("order on proposal %s: %s", order["proposal"], note)
 
     def _find(self, inquiry: Inquiry | None, culprits: Sequence[int], text: str) -> None:
         finding = Finding(inquiry.id if inquiry else None, tuple(culprits), text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from mpcredit.encoding import abi_encode, keccak
 from mpcredit.errors import MpcreditError
 
-__all__ = ["Artifact", "abi_type", "consortium", "joint_credit", "load"]
+__all__ = ["Artifact", "abi_type", "compiler", "consortium", "joint_credit", "load", "sources"]
 
 
 def abi_type(parameter: Mapping[str, Any]) -> str:
@@ -66,6 +67,12 @@ class Artifact:
         return self.bytecode + abi_encode([abi_type(parameter) for parameter in given], list(arguments))
 
 
+def _content(name: str) -> dict[str, Any]:
+    place = resources.files("mpcredit") / "artifacts" / f"{name}.json"
+    content: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    return content
+
+
 @cache
 def load(name: str) -> Artifact:
     """Load a shipped contract by name.
@@ -73,9 +80,8 @@ def load(name: str) -> Artifact:
     Raises:
         MpcreditError: the package was built without it.
     """
-    place = resources.files("mpcredit") / "artifacts" / f"{name}.json"
     try:
-        content = json.loads(place.read_text(encoding="utf-8"))
+        content = _content(name)
         return Artifact(
             name=name, abi=tuple(content["abi"]), bytecode=bytes.fromhex(content["bytecode"].removeprefix("0x"))
         )
@@ -94,3 +100,36 @@ def consortium() -> Artifact:
 def joint_credit() -> Artifact:
     """The contract `JointCredit`."""
     return load("JointCredit")
+
+
+def compiler(name: str) -> tuple[str, dict[str, Any]]:
+    """Version and settings of the compiler that made a shipped contract."""
+    content = _content(name)["compiler"]
+    return str(content["version"]), dict(content["settings"])
+
+
+@cache
+def sources(name: str) -> Mapping[str, str]:
+    """The sources that a shipped contract was made from, by path: of the package, or of the checkout around it.
+
+    Raises:
+        MpcreditError: a source is missing, or is not the one that the contract was made from.
+    """
+    package = resources.files("mpcredit")
+    found = {}
+    for path, digest in _content(name)["sources"].items():
+        # A wheel has them inside of the package, a checkout beside it.
+        for place in (package.joinpath(path), package.joinpath("..", path)):
+            try:
+                content = place.read_bytes()
+            except OSError:
+                continue
+            if hashlib.sha256(content).hexdigest() == digest:
+                found[path] = content.decode("utf-8")
+                break
+        else:
+            raise MpcreditError(
+                f"this installation of mpcredit lacks {path}, from which its {name} was made",
+                remedy="install the package again; in a checkout run: python tools/compile.py",
+            )
+    return found

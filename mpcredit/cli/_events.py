@@ -7,9 +7,9 @@ from typing import Any
 
 from mpcredit import events as ev
 from mpcredit.cli._shared import duration, moment
-from mpcredit.cli.propose import tell_call
 from mpcredit.encoding import to_hex
 from mpcredit.events import Change, Event, members_of
+from mpcredit.proposals import tell_call
 from mpcredit.state import CHANGE_TYPES, LedgerState
 
 

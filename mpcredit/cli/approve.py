@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from mpcredit.chain import joint_credit_init_code_hash
 from mpcredit.cli._access import access
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require_role
 from mpcredit.cli.propose import find_proposal, show_proposal, standing
 from mpcredit.cli.vote import agree
+from mpcredit.encoding import to_hex
+from mpcredit.proposals import approved_codes
 
 
 def approve(
@@ -29,6 +32,12 @@ def approve(
         state = party.follower.state
         record = find_proposal(state, proposal)
         show_proposal(out, standing(proposal, record, state, party.follower.now), state)
+        foreign = [code for code in approved_codes(record) if code != joint_credit_init_code_hash()]
+        if foreign and not withdraw:
+            out.warn(
+                f"the JointCredit {to_hex(foreign[0])} is not the one of this package: rebuild it from its sources first "
+                "(the server's page /supervision/proposals does), or install that release"
+            )
         agree("Take your approval back?" if withdraw else "Approve it?", yes)
         if withdraw:
             row = party.post("withdrawApproval", proposal)

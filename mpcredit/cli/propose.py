@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from eth_utils.address import is_address, to_checksum_address
 
 from mpcredit.chain import joint_credit_init_code, joint_credit_init_code_hash
-from mpcredit.chain.artifacts import abi_type, consortium
+from mpcredit.chain.artifacts import consortium
 from mpcredit.cli._access import view
 from mpcredit.cli._owner import Owner
 from mpcredit.cli._shared import (
@@ -26,16 +25,14 @@ from mpcredit.cli._shared import (
     parse_bytes,
     plural,
 )
-from mpcredit.encoding import abi_decode, canonical_json, keccak, to_hex
+from mpcredit.encoding import canonical_json, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, MpcreditError
-from mpcredit.events import Parameters, members_of
+from mpcredit.events import Parameters
+from mpcredit.proposals import calls_hash_of, standing_of, tell_call
 from mpcredit.schema import Schema
 from mpcredit.state import LedgerState, ProposalRecord
 
 app = typer.Typer(help="Propose a change of the consortium; list and show proposals.", no_args_is_help=True)
-
-PROPOSAL_LIFE = 60 * 86_400
-UNAPPROVED_DELAY = 30 * 86_400
 
 ReasonOption = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why; goes onto the ledger, for the other members.")
@@ -47,78 +44,28 @@ Calls = list[bytes]
 # --------------------------------------------------------------------- reading
 
 
-def decode_call(data: bytes) -> tuple[str, list[tuple[str, Any]]]:
-    """Function and named arguments of a proposed call; what this version does not know is shown as bytes."""
-    for name, entry in consortium().entries("function").items():
-        types = [abi_type(given) for given in entry["inputs"]]
-        if keccak(f"{name}({','.join(types)})".encode())[:4] != data[:4]:
-            continue
-        try:
-            values = abi_decode(types, data[4:])
-        except Exception:  # eth_abi raises many kinds for malformed bytes
-            break
-        names = [given["name"] for given in entry["inputs"]]
-        return name, [(_, value) for _, value in zip(names, values, strict=True)]
-    return "unknown call", [("data", data)]
-
-
-def tell_call(data: bytes, state: LedgerState) -> str:
-    """A proposed call for people."""
-    name, arguments = decode_call(data)
-    told = []
-    for argument, value in arguments:
-        if argument == "index" and value in state.members:
-            told.append(f"{argument} {value} ({state.members[value].name})")
-        elif argument == "members":
-            names = [state.members[i].name if i in state.members else str(i) for i in members_of(value)]
-            told.append(f"members {', '.join(names)}")
-        elif argument == "changed":
-            before = state.parameters
-            for field, new in zip(fields(Parameters), value, strict=True):
-                old = getattr(before, field.name) if before else None
-                if new != old:
-                    told.append(f"{field.name} {old} -> {new}")
-        elif argument == "definition":
-            told.append(f"definition {value.decode('utf-8', 'replace')}")
-        elif argument == "initCodeHash" and value == joint_credit_init_code_hash():
-            told.append(f"{to_hex(value)} (the JointCredit of this version of mpcredit)")
-        else:
-            told.append(f"{argument} {to_hex(value) if isinstance(value, bytes) else value}")
-    return f"{name}: {'; '.join(told) or 'nothing changes'}"
-
-
 def standing(number: int, record: ProposalRecord, state: LedgerState, now: int) -> dict[str, Any]:
     """Where a proposal stands, for programs; `next` says what it needs."""
-    active = state.active()
-    votes = sorted(record.votes & set(active))
-    needed = -(-len(active) * 2 // 3)
-    approvals = {account: at for account, at in record.approvals.items() if account in state.supervisors}
-    delay = state.parameters.delay_seconds if state.parameters else 0
-    permitted = min(approvals.values()) + delay if approvals else None
-    if record.executed:
-        stands, move = "executed", ""
-    elif now > record.proposed.at.timestamp + PROPOSAL_LIFE:
-        stands, move = "expired", "propose it again"
-    elif len(votes) < needed:
-        stands, move = "open", f"{plural(needed - len(votes), 'more vote')}: mpcredit vote {number}"
-    elif permitted is None:
-        stands, move = "open", f"a supervisor's approval: mpcredit approve {number}"
-    elif now < permitted:
-        stands, move = "open", f"wait until {moment(permitted)}"
-    else:
-        stands, move = "open", f"execution: mpcredit execute {number}"
+    found = standing_of(record, state, now)
+    move = {
+        "votes": f"{plural(found.needed - len(found.votes), 'more vote')}: mpcredit vote {number}",
+        "approval": f"a supervisor's approval: mpcredit approve {number}",
+        "delay": f"wait until {moment(found.permitted_at or 0)}",
+        "execution": f"execution: mpcredit execute {number}",
+        "": "propose it again" if found.state == "expired" else "",
+    }[found.awaits]
     return {
         "proposal": number,
-        "state": stands,
+        "state": found.state,
         "reason": record.proposed.reason,
         "proposer": record.proposed.proposer,
         "proposed_at": record.proposed.at.timestamp,
         "calls_hash": to_hex(record.proposed.calls_hash),
         "calls": [tell_call(call, state) for call in record.proposed.calls],
-        "votes": votes,
-        "votes_needed": needed,
-        "approvals": [{"supervisor": account, "at": at} for account, at in sorted(approvals.items())],
-        "permitted_at": permitted,
+        "votes": list(found.votes),
+        "votes_needed": found.needed,
+        "approvals": [{"supervisor": account, "at": at} for account, at in sorted(found.approvals.items())],
+        "permitted_at": found.permitted_at,
         "next": move,
     }
 
@@ -133,18 +80,11 @@ def find_proposal(state: LedgerState, number: int) -> ProposalRecord:
     if record is None:
         known = ", ".join(map(str, state.proposals)) or "none"
         raise InvalidMessage(f"there is no proposal {number}", remedy=f"there are: {known} (`mpcredit propose list`)")
-    if keccak_of_calls(record.proposed.calls) != record.proposed.calls_hash:
+    if calls_hash_of(record.proposed.calls) != record.proposed.calls_hash:
         raise InvalidMessage(
             f"the calls of proposal {number} do not hash to what is voted on", remedy="use another node; this one lies"
         )
     return record
-
-
-def keccak_of_calls(calls: Sequence[bytes]) -> bytes:
-    """The hash by which the ledger names the calls of a proposal."""
-    from mpcredit.encoding import abi_encode
-
-    return keccak(abi_encode(["bytes[]"], [list(calls)]))
 
 
 def show_proposal(out: Output, value: dict[str, Any], state: LedgerState) -> None:
@@ -234,7 +174,7 @@ def _propose(make: Any, reason: str, owner: Path | None, config: Path | None, js
         block = acting.send(read.ledger, "propose", calls, reason)
         read.follower.sync()
         state = read.follower.state
-        calls_hash = keccak_of_calls(calls)
+        calls_hash = calls_hash_of(calls)
         number = max(
             n
             for n, record in state.proposals.items()

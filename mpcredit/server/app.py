@@ -21,8 +21,10 @@ from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditEr
 from mpcredit.server import security
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.contractcode import Shelf
 from mpcredit.server.corrections import Corrections
 from mpcredit.server.logs import get_logger
+from mpcredit.server.looks import Looks
 from mpcredit.server.node import Node, NodeBusy
 from mpcredit.server.oidc import Provider
 from mpcredit.server.people import People
@@ -41,7 +43,9 @@ from mpcredit.server.routes import (
     health,
     inquiries,
     listing,
+    looks,
     oidc,
+    proposals,
     retention,
     reviews,
     supervision,
@@ -115,7 +119,10 @@ def create_app(
     for module in (account, oidc, events, health, auditing, administration, reviews, retention, footprints):
         app.include_router(module.router)
     if applications_ is None:
-        for module in (tellings, supervision):
+        app.state.looks = Looks(audit, minutes=settings.drill_down_minutes)
+        app.state.shelf = Shelf(audit, settings.solc)
+        node.each_round(app.state.shelf.keep_own)
+        for module in (tellings, supervision, proposals, looks):
             app.include_router(module.router)
     else:
         for module in (listing, applications, corrections, inquiries, furnishing, api):

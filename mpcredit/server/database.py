@@ -215,6 +215,37 @@ change_table = Table(
     sqlite_autoincrement=True,
 )
 
+# --- the supervisor's people: looks at figures, and the sources of contracts (mpcredit.server.looks, .contractcode)
+
+look_table = Table(
+    "look",
+    metadata,
+    Column("id", Number, primary_key=True, autoincrement=True),
+    Column("inquiry", Text, nullable=False, index=True),
+    Column("asked_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("decided_by", Text),
+    Column("decided_at", BigInteger),
+    Column("why", Text),
+    CheckConstraint("state IN ('asked', 'confirmed', 'refused')", name="state"),
+    sqlite_autoincrement=True,
+)
+contract_source_table = Table(
+    "contract_source",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("compiler", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+    Column("sources", Text, nullable=False),
+    Column("added_by", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    CheckConstraint("state IN ('shipped', 'rebuilt')", name="state"),
+)
+
 # --- the loan book, by tag: no identity number is here (mpcredit.server.bookimport)
 
 book_snapshot_table = Table(

@@ -1,4 +1,4 @@
-"""Tables that leave the server as CSV: made safe for spreadsheets in one place; the bank's own applications as rows.
+"""The bank's own applications as rows of a file.
 
 An export of applications says what was asked and decided. The totals of other institutions are not in it: who needs one
 looks at the application, each look for itself.
@@ -18,11 +18,10 @@ from fastapi.responses import Response
 from mpcredit.amounts import Money
 from mpcredit.server.casefile import Application
 from mpcredit.server.refusals import InvalidForm
+from mpcredit.server.tables import plain_cell
 
-__all__ = ["APPLICATION_COLUMNS", "application_row", "csv_response", "days", "plain_cell"]
+__all__ = ["APPLICATION_COLUMNS", "application_row", "csv_response", "days"]
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection)."""
 
 APPLICATION_COLUMNS: Final = (
     "number",
@@ -49,11 +48,6 @@ APPLICATION_COLUMNS: Final = (
     "against_policy",
     "confirmed_by",
 )
-
-
-def plain_cell(value: Any) -> Any:
-    """A cell that no spreadsheet runs: text that looks like a formula gets an apostrophe, since others wrote it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def csv_response(name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> Response:

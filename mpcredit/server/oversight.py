@@ -11,21 +11,38 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mpcredit.chain.artifacts import abi_type, consortium
 from mpcredit.disclosure import RefusalCode
-from mpcredit.encoding import abi_decode, abi_encode, keccak, to_hex
+from mpcredit.encoding import to_hex
 from mpcredit.errors import MpcreditError
 from mpcredit.events import Stage
 from mpcredit.institution import SupervisorNode, coverage_of
-from mpcredit.state import Inquiry, LedgerState
+from mpcredit.proposals import approved_codes, standing_of, tell_call, words_of_call
+from mpcredit.server.tables import FIGURE, FLAG, INTEGER, TEXT, TIME, Table
+from mpcredit.state import Inquiry
 from mpcredit.timeline import timeline
 
-__all__ = ["Alarm", "alarms", "detail", "figures", "institutions", "overview", "proposals"]
+__all__ = [
+    "Alarm",
+    "alarms",
+    "detail",
+    "figure_table",
+    "figures",
+    "inquiry_table",
+    "institution_table",
+    "institutions",
+    "overview",
+    "proposal",
+    "proposals",
+    "verdicts_due",
+]
 
 DAY: Final = 86_400
 REPEATED: Final = 3
 """So many inquiries on one subject within the window are an alarm."""
-PROPOSAL_LIFE: Final = 60 * DAY
+SLOW: Final = 2
+"""An institution is slow whose median is more than so many times the median of the medians…"""
+SLOW_SECONDS: Final = 10
+"""…and more than so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +67,8 @@ def _checks(node: SupervisorNode, inquiry: Inquiry) -> tuple[int, int, bool | No
     report: bool | None = None
     if known.totals is not None:
         report = True
-    elif inquiry.report is not None and known.findings:
-        report = False
+    elif inquiry.report is not None and inquiry.inquirer in known.culprits:
+        report = False  # a report that rests on another's wrong contribution is judged by nobody
     return right, wrong, report
 
 
@@ -126,8 +143,30 @@ def detail(node: SupervisorNode, inquiry: Inquiry) -> dict[str, Any]:
         "verdict": inquiry.verdict.valid if inquiry.verdict else None,
         "culprits": [inquiry.names[i] for i in inquiry.culprits],
         "purpose": _purpose(node, inquiry),
-        "can_attest": inquiry.stage is Stage.REPORTED and known is not None and known.totals is not None,
+        "verdict_due": _verdict_due(node, inquiry),
+        "verdict_ordered": node.supervisor.is_verdict_ordered(inquiry),
     }
+
+
+def _verdict_due(node: SupervisorNode, inquiry: Inquiry) -> dict[str, Any] | None:
+    """The verdict that the checks bear out and that is not on the ledger yet."""
+    due = node.supervisor.verdict_of(inquiry)
+    if due is None:
+        return None
+    valid, culprits = due
+    return {"valid": valid, "culprits": list(culprits), "names": [inquiry.names[i] for i in culprits]}
+
+
+def verdicts_due(node: SupervisorNode) -> list[str]:
+    """Ids of the inquiries whose verdict waits for a person; none where the node gives them by itself."""
+    supervisor = node.supervisor
+    if supervisor.gives_verdicts:
+        return []
+    return [
+        to_hex(inquiry.id)
+        for inquiry in supervisor.state.inquiries.values()
+        if supervisor.verdict_of(inquiry) is not None and not supervisor.is_verdict_ordered(inquiry)
+    ]
 
 
 def _purpose(node: SupervisorNode, inquiry: Inquiry) -> str:
@@ -169,7 +208,7 @@ def figures(node: SupervisorNode, inquiry: Inquiry) -> list[dict[str, Any]]:
 def institutions(node: SupervisorNode) -> list[dict[str, Any]]:
     """Each institution: how fast it answers, what it refuses, when it was silent, what it asks."""
     state, now = node.supervisor.state, node.follower.next_time
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index in state.active():
         member = state.members[index]
         times: list[int] = []
@@ -207,6 +246,10 @@ def institutions(node: SupervisorNode) -> list[dict[str, Any]]:
                 "audited": bool(member.keys) and member.audited_version == member.key.version,
             }
         )
+    medians = [row["median"] for row in rows if row["median"] is not None]
+    usual = statistics.median(medians) if medians else 0
+    for row in rows:
+        row["slow"] = row["median"] is not None and row["median"] > max(SLOW * usual, SLOW_SECONDS)
     return rows
 
 
@@ -276,48 +319,127 @@ def _alarms(node: SupervisorNode) -> Iterator[Alarm]:
 
 def proposals(node: SupervisorNode) -> list[dict[str, Any]]:
     """Proposals to change the consortium, the newest first, each call in words."""
+    return [proposal(node, number) for number in sorted(node.supervisor.state.proposals, reverse=True)]
+
+
+def proposal(node: SupervisorNode, number: int) -> dict[str, Any]:
+    """One proposal: what it would do, who agrees and who has not said so, from when on it can be executed.
+
+    Raises:
+        KeyError: there is none.
+    """
     state, now = node.supervisor.state, node.follower.next_time
     own = node.outbox.signer.address
-    rows = []
-    for number, record in sorted(state.proposals.items(), reverse=True):
-        active = state.active()
-        votes = [state.members[i].name for i in sorted(record.votes & set(active))]
-        hashed = keccak(abi_encode(["bytes[]"], [list(record.proposed.calls)]))
-        expired = now > record.proposed.at.timestamp + PROPOSAL_LIFE
-        rows.append(
-            {
-                "number": number,
-                "reason": record.proposed.reason,
-                "proposed_at": record.proposed.at.timestamp,
-                "calls": [_call(call, state) for call in record.proposed.calls],
-                "calls_hash": to_hex(record.proposed.calls_hash),
-                "honest": hashed == record.proposed.calls_hash,
-                "votes": votes,
-                "needed": -(-len(active) * 2 // 3),
-                "approved": own in record.approvals,
-                "executed": record.executed,
-                "expired": expired,
-                "awaits": not record.executed and not expired and own not in record.approvals,
-            }
-        )
-    return rows
+    record = state.proposals[number]
+    standing = standing_of(record, state, now)
+    orders = node.supervisor.approval_orders(number)
+    proposer = next((m.name for m in state.members.values() if m.owner == record.proposed.proposer), "")
+    return {
+        "number": number,
+        "reason": record.proposed.reason,
+        "proposer": proposer or record.proposed.proposer,
+        "proposed_at": record.proposed.at.timestamp,
+        "calls": [words_of_call(call, state) for call in record.proposed.calls],
+        "raw_calls": [tell_call(call, state) for call in record.proposed.calls],
+        "calls_hash": to_hex(record.proposed.calls_hash),
+        "honest": standing.honest,
+        "votes": [state.members[i].name for i in standing.votes],
+        "missing": [state.members[i].name for i in standing.missing],
+        "needed": standing.needed,
+        "approvals": [
+            {"account": account, "at": at, "own": account == own} for account, at in standing.approvals.items()
+        ],
+        "approved": own in record.approvals,
+        "state": standing.state,
+        "turn": standing.awaits,
+        "delay": standing.delay_seconds,
+        "permitted_at": standing.permitted_at,
+        "expires_at": standing.expires_at,
+        "codes": approved_codes(record),
+        "orders": orders,
+        "ordered": node.supervisor.is_approval_under_way(number),
+        "awaits": standing.state == "open" and own not in record.approvals,
+    }
 
 
-def _call(data: bytes, state: LedgerState) -> str:
-    """A proposed call for people; what this version does not know is shown as bytes."""
-    for name, entry in consortium().entries("function").items():
-        types = [abi_type(given) for given in entry["inputs"]]
-        if keccak(f"{name}({','.join(types)})".encode())[:4] != data[:4]:
-            continue
-        try:
-            values = abi_decode(types, data[4:])
-        except Exception:  # eth_abi raises many kinds for malformed bytes
-            break
-        told = []
-        for given, value in zip(entry["inputs"], values, strict=True):
-            shown = to_hex(value) if isinstance(value, bytes) else str(value)
-            if given["name"] == "index" and value in state.members:
-                shown += f" ({state.members[value].name})"
-            told.append(f"{given['name']} {shown}")
-        return f"{name}: {'; '.join(told)}"
-    return f"unknown call {to_hex(data)}"
+# --------------------------------------------------------------------- for other programs
+
+
+def inquiry_table(node: SupervisorNode) -> Table:
+    """The list of inquiries: no subject, no figure."""
+    columns = {
+        "id": TEXT,
+        "opened_at": TIME,
+        "inquirer": TEXT,
+        "stage": TEXT,
+        "answered": INTEGER,
+        "cohort": INTEGER,
+        "subjects": INTEGER,
+        "right": INTEGER,
+        "wrong": INTEGER,
+        "report": FLAG,
+        "turn": TEXT,
+        "since": TIME,
+        "ended": FLAG,
+    }
+    return Table("inquiries", columns, overview(node))
+
+
+def institution_table(node: SupervisorNode) -> Table:
+    """Response times in seconds, refusals and silences."""
+    columns = {
+        "index": INTEGER,
+        "name": TEXT,
+        "asked": INTEGER,
+        "answered": INTEGER,
+        "median": INTEGER,
+        "slowest": INTEGER,
+        "refused": TEXT,
+        "silent": INTEGER,
+        "overdue": INTEGER,
+        "ready_until": TIME,
+        "ready": FLAG,
+        "suspended": FLAG,
+        "key": INTEGER,
+        "audited": FLAG,
+    }
+    rows = institutions(node)
+    for row in rows:
+        row["refused"] = " ".join(f"{name}:{count}" for name, count in sorted(row["refused"].items()))
+    return Table("institutions", columns, rows)
+
+
+def figure_table(node: SupervisorNode, inquiry: Inquiry) -> Table:
+    """The lowest level: one row for each subject and institution, for their sum, and for what was reported; minor units."""
+    fields = {field.name: FIGURE for field in inquiry.schema.fields}
+    columns = {
+        "inquiry": TEXT,
+        "opened_at": TIME,
+        "subject": INTEGER,
+        "tag": TEXT,
+        "row": TEXT,
+        "member": INTEGER,
+        "institution": TEXT,
+        "answered_at": TIME,
+        "currency": TEXT,
+        **fields,
+    }
+    names = {inquiry.names[i]: i for i in inquiry.cohort}
+    rows: list[dict[str, Any]] = []
+    for place, subject in enumerate(figures(node, inquiry), start=1):
+        common = {
+            "inquiry": to_hex(inquiry.id),
+            "opened_at": inquiry.opened.at.timestamp,
+            "subject": place,
+            "tag": subject["tag"],
+            "currency": inquiry.opening.currency,
+        }
+        for name, record in subject["records"].items():
+            answered = inquiry.contributions[names[name]].at.timestamp
+            where = {"row": "institution", "member": names[name], "institution": name, "answered_at": answered}
+            rows.append({**common, **where, **record})
+        for kind, record in (("sum", subject["sums"]), ("reported", subject["reported"])):
+            if record:
+                where = {"row": kind, "member": None, "institution": None, "answered_at": None}
+                rows.append({**common, **where, **record})
+    return Table(f"figures-{to_hex(inquiry.id)[2:14]}", columns, rows)

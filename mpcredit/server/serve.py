@@ -28,7 +28,7 @@ from mpcredit.config import (
     tag_key_of,
 )
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError, WrongLedger
-from mpcredit.institution import Institution
+from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.ports import Book
 from mpcredit.server.anchoring import DailyAnchor
 from mpcredit.server.app import create_app
@@ -267,6 +267,8 @@ def serve_party(
         party = _party(config, store, audit, keeper, attest, restored, stop)
         if party is None:
             return
+        if isinstance(party, SupervisorNode):
+            party.supervisor.by_hand = settings.verdicts == "by_hand"
         upkeep = [keeper] if keeper is not None else []
         node = Node(party, upkeep=upkeep, say=_logger(config))
         node.each_round(DailyAnchor(audit))

@@ -33,6 +33,7 @@ _PATHS: Final = (
     "session_secret_file",
     "webhook_secret_file",
     "webhook_ca",
+    "solc",
 )
 _SECRET_BYTES: Final = 32
 
@@ -285,6 +286,14 @@ class ServerSettings(BaseSettings):
     """Send by itself what corrections need (R41, R42): an institution's daily notice, the supervisor's batches."""
     oidc: OidcSettings | None = None
     """The bank's identity provider, beside local accounts."""
+    verdicts: Literal["itself", "by_hand"] = "itself"
+    """Of a supervisor: whether its verdicts go onto the ledger by themselves, or one of its people gives each."""
+    drill_down: Literal["one", "two"] = "one"
+    """Of a supervisor: how many of its people it takes to see the figures of an inquiry."""
+    drill_down_minutes: int = Field(default=15, ge=1, le=240)
+    """How long figures are open to who asked, after the second person has confirmed."""
+    solc: Path | None = None
+    """Of a supervisor: the Solidity compiler that rebuilds a proposed contract from its sources."""
     retention: RetentionSettings = RetentionSettings()
     """What is destroyed after how many days."""
     misuse: MisuseSettings = MisuseSettings()

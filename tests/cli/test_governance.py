@@ -70,6 +70,20 @@ def test_parameters__only_what_is_named_changes(
     refused(bank.run("propose", "parameters", "--delay-seconds", "-1"), 3, "out of range")
 
 
+def test_approval__of_code_that_is_not_the_packages__warns(consortium: Consortium, bank: Party, tmp_path: Path) -> None:
+    calls = tmp_path / "calls.toml"
+    calls.write_text(f'[[call]]\nfunction = "approveJointCredit"\narguments = ["0x{"ab" * 32}"]\n')
+    foreign = bank.ok("propose", "calls", str(calls))["proposal"]
+    own = bank.ok("propose", "joint-credit")["proposal"]
+
+    warned = consortium.supervisor.run("approve", str(foreign), "--yes")
+    quiet = consortium.supervisor.run("approve", str(own), "--yes")
+
+    assert (warned.status, quiet.status) == (0, 0)
+    assert "rebuild it from its sources" in " ".join(warned.err.split())
+    assert "rebuild it" not in quiet.err
+
+
 def test_other_proposals__say_what_they_do(consortium: Consortium, bank: Party, tmp_path: Path) -> None:
     def call(*arguments: str) -> str:
         return str(bank.ok("propose", *arguments)["calls"][0])

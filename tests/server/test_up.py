@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from postgres import PASSWORD, Cluster
 
@@ -35,7 +36,9 @@ from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError
 from mpcredit.events import Attested, Contributed, Opened, Reported
 from mpcredit.identity import Subject
 from mpcredit.inquirer import Request, RequestState
+from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database
+from mpcredit.server.people import People
 from mpcredit.server.rpc import ChainServer
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.store import SqlStore
@@ -388,6 +391,75 @@ def test_supervisor_killed_between_any_two_steps__attests_once(whole: Running) -
     crash_until(whole, supervisor, lambda: request_of(bank, request).state.final)
 
     assert_once(whole, request_of(bank, request), 4)
+
+
+@pytest.mark.slow
+def test_supervisors_database_deleted__is_rebuilt_from_the_ledger__and_verdicts_by_hand_wait(whole: Running) -> None:
+    bank, supervisor = whole.party("Bank A"), whole.party("Supervisor")
+    whole.kill(bank)
+    first = place_request(whole, bank, customer(bank))
+    whole.start(bank)
+    assert await_final(bank, first).state is RequestState.ATTESTED
+    text = supervisor.config.read_text()
+    with person(supervisor) as before:
+        stages = {row["id"]: row["stage"] for row in before.get("/api/supervision/inquiries").json()}
+        figures = {q: before.post(f"/supervision/inquiries/{q}/figures/export", data=REASON).text for q in stages}
+    assert any("institution" in lines for lines in figures.values())
+
+    # (1) the process dies, its database is lost; from now on its people give the verdicts.
+    whole.kill(supervisor)
+    path = Path(ServerSettings.load(supervisor.config).database.removeprefix("sqlite:///"))
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    supervisor.config.write_text(text.replace("[server]\n", '[server]\nverdicts = "by_hand"\n', 1))
+    whole.start(supervisor)
+    whole.await_ready(supervisor)
+    try:
+        with person(supervisor) as now:
+            assert {row["id"]: row["stage"] for row in now.get("/api/supervision/inquiries").json()} == stages
+            for inquiry, lines in figures.items():
+                assert now.post(f"/supervision/inquiries/{inquiry}/figures/export", data=REASON).text == lines
+
+            # (2) an inquiry waits at its report until a person attests it.
+            whole.kill(bank)
+            second = place_request(whole, bank, customer(bank))
+            whole.start(bank)
+            end = time.monotonic() + 60
+            while not (due := [q for q, stage in _stages(now).items() if stage == "reported"]):
+                assert time.monotonic() < end
+                time.sleep(0.2)
+            time.sleep(1.5)  # rounds in which it could have attested by itself
+            assert _stages(now)[due[0]] == "reported"
+            end = time.monotonic() + 30
+            while now.post(f"/supervision/inquiries/{due[0]}/attest", data={"verdict": "valid"}).status_code != 303:
+                assert time.monotonic() < end
+                time.sleep(0.2)
+            assert await_final(bank, second).state is RequestState.ATTESTED
+    finally:
+        whole.kill(supervisor)
+        supervisor.config.write_text(text)
+
+
+REASON = {"kind": "csv", "reason": "compared before and after"}
+
+
+def _stages(client: httpx.Client) -> dict[str, str]:
+    return {row["id"]: row["stage"] for row in client.get("/api/supervision/inquiries").json()}
+
+
+@contextlib.contextmanager
+def person(party: Party) -> Iterator[httpx.Client]:
+    """A browser of a supervisor, made beside the process as at its console."""
+    settings = ServerSettings.load(party.config)
+    database = Database(settings.database, create=False)
+    people = People(database, AuditLog(database))
+    if people.get("inspector") is None:
+        people.create("inspector", "Inspector", ["supervisor"], by=None, why="test")
+    token = people.issue_sign_in("inspector", by=None)
+    database.close()
+    with httpx.Client(base_url=party.url, headers={"Origin": party.url}, timeout=60) as client:
+        assert client.post("/sign-in", data={"token": token}).status_code == 303
+        yield client
 
 
 @pytest.mark.slow

@@ -76,21 +76,27 @@
     });
   }
 
+  /* Who is slow at one look: the slowest first, the slow ones in another colour, the usual time as a line. */
   function times(canvas, words) {
+    var medians = JSON.parse(canvas.dataset.median), slow = JSON.parse(canvas.dataset.slow);
+    var sorted = medians.slice().sort(function (a, b) { return a - b; }), half = Math.floor(sorted.length / 2);
+    var usual = sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
     return new Chart(canvas, {
       type: "bar",
       data: {
         labels: JSON.parse(canvas.dataset.names),
         datasets: [
-          { label: words.median, data: JSON.parse(canvas.dataset.median), backgroundColor: style("--ink") },
-          { label: words.slowest, data: JSON.parse(canvas.dataset.slowest), backgroundColor: style("--tint") }
+          { label: words.median, data: medians, backgroundColor: slow.map(function (is) { return style(is ? "--bad" : "--ink"); }) },
+          { label: words.slowest, data: JSON.parse(canvas.dataset.slowest), backgroundColor: style("--line") }
         ]
       },
       options: {
-        maintainAspectRatio: false, animation: false,
-        scales: { y: { beginAtZero: true, title: { display: true, text: words.seconds }, grid: { color: style("--line") } }, x: { grid: { display: false } } },
-        plugins: { legend: { position: "bottom", labels: { boxWidth: 14 } } }
-      }
+        indexAxis: "y", maintainAspectRatio: false, animation: false,
+        layout: { padding: { top: 24 } },
+        scales: { x: { beginAtZero: true, title: { display: true, text: words.seconds }, grid: { color: style("--line") } }, y: { grid: { display: false } } },
+        plugins: { legend: { display: false } }
+      },
+      plugins: [limits([{ value: usual, color: style("--act"), label: words.usual + ": " + number(usual, 0) + " " + words.seconds }])]
     });
   }
 
@@ -119,7 +125,8 @@
     var problems = document.querySelector(".box[role=alert][tabindex]");
     if (problems) { problems.focus(); }
     document.querySelectorAll("form[method=post]").forEach(function (form) {
-      form.addEventListener("submit", function () {
+      form.addEventListener("submit", function (event) {
+        if (event.submitter && event.submitter.hasAttribute("data-download")) { return; } /* the page stays */
         /* One click, one step; the form comes back with the next page. */
         setTimeout(function () { form.querySelectorAll("button").forEach(function (b) { b.disabled = true; }); }, 0);
       });

@@ -1,0 +1,186 @@
+"""Proposals to change the consortium, read from the fold: each call in words, who has voted, what is missing, from when on.
+
+For whoever votes or approves, at the command line and on the supervisor's pages (R33 to R36). Whether the code that a
+proposal approves is what its sources give is `server.contractcode`'s work; nothing here votes, approves or executes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from mpcredit.chain import joint_credit_init_code_hash
+from mpcredit.chain.artifacts import abi_type, consortium
+from mpcredit.encoding import abi_decode, abi_encode, keccak, to_hex
+from mpcredit.errors import MpcreditError
+from mpcredit.events import Parameters, members_of
+from mpcredit.schema import Schema
+from mpcredit.state import LedgerState, ProposalRecord
+
+__all__ = [
+    "PROPOSAL_LIFE",
+    "Standing",
+    "approved_codes",
+    "calls_hash_of",
+    "decode_call",
+    "standing_of",
+    "tell_call",
+    "words_of_call",
+]
+
+PROPOSAL_LIFE: Final = 60 * 86_400
+"""Seconds after which a proposal can be neither voted on nor executed (R33)."""
+
+
+def decode_call(data: bytes) -> tuple[str, list[tuple[str, Any]]]:
+    """Function and named arguments of a proposed call; what this version does not know is shown as bytes."""
+    for name, entry in consortium().entries("function").items():
+        types = [abi_type(given) for given in entry["inputs"]]
+        if keccak(f"{name}({','.join(types)})".encode())[:4] != data[:4]:
+            continue
+        try:
+            values = abi_decode(types, data[4:])
+        except Exception:  # eth_abi raises many kinds for malformed bytes
+            break
+        names = [given["name"] for given in entry["inputs"]]
+        return name, [(_, value) for _, value in zip(names, values, strict=True)]
+    return "unknown call", [("data", data)]
+
+
+def tell_call(data: bytes, state: LedgerState) -> str:
+    """A proposed call with the contract's own names, for who compares it with the specification."""
+    name, arguments = decode_call(data)
+    told = []
+    for argument, value in arguments:
+        if argument == "index" and value in state.members:
+            told.append(f"{argument} {value} ({state.members[value].name})")
+        elif argument == "members":
+            told.append(f"members {_names(value, state)}")
+        elif argument == "changed":
+            told.extend(_changes(value, state))
+        elif argument == "definition":
+            told.append(f"definition {value.decode('utf-8', 'replace')}")
+        elif argument == "initCodeHash" and value == joint_credit_init_code_hash():
+            told.append(f"{to_hex(value)} (the JointCredit of this version of mpcredit)")
+        else:
+            told.append(f"{argument} {to_hex(value) if isinstance(value, bytes) else value}")
+    return f"{name}: {'; '.join(told) or 'nothing changes'}"
+
+
+def words_of_call(data: bytes, state: LedgerState) -> str:
+    """What a proposed call would do, as a sentence; the contract's own names where this version knows none."""
+    name, arguments = decode_call(data)
+    value = dict(arguments)
+    match name:
+        case "inviteMember":
+            return f"invite {value['memberName']}: owner account {value['owner']}, operator account {value['operator']}"
+        case "removeMember":
+            return f"remove {_member(value['index'], state)} from the consortium"
+        case "replaceOwner":
+            return f"give {_member(value['index'], state)} the owner account {value['owner']}"
+        case "addSupervisor":
+            return f"add the supervisor {value['supervisor']}"
+        case "removeSupervisor":
+            return f"remove the supervisor {value['supervisor']}"
+        case "setParameters":
+            changes = _changes(value["changed"], state)
+            return f"change the terms: {'; '.join(changes)}" if changes else "leave the terms as they are now"
+        case "registerSchema":
+            try:
+                schema = Schema.parse(value["definition"])
+            except MpcreditError:
+                return f"register schema {value['schema']}, in a form that this version of mpcredit cannot read"
+            return f"register schema {value['schema']} ({schema.name}): {', '.join(f.name for f in schema.fields)}"
+        case "setGroup":
+            return f"set group {value['group']} to {_names(value['members'], state)}"
+        case "setTagKey":
+            return f"put another tag key in force, with the commitment {to_hex(value['commitment'])}"
+        case "approveJointCredit":
+            return f"approve the next JointCredit, whose init code hashes to {to_hex(value['initCodeHash'])}"
+    return tell_call(data, state)
+
+
+def _member(index: int, state: LedgerState) -> str:
+    return state.members[index].name if index in state.members else f"member {index}"
+
+
+def _names(bitmap: int, state: LedgerState) -> str:
+    return ", ".join(state.members[i].name if i in state.members else str(i) for i in members_of(bitmap))
+
+
+def _changes(values: Sequence[int], state: LedgerState) -> list[str]:
+    before, told = state.parameters, []
+    for field, new in zip(fields(Parameters), values, strict=True):
+        old = getattr(before, field.name) if before else None
+        if new != old:
+            told.append(f"{field.name} {old} -> {new}")
+    return told
+
+
+def calls_hash_of(calls: Sequence[bytes]) -> bytes:
+    """The hash by which the ledger names the calls of a proposal, and by which they are voted on and approved."""
+    return keccak(abi_encode(["bytes[]"], [list(calls)]))
+
+
+def approved_codes(record: ProposalRecord) -> list[bytes]:
+    """Hashes of the init codes that a proposal approves for the next JointCredit (R36), in the order of its calls."""
+    found = []
+    for call in record.proposed.calls:
+        name, arguments = decode_call(call)
+        if name == "approveJointCredit":
+            found.append(dict(arguments)["initCodeHash"])
+    return found
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a proposal stands at one moment."""
+
+    state: str
+    """open, executed or expired."""
+    awaits: str
+    """votes, approval, delay, execution; empty if nothing can follow."""
+    votes: tuple[int, ...]
+    """Members that agree and still are members."""
+    missing: tuple[int, ...]
+    """Members that may vote and have not."""
+    needed: int
+    """Votes that it takes: two thirds of the members."""
+    approvals: dict[str, int]
+    """Supervisors that approve and still are supervisors, to unix seconds."""
+    delay_seconds: int
+    """Between an approval and the execution."""
+    permitted_at: int | None
+    """Unix seconds from which it can be executed; None without an approval."""
+    expires_at: int
+    honest: bool
+    """Whether its calls hash to what is voted on; if not, the node lies."""
+
+
+def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standing:
+    """Where a proposal stands.
+
+    Args:
+        now: unix seconds by the ledger's clock.
+    """
+    active = state.active()
+    votes = tuple(sorted(record.votes & set(active)))
+    missing = tuple(i for i in record.electorate if i in active and i not in record.votes)
+    needed = -(-len(active) * 2 // 3)
+    approvals = {account: at for account, at in record.approvals.items() if account in state.supervisors}
+    delay = state.parameters.delay_seconds if state.parameters else 0
+    permitted = min(approvals.values()) + delay if approvals else None
+    expires = record.proposed.at.timestamp + PROPOSAL_LIFE
+    if record.executed:
+        stands, awaits = "executed", ""
+    elif now > expires:
+        stands, awaits = "expired", ""
+    elif len(votes) < needed:
+        stands, awaits = "open", "votes"
+    elif permitted is None:
+        stands, awaits = "open", "approval"
+    else:
+        stands, awaits = "open", "delay" if now < permitted else "execution"
+    honest = calls_hash_of(record.proposed.calls) == record.proposed.calls_hash
+    return Standing(stands, awaits, votes, missing, needed, approvals, delay, permitted, expires, honest)
