@@ -208,7 +208,14 @@ class Institution:
     ) -> None:
         self.follower = follower or Follower(ledger, pins, confirmations)
         self.follower.clock = clock
-        self.desk = Desk(self.follower, Outbox(store, signer, ledger), store, keys, tagger, minimum_cohort)
+        self.desk = Desk(
+            self.follower,
+            Outbox(store, signer, ledger, confirmations=self.follower.confirmations),
+            store,
+            keys,
+            tagger,
+            minimum_cohort,
+        )
         self.tagger = tagger
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
@@ -340,7 +347,7 @@ class SupervisorNode:
         anchor: Callable[[], bytes] = lambda: bytes(32),
     ) -> None:
         self.follower = Follower(ledger, pins, confirmations)
-        self.outbox = Outbox(store, signer, ledger)
+        self.outbox = Outbox(store, signer, ledger, confirmations=confirmations)
         self.supervisor = Supervisor(self.follower, self.outbox, store, keys, attest=attest, anchor=anchor)
         self.idle = idle
         self._started = False
