@@ -164,13 +164,15 @@ class Outbox:
         Raises:
             LedgerError: the node does not take it for another reason.
         """
+        self._alarms.pop(row.key, None)
         for attempt in (1, 2):
             try:
                 self.signer.broadcast(row.raw)
             except FeeTooLow as error:
                 raised = self._raise_fee(row) if attempt == 1 else None
                 if raised is None:
-                    self._alarm(row.key, f"step {row.key} waits: {error.message}", error.remedy)
+                    if row.key not in self._alarms:
+                        self._alarm(row.key, f"step {row.key} waits: {error.message}", error.remedy)
                     return row
                 row = raised
                 continue

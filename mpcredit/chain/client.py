@@ -670,13 +670,14 @@ class Wallet:
             return _Market(base, self._priority_fee)
         if tips and (base == 0 or statistics.median_low(tips)):
             return _Market(base, statistics.median_low(tips))
+        # Without a base fee and without others who paid, nothing is asked for: what a node suggests then is a habit.
+        return _Market(base, 0 if base == 0 else self._suggested_tip())
+
+    def _suggested_tip(self) -> int:
         try:
-            # Without a base fee and without a price the node's suggestion of a tip is a habit from elsewhere.
-            if base == 0 and not self.raw_int("eth_gasPrice"):
-                return _Market(0, 0)
-            return _Market(base, self.raw_int("eth_maxPriorityFeePerGas"))
+            return self.raw_int("eth_maxPriorityFeePerGas")
         except LedgerError:
-            return _Market(base, DEFAULT_PRIORITY_FEE)
+            return DEFAULT_PRIORITY_FEE
 
     def _fee_history(self, base_fee: int) -> tuple[int, list[int]]:
         """The next block's base fee, and what was paid on top in the blocks that had transactions (eth_feeHistory)."""
@@ -695,14 +696,17 @@ class Wallet:
         return int(answer, 16) if isinstance(answer, str) else int(answer)
 
     def raised(self, signed: bytes) -> Signed | None:
-        """The same transaction with fees an eighth higher, or as high as is asked for now; None where both are zero.
+        """The same transaction with fees an eighth higher, or as high as is asked for now; None where none are paid.
 
         Raises:
             FeeTooLow: the ceiling does not permit it.
+            LedgerError: the account could not pay it; a version that no node takes must not replace one that was taken.
         """
         said = parse_signed(signed)
         latest = self.endpoint.ask("read the newest block", lambda: self.web3.eth.get_block("latest"))
-        market = self._market(latest.get("baseFeePerGas"))
+        market, balance = self._market(latest.get("baseFeePerGas")), self.balance()
+        if not said.max_fee and market == _Market(0, 0) and balance:
+            market = _Market(0, self._suggested_tip())
         least = _eighth_more(said.max_fee)
         tip = max(_eighth_more(said.tip), market.tip)
         offer = max(least, BASE_FEE_FACTOR * market.base + market.tip, tip)
@@ -715,6 +719,11 @@ class Wallet:
                 remedy="wait until fees fall, or raise [ledger] max_fee_gwei and restart",
             )
         offer = self._capped(offer)
+        if balance < offer * said.gas + said.value:
+            raise LedgerError(
+                f"the account {self._address} has not the {offer * said.gas / 10**18:.6f} ether that the fee may come to",
+                remedy="fund the account",
+            )
         fields: dict[str, Any] = {
             "chainId": self.chain_id,
             "nonce": said.nonce,
@@ -750,14 +759,18 @@ class Wallet:
             return None
         # (3) Only this account's signature proves it.
         for found in cast(Sequence[Any], block["transactions"]):
+            if (str(found["from"]).lower(), int(found["nonce"])) != (self._address.lower(), nonce):
+                continue
             try:
-                raw = serialise(found)
+                raw = serialise(self.endpoint.ask("read a transaction", partial(self._transaction, found["hash"])))
                 said = parse_signed(raw)
-            except (KeyError, ValueError):
-                continue  # of a type that we do not make
-            if (said.sender, said.nonce) == (self._address, nonce):
-                return Taken(keccak(raw), high)
+            except (LedgerError, KeyError, ValueError):  # of a type that we do not make, for example
+                return None
+            return Taken(keccak(raw), high) if (said.sender, said.nonce) == (self._address, nonce) else None
         return None
+
+    def _transaction(self, hash_: HexBytes) -> Any:
+        return self.web3.eth.get_transaction(hash_)
 
     def _count_at(self, block: int) -> int:
         return self.endpoint.ask(
