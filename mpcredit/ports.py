@@ -86,6 +86,9 @@ class Ledger(Protocol):
             EndpointsDisagree: they show different ledgers; nothing that is read may be acted on.
         """
 
+    def doubt(self, why: str) -> None:
+        """The endpoint contradicts itself: read from another one, where there is one."""
+
 
 class Signer(Protocol):
     """Write to the ledger from one account."""

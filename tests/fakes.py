@@ -148,6 +148,9 @@ class FakeChain:
     def witness(self, head: Block, roster: bytes) -> None:
         self._ask()
 
+    def doubt(self, why: str) -> None:
+        pass
+
     def transaction(self, transaction: bytes) -> bytes:
         return next(t.raw for t in self.seen if t.hash == transaction)
 

@@ -30,6 +30,7 @@ from web3.types import RPCEndpoint, TxParams
 from mpcredit.chain import faults
 from mpcredit.chain.artifacts import Artifact, abi_type, consortium, joint_credit
 from mpcredit.chain.decode import Log, decode_log
+from mpcredit.chain.endpoints import Endpoints, EndpointState, shown
 from mpcredit.chain.transactions import parse_signed, serialise
 from mpcredit.encoding import abi_decode, keccak, to_hex
 from mpcredit.errors import FeeTooLow, LedgerError, MpcreditError, TransactionFailed, WrongLedger
@@ -37,7 +38,7 @@ from mpcredit.events import Call, Event, JointCreditReplaced, Position
 from mpcredit.pairkeys import Realm
 from mpcredit.ports import Block, Ledger, Outcome, Signed, Signer, Taken
 
-__all__ = ["Account", "ChainLedger", "ChainSigner", "Endpoint", "Wallet", "connect"]
+__all__ = ["Account", "ChainLedger", "ChainSigner", "Endpoint", "Wallet", "connect", "several"]
 
 REQUEST_SECONDS = 30.0
 """How long one request may take: a get_logs over many blocks on a small node takes seconds."""
@@ -110,6 +111,11 @@ def connect(endpoint: str | Web3, *, timeout: float = REQUEST_SECONDS) -> Web3:
     if "mpcredit-poa" not in web3.middleware_onion:
         web3.middleware_onion.inject(cast(Any, ExtraDataToPOAMiddleware), name="mpcredit-poa", layer=0)
     return web3
+
+
+def several(urls: Sequence[str], **options: Any) -> Web3:
+    """A client of several nodes of one ledger; for the options see `Endpoints`. Asks them nothing yet."""
+    return Web3(Endpoints(urls, **options))
 
 
 class Endpoint:
@@ -258,6 +264,8 @@ class ChainLedger:
         address = _checksum(consortium_address)
         self._realm = Realm(chain_id=self.endpoint.chain_id(chain_id), consortium=address)
         self._lock = threading.RLock()
+        self._several = self.web3.provider if isinstance(self.web3.provider, Endpoints) else None
+        self._mine = threading.local()
         self._first_block = first_block
         self._joint_credits: set[str] = set()
         self._learned: Block | None = None
@@ -309,6 +317,9 @@ class ChainLedger:
 
     def head(self) -> Block:
         """The newest block."""
+        if self._several is not None:
+            self._several.tend()
+            self._mine.generation = self._several.generation
         found = self.endpoint.block("latest")
         if found is None:
             raise LedgerError(f"{self.endpoint.name} has no blocks yet", remedy="wait until it has caught up")
@@ -347,8 +358,10 @@ class ChainLedger:
         Raises:
             LedgerError: also when the chain was reorganised while it was read, or a log cannot be right; ask again.
         """
+        before = getattr(self._mine, "generation", None)
         with self._lock:
             last = min(last, self.head().number)
+            self._check_generation(before)
             first = max(first, 0)
             if last < first:
                 return ()
@@ -356,7 +369,14 @@ class ChainLedger:
             self._learn(last)
             # (2) Their logs; (3) in order, each once, with the time of its block.
             addresses = [self._realm.consortium, *sorted(self._joint_credits)]
-            return self._decode(self._logs(first, last, addresses, None))
+            found = self._decode(self._logs(first, last, addresses, None))
+            self._check_generation(before)
+            return found
+
+    def _check_generation(self, before: int | None) -> None:
+        """Head and events must come from one endpoint: the next one may know fewer blocks, and would leave events out."""
+        if self._several is not None and before is not None and self._several.generation != before:
+            raise LedgerError("another endpoint answers since the head was read", remedy="it is tried again by itself")
 
     def joint_credits(self) -> frozenset[str]:
         """Addresses of all JointCredits that the Consortium has created up to the newest block."""
@@ -463,8 +483,27 @@ class ChainLedger:
         self._timestamps[block_hash] = int(block["timestamp"])
         return self._timestamps[block_hash]
 
+    # ----------------------------------------------------------------- several endpoints
+
+    def endpoints(self) -> list[EndpointState]:
+        """How each endpoint is, as far as is known; asks nothing."""
+        if self._several is not None:
+            return self._several.states()
+        return [EndpointState(shown(str(getattr(self.web3.provider, "endpoint_uri", ""))), "in use", "", None)]
+
     def witness(self, head: Block, roster: bytes) -> None:
-        """Nothing yet."""
+        """Have another endpoint, where there is one, bear out what was read of this one up to a head; now and then.
+
+        Raises:
+            EndpointsDisagree: they show different ledgers; nothing that is read may be acted on.
+        """
+        if self._several is not None:
+            self._several.witness(head, roster)
+
+    def doubt(self, why: str) -> None:
+        """The endpoint contradicts itself: read from another one, where there is one."""
+        if self._several is not None:
+            self._several.doubt(why)
 
     # ----------------------------------------------------------------- transactions
 
