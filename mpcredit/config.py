@@ -350,7 +350,7 @@ def ledger_of(config: Config) -> ChainLedger:
 
 def client_of(config: Config) -> Web3:
     """A client of the party's node, or of several as one. Asks nothing yet."""
-    if len(config.endpoints) == 1:
+    if len(config.endpoints) == 1 and config.genesis is None:
         return connect(config.url)
     return connect(
         several(

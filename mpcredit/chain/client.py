@@ -317,10 +317,15 @@ class ChainLedger:
 
     def head(self) -> Block:
         """The newest block."""
-        if self._several is not None:
+        if self._several is None:
+            found = self.endpoint.block("latest")
+        else:
             self._several.tend()
-            self._mine.generation = self._several.generation
-        found = self.endpoint.block("latest")
+            generation = -1
+            while generation != self._several.generation:  # what is told next must come from whoever told this
+                generation = self._several.generation
+                found = self.endpoint.block("latest")
+            self._mine.generation = generation
         if found is None:
             raise LedgerError(f"{self.endpoint.name} has no blocks yet", remedy="wait until it has caught up")
         return found

@@ -365,7 +365,7 @@ class Endpoints(JSONBaseProvider):
         with self._lock:
             place.block = number
             seen, now = self._seen, self._clock()
-            if number >= seen.best or place.url == seen.by:
+            if number >= seen.best or (place.url == seen.by and seen.best - number <= self._behind):
                 seen.best, seen.by, seen.at = number, place.url, now
             elif seen.best - number > self._behind:
                 raise _Unfit(f"is at block {number}, {seen.best - number} behind the newest that was seen")
