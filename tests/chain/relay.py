@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -58,10 +59,8 @@ class Relay:
                 pass
 
             def handle(self) -> None:
-                try:
+                with contextlib.suppress(OSError, ValueError):  # a connection that we cut, or that was not waited for
                     super().handle()
-                except (OSError, ValueError):  # a connection that we cut, or that was not waited for
-                    pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
