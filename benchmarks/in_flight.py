@@ -11,9 +11,9 @@ import argparse
 import time
 
 from mpcredit.consent import Consent, Purpose
+from mpcredit.events import Parameters
 from mpcredit.inquirer import RequestState
 from mpcredit.local import DEFAULT_PARAMETERS, local_consortium
-from mpcredit.events import Parameters
 
 LANES = 30
 """Inquiries that one inquirer may have open (the contract permits 32)."""
@@ -58,7 +58,9 @@ def main() -> None:
             furnisher.idle()
         rows = [row for row in town.stores[names[-1]].outbox_rows() if row.key.startswith("answer/")]
         blocks = sorted({row.block for row in rows if row.block is not None})
-        print(f"{len(rows)} contributions in {len(blocks)} blocks ({blocks[0] - before} to {blocks[-1] - before} after the")
+        print(
+            f"{len(rows)} contributions in {len(blocks)} blocks ({blocks[0] - before} to {blocks[-1] - before} after the"
+        )
         print(f"start), {time.monotonic() - began:.1f} s with making them; at most {most} seen under way after a round")
 
 

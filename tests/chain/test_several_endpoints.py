@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from relay import Relay
 
 from mpcredit.chain import ChainLedger, ChainSigner, Endpoints, Web3, deploy, several
 from mpcredit.chain.anvil import Anvil
+from mpcredit.cli.doctor import _endpoints, _Examination
+from mpcredit.config import read_config
 from mpcredit.errors import EndpointsDisagree, LedgerError, WrongLedger
 from mpcredit.events import Call
 from mpcredit.follower import Follower
@@ -320,7 +323,7 @@ def test_forked_history__in_place_of_what_was_seen_is_not_gone_over_to(
         fork.mine(20)
         first.down = True
 
-        with pytest.raises(LedgerError, match="another block [0-9]+ than was seen"):
+        with pytest.raises(LedgerError, match=r"another block \d+ than was seen"):
             ledger.head()
 
 
@@ -447,3 +450,23 @@ def test_names__show_no_key_of_a_providers_url() -> None:
     endpoints = Endpoints(["https://user:secret@node.example/v3/key", "http://127.0.0.1:2"], chain_id=1)
 
     assert [one.name for one in endpoints.states()] == ["https://node.example", "http://127.0.0.1:2"]
+
+
+def test_doctor__shows_each_endpoint(town: World, first: Relay, second: Relay, tmp_path: Path) -> None:
+    second.lie = lambda method, parameters, result: "0x1" if method == "eth_chainId" else result
+    place = tmp_path / "bank.toml"
+    place.write_text(
+        f'''role = "institution"
+[ledger]
+endpoints = ["{first.url}", "{second.url}"]
+chain_id = 31337
+consortium = "{town.deployed.consortium}"
+'''
+    )
+    examination = _Examination()
+
+    _endpoints(examination, read_config(place))
+
+    assert [(check.name, check.state) for check in examination.checks] == [("endpoint", "ok"), ("endpoint", "WRONG")]
+    assert f"{second.url} belongs to chain 1" in examination.checks[1].detail
+    assert "take it out" in examination.checks[1].remedy
