@@ -838,7 +838,9 @@ class Wallet:
         except (ValueError, TypeError) as error:
             raise LedgerError("the external signer returned no signed transaction", remedy=remedy) from error
         wanted = (self._address, self.chain_id, fields["nonce"], fields.get("to"), 0, bytes(fields["data"]))
-        offered = fields.get("maxFeePerGas", fields.get("gasPrice"))  # the operator's ceiling holds for a signer too
+        offered = int(
+            fields["maxFeePerGas"] if "maxFeePerGas" in fields else fields["gasPrice"]
+        )  # the operator's ceiling holds for a signer too
         same = (signed.sender, signed.chain_id, signed.nonce, signed.to, signed.value, signed.data) == wanted
         if not same or signed.max_fee > offered or signed.gas > fields["gas"]:
             raise LedgerError("the external signer signed something else than it was asked to", remedy=remedy)
