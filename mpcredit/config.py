@@ -5,7 +5,7 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     role = "institution"                  # or "supervisor"
     founding = "founding.toml"            # owner accounts that are accepted from the start
     [ledger]
-    url = "http://127.0.0.1:8545"
+    url = "http://127.0.0.1:8545"         # or several: endpoints = ["https://...", "https://..."]
     chain_id = 31337
     consortium = "0x…"
     confirmations = 0
@@ -42,19 +42,21 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from eth_utils.address import is_address, to_checksum_address
 
 from mpcredit import institution
 from mpcredit.books import LoanBook
-from mpcredit.chain import ChainLedger, ChainSigner, connect
+from mpcredit.chain import BEHIND_BLOCKS, COMPARE_SECONDS, ChainLedger, ChainSigner, Web3, connect, several
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidFile, KeyStoreError, StoreError
 from mpcredit.follower import Follower
 from mpcredit.founding import read_founding
 from mpcredit.institution import SupervisorNode
 from mpcredit.keystore import KdfCost, KeyStore
+from mpcredit.outbox import Patience
 from mpcredit.pkcs11keys import Pkcs11Keys, TokenPlace
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Book, Store
@@ -65,6 +67,7 @@ from mpcredit.tags import HmacTagger, Tagger, TagKey
 __all__ = [
     "Config",
     "Institution",
+    "client_of",
     "institution_from_config",
     "kdf_cost",
     "ledger_of",
@@ -78,9 +81,27 @@ __all__ = [
     "token_pin",
 ]
 
+MAX_FEE_GWEI: Final = 500
+"""Ceiling of what is offered for a unit of gas."""
+
 _KNOWN: Mapping[str, frozenset[str]] = {
     "": frozenset({"role", "founding", "ledger", "keys", "store", "book", "policy", "inquiry", "server"}),
-    "ledger": frozenset({"url", "chain_id", "consortium", "confirmations", "first_block", "signer", "account"}),
+    "ledger": frozenset(
+        {
+            *(
+                "url",
+                "endpoints",
+                "chain_id",
+                "genesis",
+                "consortium",
+                "confirmations",
+                "first_block",
+                "signer",
+                "account",
+            ),
+            *("behind_blocks", "compare_minutes", "max_fee_gwei", "raise_after_seconds", "raise_after_blocks"),
+        }
+    ),
     "keys": frozenset({"directory", "pkcs11"}),
     "store": frozenset({"path"}),
     "book": frozenset({"path"}),
@@ -97,6 +118,15 @@ class Config:
     role: str
     founding: Path | None
     url: str
+    """The first of the endpoints."""
+    endpoints: tuple[str, ...]
+    """URLs of nodes of one ledger, the preferred one first."""
+    genesis: str | None
+    """Hash of the chain's first block; None: that of the endpoint that answers first."""
+    behind_blocks: int
+    compare_minutes: int
+    max_fee_gwei: int
+    patience: Patience
     chain_id: int
     consortium: str | None
     """None before the consortium is deployed."""
@@ -194,6 +224,23 @@ class _Reader:
             )
         return TokenPlace(self.path.parent / part["module"], part["token"], part.get("serial"), prefix)
 
+    def endpoints(self) -> tuple[str, ...]:
+        several = self.get("ledger", "endpoints", list, None)
+        if several is None:
+            return (self.get("ledger", "url", str),)
+        if "url" in self.value["ledger"]:
+            raise self.fail(
+                "[ledger] url", "stands beside endpoints", "remove url; the first of endpoints is preferred"
+            )
+        good = [url for url in several if isinstance(url, str) and urlsplit(url).scheme in ("http", "https")]
+        if len(good) != len(several) or len(set(good)) != len(good) or not good:
+            raise self.fail(
+                "[ledger] endpoints",
+                "is no list of different http:// or https:// URLs",
+                'write endpoints = ["https://one:8545", "https://two:8545"], the preferred one first',
+            )
+        return tuple(good)
+
     def read(self) -> Config:
         for table, names in _KNOWN.items():
             part = self.value.get(table, {}) if table else self.value
@@ -222,6 +269,10 @@ class _Reader:
                 "names a second store: with a table [server] the store is [server] database",
                 "remove one of the two (docs/server.md says how to move from `mpcredit answer` to `mpcredit serve`)",
             )
+        endpoints = self.endpoints()
+        genesis = self.get("ledger", "genesis", str, None)
+        if genesis is not None and not re.fullmatch("0x[0-9a-fA-F]{64}", genesis):
+            raise self.fail("[ledger] genesis", "is no block hash", "write 0x and the 64 digits of block 0's hash")
         keys = self.place("keys", "directory", "keys")
         store = self.place("store", "path", "store.sqlite")
         assert keys is not None
@@ -230,7 +281,16 @@ class _Reader:
             path=self.path,
             role=role,
             founding=self.place("", "founding", None),
-            url=self.get("ledger", "url", str),
+            url=endpoints[0],
+            endpoints=endpoints,
+            genesis=genesis,
+            behind_blocks=self.number("ledger", "behind_blocks", BEHIND_BLOCKS, 1),
+            compare_minutes=self.number("ledger", "compare_minutes", int(COMPARE_SECONDS) // 60, 1),
+            max_fee_gwei=self.number("ledger", "max_fee_gwei", MAX_FEE_GWEI, 0),
+            patience=Patience(
+                self.number("ledger", "raise_after_seconds", Patience.seconds, 1),
+                self.number("ledger", "raise_after_blocks", Patience.blocks, 1),
+            ),
             chain_id=self.number("ledger", "chain_id", ..., 1),
             consortium=to_checksum_address(consortium) if consortium else None,
             first_block=self.number("ledger", "first_block", None, 0),
@@ -332,7 +392,24 @@ def ledger_of(config: Config) -> ChainLedger:
         raise InvalidFile(
             f"{config.path}, [ledger] consortium", "is missing", "write the address that `mpcredit deploy` printed"
         )
-    return ChainLedger(connect(config.url), config.consortium, chain_id=config.chain_id, first_block=config.first_block)
+    return ChainLedger(client_of(config), config.consortium, chain_id=config.chain_id, first_block=config.first_block)
+
+
+def client_of(config: Config) -> Web3:
+    """A client of the party's node, or of several as one. Asks nothing yet."""
+    if len(config.endpoints) == 1 and config.genesis is None:
+        return connect(config.url)
+    return connect(
+        several(
+            config.endpoints,
+            chain_id=config.chain_id,
+            consortium=config.consortium,
+            genesis=config.genesis,
+            confirmations=config.confirmations,
+            behind_blocks=config.behind_blocks,
+            compare_seconds=config.compare_minutes * 60,
+        )
+    )
 
 
 def signer_of(config: Config, ledger: ChainLedger, keys: KeyStore) -> ChainSigner:
@@ -343,6 +420,7 @@ def signer_of(config: Config, ledger: ChainLedger, keys: KeyStore) -> ChainSigne
         ledger.realm.consortium,
         chain_id=config.chain_id,
         signing=connect(config.signer) if config.signer else None,
+        max_fee=config.max_fee_gwei * 10**9,
     )
 
 
@@ -420,7 +498,7 @@ def institution_from_config(
         follower = Follower(ledger, pins_of(config, store), config.confirmations)
         follower.sync()
         tagger = HmacTagger(tag_key_of(keys, follower.state.tag_keys))
-        return Institution(
+        made = Institution(
             ledger=ledger,
             signer=signer,
             store=store,
@@ -435,6 +513,8 @@ def institution_from_config(
             ready_seconds=config.ready_seconds,
             anchor=anchor,
         )
+        made.desk.outbox.patience = config.patience
+        return made
 
 
 @contextlib.contextmanager
@@ -488,7 +568,7 @@ def supervisor_from_config(
     ledger = ledger_of(config)
     signer = signer_of(config, ledger, keys)
     with _opened(config, store) as store:
-        return SupervisorNode(
+        made = SupervisorNode(
             ledger=ledger,
             signer=signer,
             store=store,
@@ -498,3 +578,5 @@ def supervisor_from_config(
             attest=attest,
             anchor=anchor,
         )
+        made.outbox.patience = config.patience
+        return made

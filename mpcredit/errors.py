@@ -13,6 +13,8 @@
     +-- Refused               the ledger or an institution's policy said no: `code` and what would help
     +-- LedgerError           the node or the network: look, perhaps try again
     |   +-- WrongLedger           another chain, or no consortium contract there
+    |   +-- EndpointsDisagree     two endpoints show different ledgers: the operator
+    |   +-- FeeTooLow             the ledger asks for a higher fee than is offered, or permitted
     |   +-- TransactionFailed     the contract reverted
     +-- KeyStoreError         a key file or passphrase: the operator
     |   +-- WrongPassphrase       or a wrong PIN
@@ -30,6 +32,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "EndpointsDisagree",
+    "FeeTooLow",
     "InvalidCiphertext",
     "InvalidConsent",
     "InvalidEncoding",
@@ -142,6 +146,14 @@ class LedgerError(MpcreditError):
 
 class WrongLedger(LedgerError):
     """Another chain than configured, or no consortium contract at the address."""
+
+
+class EndpointsDisagree(LedgerError):
+    """Two endpoints of one ledger show different ones: one of them is wrong, and nothing tells which."""
+
+
+class FeeTooLow(LedgerError):
+    """The ledger asks for a higher fee than the transaction offers, or than the operator's ceiling permits."""
 
 
 class TransactionFailed(LedgerError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpcredit.errors import LedgerError
+from mpcredit.errors import LedgerError, WrongLedger
 from mpcredit.events import Event
 from mpcredit.ports import Block, Ledger
 from mpcredit.state import LedgerState, Pins
@@ -69,10 +69,12 @@ class Follower:
 
         Raises:
             LedgerError: the endpoint fails or contradicts itself; the view is left as it was.
+            EndpointsDisagree: another endpoint shows another ledger; what was read is not to be acted on.
         """
         head = self.ledger.head()
         if self.head is not None:
             if head.hash == self.head.hash:
+                self.ledger.witness(self.head, self.state.roster)
                 return []
             seen = self.ledger.block(self.head.number)
             if seen is None or seen.hash != self.head.hash:
@@ -85,11 +87,14 @@ class Follower:
         try:
             for event in new:
                 self.state.apply(event)
-        except Exception:
+        except Exception as error:
             self._start_over()  # half a fold is none
+            if isinstance(error, WrongLedger):
+                self.ledger.doubt(f"contradicts itself: {error.message}")
             raise
         self.events.extend(new)
         self.head = head
+        self.ledger.witness(head, self.state.roster)
         return new
 
     def use_pins(self, pins: Pins) -> None:

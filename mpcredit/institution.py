@@ -216,7 +216,7 @@ class Institution:
     ) -> None:
         self.follower = follower or Follower(ledger, pins, confirmations)
         self.follower.clock = clock
-        outbox = Outbox(store, signer, ledger)
+        outbox = Outbox(store, signer, ledger, confirmations=self.follower.confirmations)
         self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window)
         self.tagger = tagger
         self.policy = policy
@@ -349,7 +349,7 @@ class SupervisorNode:
         anchor: Callable[[], bytes] = lambda: bytes(32),
     ) -> None:
         self.follower = Follower(ledger, pins, confirmations)
-        self.outbox = Outbox(store, signer, ledger)
+        self.outbox = Outbox(store, signer, ledger, confirmations=confirmations)
         self.supervisor = Supervisor(self.follower, self.outbox, store, keys, attest=attest, anchor=anchor)
         self.idle = idle
         self._started = False

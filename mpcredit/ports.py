@@ -12,7 +12,19 @@ from mpcredit.paillier import PrivateKey
 from mpcredit.pairkeys import AgreementKey, Realm
 from mpcredit.schema import Schema
 
-__all__ = ["AgreementKeys", "Block", "Book", "Keys", "Ledger", "OutboxRow", "Outcome", "Signed", "Signer", "Store"]
+__all__ = [
+    "AgreementKeys",
+    "Block",
+    "Book",
+    "Keys",
+    "Ledger",
+    "OutboxRow",
+    "Outcome",
+    "Signed",
+    "Signer",
+    "Store",
+    "Taken",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,14 @@ class Outcome:
     gas_used: int
 
 
+@dataclass(frozen=True)
+class Taken:
+    """The mined transaction of an account that has a certain nonce."""
+
+    hash: bytes
+    block: int
+
+
 class Ledger(Protocol):
     """Read the ledger. Every method may raise `LedgerError`."""
 
@@ -71,6 +91,16 @@ class Ledger(Protocol):
     def transaction(self, transaction: bytes) -> bytes:
         """The signed transaction, RLP as sent, whose keccak is its hash (for evidence)."""
 
+    def witness(self, head: Block, roster: bytes) -> None:
+        """Have another endpoint, where there is one, bear out what was read of this one up to a head; now and then.
+
+        Raises:
+            EndpointsDisagree: they show different ledgers; nothing that is read may be acted on.
+        """
+
+    def doubt(self, why: str) -> None:
+        """The endpoint contradicts itself: read from another one, where there is one."""
+
 
 class Signer(Protocol):
     """Write to the ledger from one account."""
@@ -82,6 +112,9 @@ class Signer(Protocol):
     def nonce(self) -> int:
         """Number of transactions the account has sent, mined or known to the node to be under way (R25)."""
 
+    def mined(self) -> int:
+        """Number of transactions of the account that are on the ledger."""
+
     def sign(self, call: Call, nonce: int) -> Signed:
         """Make a transaction. Estimates gas, so it raises the mapped contract error if the call would revert now.
 
@@ -89,8 +122,28 @@ class Signer(Protocol):
             Refused: the contract would refuse it; `code` is the name of its error.
         """
 
+    def filler(self, nonce: int) -> Signed:
+        """Make a transaction that does nothing but use a nonce."""
+
+    def raised(self, signed: bytes) -> Signed | None:
+        """The same transaction - nonce, call, gas - with fees raised so far that nodes take it in place of the first.
+
+        Returns:
+            None where raising helps nothing: on a ledger without fees.
+
+        Raises:
+            FeeTooLow: the operator's ceiling does not permit it.
+        """
+
     def broadcast(self, signed: bytes) -> None:
-        """Hand a signed transaction to the node. Sending one that the node knows already is no error."""
+        """Hand a signed transaction to the node. Sending one that the node knows already is no error.
+
+        Raises:
+            FeeTooLow: the node asks for a higher fee.
+        """
+
+    def taker(self, nonce: int) -> Taken | None:
+        """The mined transaction of the account with this nonce, proven by its signature; None if it cannot be found."""
 
 
 class Book(Protocol):
@@ -118,6 +171,7 @@ class OutboxRow:
     call: Mapping[str, Any]
     """For people; what is sent is `raw`."""
     raw: bytes
+    """As signed last; once one is on the ledger, as that one was signed."""
     tx_hash: bytes
     state: str
     """prepared, sent, mined or failed."""
@@ -165,8 +219,22 @@ class Store(Protocol):
     def outbox_below(self, nonce: int) -> OutboxRow | None:
         """The step with the highest nonce below one, None if there is none."""
 
-    def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
-        """Note what became of a step."""
+    def outbox_update(
+        self,
+        key: str,
+        *,
+        state: str,
+        block: int | None = None,
+        gas_used: int | None = None,
+        tx_hash: bytes | None = None,
+    ) -> None:
+        """Note what became of a step, and of which of its signed versions."""
+
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+        """Keep another signed version of a step, before it is sent; earlier ones are kept too."""
+
+    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
+        """All signed versions of a step, (raw, hash), oldest first: any of them may be mined."""
 
 
 class AgreementKeys(Protocol):

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -25,7 +26,7 @@ from mpcredit.ports import OutboxRow
 
 __all__ = ["SCHEMA_VERSION", "AlreadyStored", "MemoryStore", "SqliteStore", "StoreInUse", "StorePort"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Version of the tables below; raised with every change of them."""
 
 _STATES = ("prepared", "sent", "mined", "failed")
@@ -52,6 +53,17 @@ CREATE TABLE outbox (
 ) STRICT;
 CREATE INDEX outbox_open ON outbox (nonce) WHERE state IN ('prepared', 'sent');
 """
+
+_VERSIONS = """
+CREATE TABLE outbox_version (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,
+    raw BLOB NOT NULL,
+    tx_hash BLOB NOT NULL,
+    UNIQUE (key, tx_hash)
+) STRICT;
+"""
+"""Since version 2: the signed versions of a step that was signed more than once."""
 
 _COLUMNS = "key, nonce, call, raw, tx_hash, state, block, gas_used"
 
@@ -123,12 +135,33 @@ class StorePort(Protocol):
     def outbox_below(self, nonce: int) -> OutboxRow | None:
         """The step with the highest nonce below one, None if there is none."""
 
-    def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
+    def outbox_update(
+        self,
+        key: str,
+        *,
+        state: str,
+        block: int | None = None,
+        gas_used: int | None = None,
+        tx_hash: bytes | None = None,
+    ) -> None:
         """Note what became of a step; what was signed stays as it is.
+
+        Args:
+            tx_hash: which of its signed versions that is; by default the row's.
+
+        Raises:
+            StoreError: there is no such step, or no such version of it.
+        """
+
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+        """Keep another signed version of a step and make it the row's; earlier ones are kept too.
 
         Raises:
             StoreError: there is no such step.
         """
+
+    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
+        """All signed versions of a step, (raw, hash), oldest first; empty if there is no such step."""
 
 
 def _encode_bytes(value: object) -> str:
@@ -168,6 +201,13 @@ def _check_state(state: str, block: int | None) -> None:
         raise ValueError(f"{state!r} is not a state of an outbox row")
     if state == "mined" and block is None:
         raise ValueError("a mined transaction is in a block")
+
+
+def _version_of(versions: list[tuple[bytes, bytes]], key: str, tx_hash: bytes) -> tuple[bytes, bytes]:
+    for version in versions:
+        if version[1] == tx_hash:
+            return version
+    raise _no_step(f"{key} with transaction {to_hex(tx_hash)}")
 
 
 def _no_step(key: str) -> StoreError:
@@ -275,12 +315,16 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             if not tables:
-                for statement in _TABLES.strip().split(";\n"):
+                for statement in (_TABLES + _VERSIONS).strip().split(";\n"):
                     connection.execute(statement)
                 connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
             elif not {"meta", "item", "outbox"} <= tables:
                 raise StoreError(f"{self.path}: is a database of something else", remedy="name the store's own file")
             row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+            if row is not None and row[0] == "1":
+                connection.execute(_VERSIONS)
+                connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+                row = ("2",)
             self._check_version(row)
             connection.execute("COMMIT")
         except BaseException as error:
@@ -298,6 +342,8 @@ class SqliteStore:
                 f"{self.path}: was written by a newer mpcredit (store version {version}, known here: {SCHEMA_VERSION})",
                 remedy="upgrade mpcredit; do not go back to an older backup",
             )
+        if version == 1:  # read only: whoever opens it to write brings it up to date
+            raise StoreError(f"{self.path}: is of an earlier mpcredit", remedy="start the service once; it upgrades it")
         if version < SCHEMA_VERSION:
             raise StoreError(f"{self.path}: has no valid store version", remedy="restore it from a backup")
 
@@ -414,15 +460,46 @@ class SqliteStore:
         rows = self._run(f"SELECT {_COLUMNS} FROM outbox WHERE nonce < ? ORDER BY nonce DESC LIMIT 1", (nonce,))
         return _row(rows[0]) if rows else None
 
-    def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
+    def outbox_update(
+        self,
+        key: str,
+        *,
+        state: str,
+        block: int | None = None,
+        gas_used: int | None = None,
+        tx_hash: bytes | None = None,
+    ) -> None:
         """Note what became of a step; what was signed stays as it is."""
         _check_state(state, block)
-        rows = self._run(
-            "UPDATE outbox SET state = ?, block = ?, gas_used = ? WHERE key = ? RETURNING id",
-            (state, block, gas_used, key),
-        )
-        if not rows:
-            raise _no_step(key)
+        with self.transaction():
+            rows = self._run(
+                "UPDATE outbox SET state = ?, block = ?, gas_used = ? WHERE key = ? RETURNING tx_hash",
+                (state, block, gas_used, key),
+            )
+            if not rows:
+                raise _no_step(key)
+            if tx_hash not in (None, rows[0][0]):
+                version = _version_of(self.outbox_versions(key), key, tx_hash)
+                self._run("UPDATE outbox SET raw = ?, tx_hash = ? WHERE key = ?", (*version, key))
+
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+        """Keep another signed version of a step and make it the row's; earlier ones are kept too."""
+        with self.transaction():
+            row = self.outbox_by_key(key)
+            if row is None:
+                raise _no_step(key)
+            for version in ((row.raw, row.tx_hash), (raw, tx_hash)):
+                self._run(
+                    "INSERT INTO outbox_version (key, raw, tx_hash) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (key, *version),
+                )
+            self._run("UPDATE outbox SET raw = ?, tx_hash = ? WHERE key = ?", (raw, tx_hash, key))
+        return replace(row, raw=raw, tx_hash=tx_hash)
+
+    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
+        """All signed versions of a step, (raw, hash), oldest first."""
+        rows = self._run("SELECT raw, tx_hash FROM outbox_version WHERE key = ? ORDER BY id", (key,))
+        return rows or self._run("SELECT raw, tx_hash FROM outbox WHERE key = ?", (key,))
 
 
 def _row(columns: tuple[Any, ...]) -> OutboxRow:
@@ -437,6 +514,7 @@ class MemoryStore:
         self._mutex = threading.RLock()
         self._items: dict[str, dict[str, str]] = {}
         self._outbox: dict[str, tuple[Any, ...]] = {}
+        self._versions: dict[str, list[tuple[bytes, bytes]]] = {}
 
     def __repr__(self) -> str:
         return "<MemoryStore>"
@@ -450,10 +528,11 @@ class MemoryStore:
         with self._mutex:
             items = {kind: dict(values) for kind, values in self._items.items()}
             outbox = dict(self._outbox)
+            versions = {key: list(values) for key, values in self._versions.items()}
             try:
                 yield
             except BaseException:
-                self._items, self._outbox = items, outbox
+                self._items, self._outbox, self._versions = items, outbox, versions
                 raise
 
     def insert(self, kind: str, key: str, value: Mapping[str, Any]) -> None:
@@ -522,10 +601,38 @@ class MemoryStore:
         """The step with the highest nonce below one, None if there is none."""
         return max((row for row in self.outbox_rows() if row.nonce < nonce), key=lambda row: row.nonce, default=None)
 
-    def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
+    def outbox_update(
+        self,
+        key: str,
+        *,
+        state: str,
+        block: int | None = None,
+        gas_used: int | None = None,
+        tx_hash: bytes | None = None,
+    ) -> None:
         """Note what became of a step; what was signed stays as it is."""
         _check_state(state, block)
         with self._mutex:
             if key not in self._outbox:
                 raise _no_step(key)
-            self._outbox[key] = (*self._outbox[key][:5], state, block, gas_used)
+            _key, nonce, call, *version = self._outbox[key][:5]
+            if tx_hash is not None:
+                version = list(_version_of(self.outbox_versions(key), key, tx_hash))
+            self._outbox[key] = (key, nonce, call, *version, state, block, gas_used)
+
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+        """Keep another signed version of a step and make it the row's; earlier ones are kept too."""
+        with self._mutex:
+            if key not in self._outbox:
+                raise _no_step(key)
+            versions = self.outbox_versions(key)
+            self._versions[key] = versions if (raw, tx_hash) in versions else [*versions, (raw, tx_hash)]
+            self._outbox[key] = (*self._outbox[key][:3], raw, tx_hash, *self._outbox[key][5:])
+            return _row(self._outbox[key])
+
+    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
+        """All signed versions of a step, (raw, hash), oldest first."""
+        with self._mutex:
+            if key not in self._outbox:
+                return []
+            return list(self._versions.get(key, [self._outbox[key][3:5]]))

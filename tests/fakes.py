@@ -25,7 +25,7 @@ from mpcredit import events as ev
 from mpcredit import protocol
 from mpcredit.consent import Consent, Purpose
 from mpcredit.encoding import abi_encode, keccak
-from mpcredit.errors import LedgerError, Refused
+from mpcredit.errors import FeeTooLow, LedgerError, Refused
 from mpcredit.events import Call, Change, Event, Opening, Parameters, Position, Stage
 from mpcredit.identity import Subject
 from mpcredit.institution import Institution, SupervisorNode
@@ -33,7 +33,7 @@ from mpcredit.keystore import MemoryKeyStore
 from mpcredit.paillier import PrivateKey
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy
-from mpcredit.ports import Block, Outcome, Signed
+from mpcredit.ports import Block, Outcome, Signed, Taken
 from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.state import CHANGE_TYPES, SUPERVISOR, Inquiry, LedgerState, Pins, key_statement, roster_link
 from mpcredit.store import MemoryStore, SqliteStore
@@ -74,6 +74,7 @@ class Transaction:
     sender: str
     call: Call
     nonce: int
+    fee: int = 0
 
     @property
     def raw(self) -> bytes:
@@ -110,6 +111,10 @@ class FakeChain:
         self.time = START
         self.fork = 0
         self.down = False
+        self.fee = 0
+        """What a transaction must offer to be mined; less is taken, and waits."""
+        self.floor = 0
+        """What it must offer to be taken at all."""
         self.mine([])
 
     # -- the port
@@ -140,6 +145,12 @@ class FakeChain:
                 return Outcome(block.outcomes[transaction], block.block.number, 100_000)
         return None
 
+    def witness(self, head: Block, roster: bytes) -> None:
+        self._ask()
+
+    def doubt(self, why: str) -> None:
+        pass
+
     def transaction(self, transaction: bytes) -> bytes:
         return next(t.raw for t in self.seen if t.hash == transaction)
 
@@ -158,8 +169,15 @@ class FakeChain:
 
     def broadcast(self, transaction: Transaction) -> None:
         self._ask()
+        if transaction.fee < self.floor:
+            raise FeeTooLow(f"the node asks for {self.floor}")
         self.seen.append(transaction)
         if self.outcome(transaction.hash) is None and transaction not in self.mempool:
+            for other in list(self.mempool):  # one for each nonce, and a replacement must pay
+                if (other.sender, other.nonce) == (transaction.sender, transaction.nonce):
+                    if transaction.fee <= other.fee:
+                        raise FeeTooLow("replacement transaction underpriced")
+                    self.mempool.remove(other)
             self.mempool.append(transaction)
         if not self.held:
             self.mine()
@@ -169,7 +187,7 @@ class FakeChain:
         if transactions is None:
             pending, self.mempool = self.mempool, []
             for transaction in pending:
-                if transaction.nonce == self.nonce(transaction.sender):
+                if transaction.nonce == self.nonce(transaction.sender) and transaction.fee >= self.fee:
                     self._add([transaction])
                 else:
                     self.mempool.append(transaction)
@@ -253,6 +271,9 @@ class FakeChain:
         if member not in found.awaited:
             raise _no("NotAwaited" if member in found.cohort else "NotInCohort")
         return member, found
+
+    def _nothing(self, state: LedgerState, sender: str) -> list[Any]:
+        return []
 
     def _declareReady(self, state: LedgerState, sender: str, until: int) -> list[Any]:  # noqa: N802 - the ABI's name
         return [(self.realm.consortium, ev.ReadinessDeclared, {"member": self._member(state, sender), "until": until})]
@@ -391,16 +412,46 @@ class FakeSigner:
     def __init__(self, chain: FakeChain, address: str) -> None:
         self.chain = chain
         self.address = address
+        self.fee = 0
+        self.ceiling = 10**9
 
     def nonce(self) -> int:
+        count = self.mined()
+        waiting = {t.nonce for t in self.chain.mempool if t.sender == self.address}
+        while count in waiting:
+            count += 1
+        return count
+
+    def mined(self) -> int:
+        self.chain._ask()
         return self.chain.nonce(self.address)
 
     def sign(self, call: Call, nonce: int) -> Signed:
         self.chain._ask()
-        transaction = Transaction(self.address, call, nonce)
+        transaction = Transaction(self.address, call, nonce, self.fee)
         self.chain.seen.append(transaction)
         self.chain.execute(self.address, call)
         return Signed(transaction.raw, transaction.hash, nonce)
+
+    def filler(self, nonce: int) -> Signed:
+        return self.sign(Call("consortium", "nothing"), nonce)
+
+    def raised(self, signed: bytes) -> Signed | None:
+        self.chain._ask()
+        before = pickle.loads(signed)
+        fee = before.fee + 1 if before.fee or self.chain.fee or self.chain.floor else 0
+        if fee > self.ceiling:
+            raise FeeTooLow("the ceiling is reached")
+        transaction = replace(before, fee=fee)
+        return Signed(transaction.raw, transaction.hash, before.nonce) if fee else None
+
+    def taker(self, nonce: int) -> Taken | None:
+        self.chain._ask()
+        for block in self.chain.blocks:
+            for transaction in block.transactions:
+                if (transaction.sender, transaction.nonce) == (self.address, nonce):
+                    return Taken(transaction.hash, block.block.number)
+        return None
 
     def broadcast(self, signed: bytes) -> None:
         self.chain.broadcast(pickle.loads(signed))

@@ -143,6 +143,41 @@ class StorePortTests:
         assert row is not None
         assert (row.state, row.block, row.gas_used) == ("sent", None, None)
 
+    def test_outbox__signed_anew__keeps_all_versions_and_notes_which_was_mined(self, store: StorePort) -> None:
+        store.outbox_add("a", 0, {"x": 1}, b"raw 1", b"hash 1")
+        store.outbox_add("b", 1, {}, b"raw b", b"hash b")
+        assert store.outbox_versions("a") == [(b"raw 1", b"hash 1")]
+        store.outbox_update("a", state="sent")
+
+        second = store.outbox_replace("a", b"raw 2", b"hash 2")
+        store.outbox_replace("a", b"raw 3", b"hash 3")
+        store.outbox_replace("a", b"raw 3", b"hash 3")  # again after a crash
+
+        versions = [(b"raw 1", b"hash 1"), (b"raw 2", b"hash 2"), (b"raw 3", b"hash 3")]
+        assert (second.raw, second.tx_hash, second.state, second.nonce) == (b"raw 2", b"hash 2", "sent", 0)
+        assert store.outbox_versions("a") == versions
+        assert [row.raw for row in store.outbox_pending()] == [b"raw 3", b"raw b"]
+
+        store.outbox_update("a", state="mined", block=3, gas_used=5, tx_hash=b"hash 2")
+        row = store.outbox_by_key("a")
+        assert row is not None
+        assert (row.raw, row.tx_hash, row.state, row.block, row.call) == (b"raw 2", b"hash 2", "mined", 3, {"x": 1})
+        assert store.outbox_versions("a") == versions
+        assert store.outbox_versions("b") == [(b"raw b", b"hash b")]
+        assert store.outbox_versions("never posted") == []
+
+    def test_outbox__version_that_is_none__is_refused_and_nothing_changed(self, store: StorePort) -> None:
+        store.outbox_add("a", 0, {}, b"raw 1", b"hash 1")
+
+        with pytest.raises(StoreError):
+            store.outbox_update("a", state="mined", block=3, tx_hash=b"hash 2")
+        with pytest.raises(StoreError):
+            store.outbox_replace("unknown", b"raw 2", b"hash 2")
+
+        row = store.outbox_by_key("a")
+        assert row is not None
+        assert (row.state, row.raw) == ("prepared", b"raw 1")
+
     def test_outbox__below__is_the_highest_nonce_below_whatever_its_state(self, store: StorePort) -> None:
         for key, nonce in (("c", 9), ("a", 3), ("b", 4)):
             store.outbox_add(key, nonce, {}, b"", b"")

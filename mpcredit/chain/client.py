@@ -8,10 +8,11 @@ check here: chain id, hashes of transactions, and that logs stand where they wer
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -29,14 +30,15 @@ from web3.types import RPCEndpoint, TxParams
 from mpcredit.chain import faults
 from mpcredit.chain.artifacts import Artifact, abi_type, consortium, joint_credit
 from mpcredit.chain.decode import Log, decode_log
+from mpcredit.chain.endpoints import Endpoints, EndpointState, shown
 from mpcredit.chain.transactions import parse_signed, serialise
 from mpcredit.encoding import abi_decode, keccak, to_hex
-from mpcredit.errors import LedgerError, MpcreditError, TransactionFailed, WrongLedger
+from mpcredit.errors import FeeTooLow, LedgerError, MpcreditError, TransactionFailed, WrongLedger
 from mpcredit.events import Call, Event, JointCreditReplaced, Position
 from mpcredit.pairkeys import Realm
-from mpcredit.ports import Block, Ledger, Outcome, Signed, Signer
+from mpcredit.ports import Block, Ledger, Outcome, Signed, Signer, Taken
 
-__all__ = ["Account", "ChainLedger", "ChainSigner", "Endpoint", "Wallet", "connect"]
+__all__ = ["Account", "ChainLedger", "ChainSigner", "Endpoint", "Wallet", "connect", "several"]
 
 REQUEST_SECONDS = 30.0
 """How long one request may take: a get_logs over many blocks on a small node takes seconds."""
@@ -48,14 +50,37 @@ GAS_MARGIN_PERCENT = 10
 GAS_MARGIN = 5_000
 """An estimate is made for the present state. The margin pays for slots that turn from used to fresh meanwhile."""
 BASE_FEE_FACTOR = 4
-"""A transaction is sent again unchanged, so its fee must outlast a rise: twelve full blocks make a factor of 4."""
+"""Twelve full blocks make the base fee rise so far: until then nothing needs to be signed anew."""
 DEFAULT_PRIORITY_FEE = 10**9
 """In wei, where the node suggests none."""
+FEE_BLOCKS = 10
+"""Blocks whose tips are looked at; the median of what half the gas of each paid at most."""
+RAISE_DENOMINATOR = 8
+"""A replacement must offer an eighth more in both fees: nodes ask for 10 percent, some for 12.5."""
 MINED_SECONDS = 120.0
 
 _T = TypeVar("_T")
 Account = LocalAccount | str
 """A key that this process holds, or the address of one that an external signer holds."""
+
+
+_FEE_WORDS = (
+    "underpriced",  # geth, Anvil, Erigon, Nethermind's "ReplacementNotAllowed" follows
+    "replacementnotallowed",
+    "feetoolow",
+    "fee too low",
+    "price too low",
+    "price below",
+    "less than block base fee",
+    "lower than the current base fee",
+    "less than the base fee",
+    "fee per gas too low",
+    "max fee per gas less",
+    "maxfeepergas",
+    "below configured minimum",  # Besu
+    "gas price less than",
+    "below the minimum",
+)
 
 
 class _NodeRefused(LedgerError):
@@ -86,6 +111,11 @@ def connect(endpoint: str | Web3, *, timeout: float = REQUEST_SECONDS) -> Web3:
     if "mpcredit-poa" not in web3.middleware_onion:
         web3.middleware_onion.inject(cast(Any, ExtraDataToPOAMiddleware), name="mpcredit-poa", layer=0)
     return web3
+
+
+def several(urls: Sequence[str], **options: Any) -> Web3:
+    """A client of several nodes of one ledger; for the options see `Endpoints`. Asks them nothing yet."""
+    return Web3(Endpoints(urls, **options))
 
 
 class Endpoint:
@@ -149,12 +179,17 @@ class Endpoint:
 
     def _refusal(self, doing: str, message: str) -> LedgerError:
         lower = message.lower()
-        if "insufficient funds" in lower or "insufficient balance" in lower or "cannot afford" in lower:
+        if "already known" in lower or "known transaction" in lower or "already imported" in lower:
+            remedy = "nothing: the node has it"
+        elif any(words in lower for words in _FEE_WORDS):
+            return FeeTooLow(
+                f"{self.name} refused ({doing}): {message}",
+                remedy="the fee is raised by itself up to the ceiling ([ledger] max_fee_gwei)",
+            )
+        elif "insufficient funds" in lower or "insufficient balance" in lower or "cannot afford" in lower:
             remedy = "fund the account: it must be able to pay the transaction's full gas limit at its maximum fee"
         elif "nonce" in lower:
             remedy = "another transaction of this account took the nonce: one program at a time may use an account"
-        elif "underpriced" in lower or "fee" in lower or "price" in lower:
-            remedy = "wait until fees fall, or sign again with a higher fee"
         elif "gas limit" in lower or "gas required" in lower or "exceeds" in lower:
             remedy = "the call needs more gas than the node or a block permits: raise the limit, or send less at once"
         else:
@@ -229,6 +264,8 @@ class ChainLedger:
         address = _checksum(consortium_address)
         self._realm = Realm(chain_id=self.endpoint.chain_id(chain_id), consortium=address)
         self._lock = threading.RLock()
+        self._several = self.web3.provider if isinstance(self.web3.provider, Endpoints) else None
+        self._mine = threading.local()
         self._first_block = first_block
         self._joint_credits: set[str] = set()
         self._learned: Block | None = None
@@ -280,7 +317,15 @@ class ChainLedger:
 
     def head(self) -> Block:
         """The newest block."""
-        found = self.endpoint.block("latest")
+        if self._several is None:
+            found = self.endpoint.block("latest")
+        else:
+            self._several.tend()
+            generation = -1
+            while generation != self._several.generation:  # what is told next must come from whoever told this
+                generation = self._several.generation
+                found = self.endpoint.block("latest")
+            self._mine.generation = generation
         if found is None:
             raise LedgerError(f"{self.endpoint.name} has no blocks yet", remedy="wait until it has caught up")
         return found
@@ -318,8 +363,10 @@ class ChainLedger:
         Raises:
             LedgerError: also when the chain was reorganised while it was read, or a log cannot be right; ask again.
         """
+        before = getattr(self._mine, "generation", None)
         with self._lock:
             last = min(last, self.head().number)
+            self._check_generation(before)
             first = max(first, 0)
             if last < first:
                 return ()
@@ -327,7 +374,14 @@ class ChainLedger:
             self._learn(last)
             # (2) Their logs; (3) in order, each once, with the time of its block.
             addresses = [self._realm.consortium, *sorted(self._joint_credits)]
-            return self._decode(self._logs(first, last, addresses, None))
+            found = self._decode(self._logs(first, last, addresses, None))
+            self._check_generation(before)
+            return found
+
+    def _check_generation(self, before: int | None) -> None:
+        """Head and events must come from one endpoint: the next one may know fewer blocks, and would leave events out."""
+        if self._several is not None and before is not None and self._several.generation != before:
+            raise LedgerError("another endpoint answers since the head was read", remedy="it is tried again by itself")
 
     def joint_credits(self) -> frozenset[str]:
         """Addresses of all JointCredits that the Consortium has created up to the newest block."""
@@ -434,6 +488,28 @@ class ChainLedger:
         self._timestamps[block_hash] = int(block["timestamp"])
         return self._timestamps[block_hash]
 
+    # ----------------------------------------------------------------- several endpoints
+
+    def endpoints(self) -> list[EndpointState]:
+        """How each endpoint is, as far as is known; asks nothing."""
+        if self._several is not None:
+            return self._several.states()
+        return [EndpointState(shown(str(getattr(self.web3.provider, "endpoint_uri", ""))), "in use", "", None)]
+
+    def witness(self, head: Block, roster: bytes) -> None:
+        """Have another endpoint, where there is one, bear out what was read of this one up to a head; now and then.
+
+        Raises:
+            EndpointsDisagree: they show different ledgers; nothing that is read may be acted on.
+        """
+        if self._several is not None:
+            self._several.witness(head, roster)
+
+    def doubt(self, why: str) -> None:
+        """The endpoint contradicts itself: read from another one, where there is one."""
+        if self._several is not None:
+            self._several.doubt(why)
+
     # ----------------------------------------------------------------- transactions
 
     def outcome(self, transaction: bytes) -> Outcome | None:
@@ -512,6 +588,32 @@ def _failure(endpoint: Endpoint, transaction: bytes) -> MpcreditError | None:
 # --------------------------------------------------------------------- writing
 
 
+@dataclass(frozen=True)
+class _Market:
+    """What the ledger asks for a unit of gas, in wei."""
+
+    base: int
+    """Base fee of the next block; 0 where there is none."""
+    tip: int
+    """On top of it; the gas price where there is no base fee."""
+
+
+def _quantity(value: Any) -> int:
+    return int(value, 16) if isinstance(value, str) else int(value)
+
+
+def _eighth_more(fee: int) -> int:
+    return fee + -(-fee // RAISE_DENOMINATOR)
+
+
+def _dynamic(max_fee: int, tip: int) -> dict[str, int]:
+    return {"type": 2, "maxFeePerGas": max_fee, "maxPriorityFeePerGas": min(tip, max_fee)}
+
+
+def _gwei(wei: int) -> str:
+    return f"{wei / 10**9:g}"
+
+
 class Wallet:
     """One account at one node: makes, signs and sends its transactions. Threads may share it.
 
@@ -520,6 +622,8 @@ class Wallet:
         account: a key of this process, or the address of one that an external signer holds.
         chain_id: the chain it must be; None accepts the node's.
         signing: client or URL of the external signer (`eth_signTransaction`), by default the node.
+        priority_fee: in wei; None asks the node.
+        max_fee: ceiling of what is offered for a unit of gas, in wei; None: there is none.
     """
 
     def __init__(
@@ -530,6 +634,7 @@ class Wallet:
         chain_id: int | None = None,
         signing: Web3 | str | None = None,
         priority_fee: int | None = None,
+        max_fee: int | None = None,
     ) -> None:
         self.endpoint = Endpoint(web3)
         self.web3 = self.endpoint.web3
@@ -538,6 +643,7 @@ class Wallet:
         self._address = _checksum(account if isinstance(account, str) else account.address)
         self._signing = self.endpoint if signing is None else Endpoint(signing)
         self._priority_fee = priority_fee
+        self._max_fee = max_fee
         self._sending = threading.Lock()
 
     @property
@@ -586,21 +692,134 @@ class Wallet:
         return Signed(raw=raw, hash=keccak(raw), nonce=nonce)
 
     def _fees(self, base_fee: int | None) -> dict[str, int]:
+        """What to offer now, below the ceiling: a ledger that asks for more than that makes it wait.
+
+        Args:
+            base_fee: of the newest block, in wei; None where the ledger has none.
+        """
+        market = self._market(base_fee)
         if base_fee is None:
-            price = self.endpoint.ask("read the gas price", lambda: self.web3.eth.gas_price)
-            return {"gasPrice": int(price)}  # no "type": what is not typed is a legacy transaction
-        tip = self._priority_fee
-        if tip is None:
-            try:
-                tip = int(self.raw_int("eth_maxPriorityFeePerGas"))
-            except LedgerError:
-                tip = DEFAULT_PRIORITY_FEE
-        return {"type": 2, "maxFeePerGas": BASE_FEE_FACTOR * int(base_fee) + tip, "maxPriorityFeePerGas": tip}
+            return {"gasPrice": self._capped(market.tip)}  # no "type": what is not typed is a legacy transaction
+        return _dynamic(self._capped(BASE_FEE_FACTOR * market.base + market.tip), market.tip)
+
+    def _capped(self, fee: int) -> int:
+        return fee if self._max_fee is None else min(fee, self._max_fee)
+
+    def _market(self, base_fee: int | None) -> _Market:
+        """What the ledger asks for now. Zero is an answer: chains of a consortium often have no fees."""
+        if base_fee is None:
+            return _Market(0, int(self.endpoint.ask("read the gas price", lambda: self.web3.eth.gas_price)))
+        base, tips = self._fee_history(int(base_fee))
+        if self._priority_fee is not None:
+            return _Market(base, self._priority_fee)
+        if tips and (base == 0 or statistics.median_low(tips)):
+            return _Market(base, statistics.median_low(tips))
+        # Without a base fee and without others who paid, nothing is asked for: what a node suggests then is a habit.
+        return _Market(base, 0 if base == 0 else self._suggested_tip())
+
+    def _suggested_tip(self) -> int:
+        try:
+            return self.raw_int("eth_maxPriorityFeePerGas")
+        except LedgerError:
+            return DEFAULT_PRIORITY_FEE
+
+    def _fee_history(self, base_fee: int) -> tuple[int, list[int]]:
+        """The next block's base fee, and what was paid on top in the blocks that had transactions (eth_feeHistory)."""
+        try:
+            told = self.endpoint.raw("read past fees", "eth_feeHistory", [hex(FEE_BLOCKS), "latest", [50]])
+            base = max(base_fee, _quantity(told["baseFeePerGas"][-1]))
+            used = told["gasUsedRatio"]
+            rewards = told.get("reward") or []
+            return base, [_quantity(one[0]) for one, ratio in zip(rewards, used, strict=False) if ratio > 0]
+        except (LedgerError, KeyError, IndexError, TypeError, ValueError):  # not every node has it
+            return base_fee, []
 
     def raw_int(self, method: str) -> int:
         """A JSON-RPC method without parameters that answers with a number."""
         answer = self.endpoint.raw(f"call {method}", method, [])
         return int(answer, 16) if isinstance(answer, str) else int(answer)
+
+    def raised(self, signed: bytes) -> Signed | None:
+        """The same transaction with fees an eighth higher, or as high as is asked for now; None where none are paid.
+
+        Raises:
+            FeeTooLow: the ceiling does not permit it.
+            LedgerError: the account could not pay it; a version that no node takes must not replace one that was taken.
+        """
+        said = parse_signed(signed)
+        latest = self.endpoint.ask("read the newest block", lambda: self.web3.eth.get_block("latest"))
+        market, balance = self._market(latest.get("baseFeePerGas")), self.balance()
+        if not said.max_fee and market == _Market(0, 0) and balance:
+            market = _Market(0, self._suggested_tip())
+        least = _eighth_more(said.max_fee)
+        tip = max(_eighth_more(said.tip), market.tip)
+        offer = max(least, BASE_FEE_FACTOR * market.base + market.tip, tip)
+        if (offer, tip) == (said.max_fee, said.tip):
+            return None
+        if self._capped(least) < least:
+            raise FeeTooLow(
+                f"the ledger asks for {_gwei(market.base + market.tip)} gwei, {_gwei(said.max_fee)} are offered, and the "
+                f"ceiling is {_gwei(self._max_fee or 0)}",
+                remedy="wait until fees fall, or raise [ledger] max_fee_gwei and restart",
+            )
+        offer = self._capped(offer)
+        if balance < offer * said.gas + said.value:
+            raise LedgerError(
+                f"the account {self._address} has not the {offer * said.gas / 10**18:.6f} ether that the fee may come to",
+                remedy="fund the account",
+            )
+        fields: dict[str, Any] = {
+            "chainId": self.chain_id,
+            "nonce": said.nonce,
+            "gas": said.gas,
+            "value": said.value,
+            "data": HexBytes(said.data),
+            **({"gasPrice": offer} if said.kind == 0 else _dynamic(offer, tip)),
+        }
+        if said.to is not None:
+            fields["to"] = _checksum(said.to)
+        raw = self._sign(fields)
+        return Signed(raw=raw, hash=keccak(raw), nonce=said.nonce)
+
+    def taker(self, nonce: int) -> Taken | None:
+        """The mined transaction of this account with a nonce; None if the node does not show it.
+
+        Found by the account's count at earlier blocks, of which most nodes keep the newest 128.
+        """
+        try:
+            # (1) Backwards in growing steps to a block before it, (2) then by halves to the first block with it.
+            high = self.endpoint.ask("read the newest block's number", lambda: int(self.web3.eth.block_number))
+            if self._count_at(high) <= nonce:
+                return None
+            low, step = high, 1
+            while low >= 0 and self._count_at(low) > nonce:
+                high, low, step = low, low - step, step * 2
+            low = max(low, -1)
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if self._count_at(middle) > nonce else (middle, high)
+            block = self.endpoint.ask("read a block", lambda: self.web3.eth.get_block(high, full_transactions=True))
+        except (_NodeRefused, _NotFound):
+            return None
+        # (3) Only this account's signature proves it.
+        for found in cast(Sequence[Any], block["transactions"]):
+            if (str(found["from"]).lower(), int(found["nonce"])) != (self._address.lower(), nonce):
+                continue
+            try:
+                raw = serialise(self.endpoint.ask("read a transaction", partial(self._transaction, found["hash"])))
+                said = parse_signed(raw)
+            except (LedgerError, KeyError, ValueError):  # of a type that we do not make, for example
+                return None
+            return Taken(keccak(raw), high) if (said.sender, said.nonce) == (self._address, nonce) else None
+        return None
+
+    def _transaction(self, hash_: HexBytes) -> Any:
+        return self.web3.eth.get_transaction(hash_)
+
+    def _count_at(self, block: int) -> int:
+        return self.endpoint.ask(
+            "read the account's nonce", lambda: self.web3.eth.get_transaction_count(self._address, cast(Any, block))
+        )
 
     def _sign(self, fields: dict[str, Any]) -> bytes:
         if not isinstance(self._account, str):
@@ -627,7 +846,11 @@ class Wallet:
         except (ValueError, TypeError) as error:
             raise LedgerError("the external signer returned no signed transaction", remedy=remedy) from error
         wanted = (self._address, self.chain_id, fields["nonce"], fields.get("to"), 0, bytes(fields["data"]))
-        if (signed.sender, signed.chain_id, signed.nonce, signed.to, signed.value, signed.data) != wanted:
+        offered = int(
+            fields["maxFeePerGas"] if "maxFeePerGas" in fields else fields["gasPrice"]
+        )  # the operator's ceiling holds for a signer too
+        same = (signed.sender, signed.chain_id, signed.nonce, signed.to, signed.value, signed.data) == wanted
+        if not same or signed.max_fee > offered or signed.gas > fields["gas"]:
             raise LedgerError("the external signer signed something else than it was asked to", remedy=remedy)
         return raw
 
@@ -694,6 +917,7 @@ class ChainSigner:
         chain_id: the chain it must be; None accepts the node's.
         signing: client or URL of the external signer (`eth_signTransaction`), by default the node.
         priority_fee: in wei; None asks the node.
+        max_fee: ceiling of what is offered for a unit of gas, in wei; None: there is none.
     """
 
     def __init__(
@@ -705,8 +929,11 @@ class ChainSigner:
         chain_id: int | None = None,
         signing: Web3 | str | None = None,
         priority_fee: int | None = None,
+        max_fee: int | None = None,
     ) -> None:
-        self.wallet = Wallet(web3, account, chain_id=chain_id, signing=signing, priority_fee=priority_fee)
+        self.wallet = Wallet(
+            web3, account, chain_id=chain_id, signing=signing, priority_fee=priority_fee, max_fee=max_fee
+        )
         self._consortium = _checksum(consortium_address)
 
     @property
@@ -727,9 +954,33 @@ class ChainSigner:
         artifact, target = _target(call, self._consortium)
         return self.wallet.prepare(target, artifact.call_data(call.function, call.arguments), nonce)
 
+    def mined(self) -> int:
+        """Number of transactions of the account that are on the ledger."""
+        return self.wallet.nonce()
+
+    def filler(self, nonce: int) -> Signed:
+        """Make a transaction that does nothing but use a nonce: of nothing, to the account itself."""
+        return self.wallet.prepare(self.address, b"", nonce)
+
+    def raised(self, signed: bytes) -> Signed | None:
+        """The same transaction with fees raised so far that nodes take it in place of the first; None: that helps nothing.
+
+        Raises:
+            FeeTooLow: the operator's ceiling does not permit it.
+        """
+        return self.wallet.raised(signed)
+
     def broadcast(self, signed: bytes) -> None:
-        """Hand a signed transaction to the node. Sending one that the node knows already is no error."""
+        """Hand a signed transaction to the node. Sending one that the node knows already is no error.
+
+        Raises:
+            FeeTooLow: the node asks for a higher fee.
+        """
         self.wallet.broadcast(signed)
+
+    def taker(self, nonce: int) -> Taken | None:
+        """The mined transaction of the account with this nonce, proven by its signature; None if it cannot be found."""
+        return self.wallet.taker(nonce)
 
     def transact(self, call: Call, *, timeout: float = MINED_SECONDS) -> Outcome:
         """Sign a call with the next nonce, send it and wait until it is mined.

@@ -31,6 +31,11 @@ class SignedTransaction:
     data: bytes
     sender: str
     """Checksum address recovered from the signature."""
+    gas: int
+    max_fee: int
+    """Most that is paid for a unit of gas, in wei; of a legacy transaction its gas price."""
+    tip: int
+    """Most that goes to the block's maker, in wei; of a legacy transaction its gas price."""
 
 
 def _bytes(value: Any) -> bytes:
@@ -85,14 +90,16 @@ def parse_signed(raw: bytes) -> SignedTransaction:
     try:
         sender = to_checksum_address(Account.recover_transaction(raw))
         if raw[0] >= 0xC0:
-            nonce, _price, _gas, to, value, data, v, _r, _s = rlp.decode(raw)
+            nonce, price, gas, to, value, data, v, _r, _s = rlp.decode(raw)
+            fees = (price, price)
             kind, number = LEGACY, int.from_bytes(v, "big")
             chain_id = (number - 35) // 2 if number >= 35 else None
         elif raw[0] in (ACCESS_LIST, DYNAMIC_FEE):
             kind = raw[0]
             chain, nonce, *rest = rlp.decode(raw[1:])
             chain_id = int.from_bytes(chain, "big")
-            to, value, data = rest[kind + 1 : kind + 4]  # one fee field, or two, and gas stand before
+            gas, to, value, data = rest[kind : kind + 4]  # one fee field, or two, stand before: the tip first
+            fees = (rest[0], rest[kind - 1])
         else:
             raise ValueError(f"a transaction of type {raw[0]}")
     except ValueError:
@@ -108,6 +115,9 @@ def parse_signed(raw: bytes) -> SignedTransaction:
         value=int.from_bytes(value, "big"),
         data=bytes(data),
         sender=sender,
+        gas=int.from_bytes(gas, "big"),
+        max_fee=int.from_bytes(fees[1], "big"),
+        tip=int.from_bytes(fees[0], "big"),
     )
 
 

@@ -14,7 +14,7 @@ from hexbytes import HexBytes
 
 import mpcredit
 from mpcredit.books import LoanBook
-from mpcredit.chain import ChainLedger, Wallet
+from mpcredit.chain import ChainLedger, Endpoints, Wallet
 from mpcredit.cli._access import AnyStore, inbox_of, place_of, read_store
 from mpcredit.cli._shared import (
     ConfigOption,
@@ -28,7 +28,7 @@ from mpcredit.cli._shared import (
     server_missing,
 )
 from mpcredit.cli.keys import account_address, tag_commitments, x25519_keys
-from mpcredit.config import Config, ledger_of, open_keystore, pins_of, tag_key_of
+from mpcredit.config import Config, client_of, ledger_of, open_keystore, pins_of, tag_key_of
 from mpcredit.encoding import to_hex
 from mpcredit.errors import KeyStoreError, MpcreditError
 from mpcredit.events import Call
@@ -135,6 +135,8 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
         ex.run("identity provider", lambda: _provider(ex, config))
     # (2) the ledger.
     ledger: ChainLedger | None = ex.run("ledger", lambda: ledger_of(config))
+    if len(config.endpoints) > 1:
+        ex.run("endpoint", lambda: _endpoints(ex, config))
     follower = ex.run("ledger", lambda: _follow(ex, config, ledger, store)) if ledger is not None else None
     if ledger is not None and follower is not None:
         state = follower.state
@@ -245,6 +247,17 @@ def _policy(ex: _Examination, config: Config, book: LoanBook | None) -> None:
 
 
 # --------------------------------------------------------------------- the ledger
+
+
+def _endpoints(ex: _Examination, config: Config) -> None:
+    provider = client_of(config).provider
+    assert isinstance(provider, Endpoints)
+    for one in provider.examine():
+        if one.trouble:
+            remedy = "start that node or see to it; if it is another ledger's, take it out of [ledger] endpoints"
+            ex.add("endpoint", WRONG, f"{one.name} {one.trouble}", remedy)
+        else:
+            ex.add("endpoint", OK, f"{one.name}: chain, first block and Consortium are right, block {one.block}")
 
 
 def _follow(ex: _Examination, config: Config, ledger: ChainLedger, store: AnyStore | None) -> Follower:

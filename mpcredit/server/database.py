@@ -115,6 +115,18 @@ Index(
     postgresql_where=text("state IN ('prepared', 'sent')"),
 )
 
+version_table = Table(
+    "outbox_version",
+    metadata,
+    Column("id", Number, primary_key=True, autoincrement=True),
+    Column("key", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("tx_hash", LargeBinary, nullable=False),
+    UniqueConstraint("key", "tx_hash"),
+    sqlite_autoincrement=True,
+)
+"""The signed versions of a step that was signed more than once, with rising fees."""
+
 # --- the audit log
 
 audit_table = Table(

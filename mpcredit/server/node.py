@@ -108,6 +108,10 @@ class NodeStatus:
     book_as_of: int | None = None
     book_customers: int | None = None
     ready_until: int = 0
+    endpoints: tuple[dict[str, Any], ...] = ()
+    """Name, state, trouble and newest block of each endpoint of the ledger, the preferred one first."""
+    alarms: tuple[str, ...] = ()
+    """What keeps ledger steps from being mined and a person must look at."""
 
     def document(self) -> dict[str, Any]:
         """For a JSON document."""
@@ -511,7 +515,8 @@ class Node:
         if (values["state"], values["trouble"]) != (before.state, before.trouble):
             values["since"] = self._clock()
         self._status = NodeStatus(**values)
-        if (before.state, before.trouble, before.ready) != (values["state"], values["trouble"], values["ready"]):
+        compared = ("state", "trouble", "ready", "alarms")
+        if any(getattr(before, name) != values[name] for name in compared):
             self.publish(
                 "health", state=values["state"], trouble=values["trouble"], ready=values["ready"], why=values["why"]
             )
@@ -537,6 +542,12 @@ class Node:
             "last_round_seconds": round(seconds, 3),
             "ready_until": member.ready_until if member else 0,
         }
+        endpoints = getattr(self.party.follower.ledger, "endpoints", None)
+        facts["endpoints"] = tuple(asdict(one) for one in endpoints()) if endpoints is not None else ()
+        facts["alarms"] = self._outbox.alarms
+        for alarm in facts["alarms"]:
+            if alarm not in before.alarms:
+                self._tell_line(alarm)
         try:
             facts["pending_steps"] = len(self._store.outbox_pending())
             facts["restored_at"] = self._outbox.restored_at

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -17,9 +18,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from mpcredit.errors import StoreError
 from mpcredit.ports import OutboxRow
-from mpcredit.server.database import VERSION_TABLE, Database, item_table, open_database, outbox_table
+from mpcredit.server.database import (
+    VERSION_TABLE,
+    Database,
+    item_table,
+    open_database,
+    outbox_table,
+    version_table,
+)
 from mpcredit.server.settings import ServerSettings
-from mpcredit.store import AlreadyStored, _check_state, _dump, _load, _no_step, _row
+from mpcredit.store import AlreadyStored, _check_state, _dump, _load, _no_step, _row, _version_of
 
 __all__ = ["OwnSqlStore", "ReadSqlStore", "SqlStore"]
 
@@ -152,17 +160,57 @@ class SqlStore:
         rows = self._read(statement.order_by(outbox_table.c.nonce.desc()).limit(1))
         return _row(tuple(rows[0])) if rows else None
 
-    def outbox_update(self, key: str, *, state: str, block: int | None = None, gas_used: int | None = None) -> None:
+    def outbox_update(
+        self,
+        key: str,
+        *,
+        state: str,
+        block: int | None = None,
+        gas_used: int | None = None,
+        tx_hash: bytes | None = None,
+    ) -> None:
         """Note what became of a step; what was signed stays as it is.
+
+        Args:
+            tx_hash: which of its signed versions that is; by default the row's.
+
+        Raises:
+            StoreError: there is no such step, or no such version of it.
+        """
+        _check_state(state, block)
+        statement = update(outbox_table).where(outbox_table.c.key == key)
+        changed = statement.values(state=state, block=block, gas_used=gas_used).returning(outbox_table.c.tx_hash)
+        with self.transaction():
+            rows = self._write(changed)
+            if not rows:
+                raise _no_step(key)
+            if tx_hash is not None and tx_hash != bytes(rows[0].tx_hash):
+                raw, _hash = _version_of(self.outbox_versions(key), key, tx_hash)
+                self._write(statement.values(raw=raw, tx_hash=tx_hash))
+
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+        """Keep another signed version of a step and make it the row's; earlier ones are kept too.
 
         Raises:
             StoreError: there is no such step.
         """
-        _check_state(state, block)
-        statement = update(outbox_table).where(outbox_table.c.key == key)
-        changed = statement.values(state=state, block=block, gas_used=gas_used).returning(outbox_table.c.id)
-        if not self._write(changed):
-            raise _no_step(key)
+        with self.transaction():
+            row = self.outbox_by_key(key)
+            if row is None:
+                raise _no_step(key)
+            for one, one_hash in ((row.raw, row.tx_hash), (raw, tx_hash)):
+                kept = self._insert(version_table).values(key=key, raw=one, tx_hash=one_hash)
+                self._write(kept.on_conflict_do_nothing())
+            self._write(update(outbox_table).where(outbox_table.c.key == key).values(raw=raw, tx_hash=tx_hash))
+        return replace(row, raw=raw, tx_hash=tx_hash)
+
+    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
+        """All signed versions of a step, (raw, hash), oldest first."""
+        columns = version_table.c
+        rows = self._read(
+            select(columns.raw, columns.tx_hash).where(columns.key == key).order_by(columns.id)
+        ) or self._read(select(outbox_table.c.raw, outbox_table.c.tx_hash).where(outbox_table.c.key == key))
+        return [(bytes(row.raw), bytes(row.tx_hash)) for row in rows]
 
 
 class OwnSqlStore(SqlStore):

@@ -66,6 +66,8 @@ START_SECONDS: Final = 180.0
 """Within which all parties must be ready; a small machine with many institutions takes its time."""
 CHAIN_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
+KEY_SECONDS: Final = 300.0
+"""How long the chain may take for the one step of the setting up that is waited for."""
 READY_SECONDS: Final = 300
 """Short, so that the others soon do without an institution that was killed."""
 TERMS: Final = replace(DEFAULT_PARAMETERS, minimum_cohort=3, answer_seconds=300)
@@ -593,7 +595,13 @@ def _found(
         call = Call("consortium", "rotateSupervisorKey", (supervisor.public, signature))
         outbox = Outbox(store, signer, ledger)
         row = outbox.post("supervisor-key/1", call)
+        end = time.monotonic() + KEY_SECONDS
         while row.state != "mined":
+            if time.monotonic() > end:
+                raise LedgerError(
+                    f"the supervisor's key was not mined within {KEY_SECONDS:.0f} seconds",
+                    remedy="see whether the chain makes blocks, delete the directory, try again",
+                )
             if row.state == "failed":
                 raise LedgerError("the supervisor's key was not registered", remedy="delete the directory, try again")
             time.sleep(0.2)

@@ -305,6 +305,7 @@ def test_external_signer__without_the_key_or_dishonest__is_a_ledger_error(
         Wallet(anvil.url, OUTSIDER).prepare(DEPLOYER.address, b"", 6).raw,
         wallet.prepare(SUPERVISOR.address, b"", 6).raw,
         wallet.prepare(DEPLOYER.address, b"\x01", 6).raw,
+        Wallet(anvil.url, wallet.address, priority_fee=10**12).prepare(DEPLOYER.address, b"", 6).raw,  # dearer
         b"",
         {"raw": "0x02"},
     ):

@@ -11,7 +11,8 @@ from cli_world import DOWN, listing, refused
 from parties import Consortium, Party
 
 import mpcredit
-from mpcredit.config import read_config
+from mpcredit.chain import Endpoints
+from mpcredit.config import client_of, read_config
 from mpcredit.errors import InvalidFile
 from mpcredit.store import SqliteStore
 
@@ -210,3 +211,35 @@ def test_every_key_of_the_configuration__is_explained() -> None:
     for table, names in _KNOWN.items():
         for name in names - (set(_KNOWN) | {"server"}):
             assert f"`{table}.{name}`" in text or f"`{name}`" in text, (table, name)
+
+
+# --------------------------------------------------------------------- several endpoints
+
+
+def test_several_endpoints__are_read_in_their_order(configured: Party) -> None:
+    change(configured, r'url = "[^"]*"', f'endpoints = ["{DOWN}", "http://b:1"]')
+
+    config = read_config(configured.config)
+
+    assert (config.url, config.endpoints) == (DOWN, (DOWN, "http://b:1"))
+    assert isinstance(client_of(config).provider, Endpoints)
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ("endpoints = []", "is no list of different"),
+        ('endpoints = ["http://a:1", "http://a:1"]', "is no list of different"),
+        ('endpoints = ["ws://a:1"]', "is no list of different"),
+        ("endpoints = [1]", "is no list of different"),
+        ('url = "http://a:1"\nendpoints = ["http://b:1"]', "stands beside"),
+        ('url = "http://a:1"\ngenesis = "0x12"', "is no block hash"),
+        ('url = "http://a:1"\nmax_fee_gwei = -1', "at least 0"),
+        ('url = "http://a:1"\nbehind_blocks = 0', "at least 1"),
+    ],
+)
+def test_endpoints_and_fees__that_are_wrong_are_named(configured: Party, new: str, words: str) -> None:
+    change(configured, r'url = "[^"]*"', new)
+
+    with pytest.raises(InvalidFile, match=words):
+        read_config(configured.config)

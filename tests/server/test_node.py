@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from fakes import FakeTown, found_town, two_keys
 
+from mpcredit.chain import EndpointState
 from mpcredit.encoding import to_hex
-from mpcredit.errors import KeyStoreError, LedgerError
+from mpcredit.errors import EndpointsDisagree, KeyStoreError, LedgerError
 from mpcredit.server import node as node_module
 from mpcredit.server.node import Change, Node, NodeBusy
 
@@ -473,3 +474,71 @@ def test_lasting_trouble__withdraws_readiness_once(town: FakeTown, clock: Clock)
     node.round()
     node.round()
     assert declared(town, 0) > town.chain.time
+
+
+# --------------------------------------------------------------------- what a person must look at
+
+
+def test_step_that_cannot_be_mined__is_in_status_and_told_once_while_work_goes_on(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(town[0])
+    node.round()
+    ear = Ear(node, monkeypatch)
+    town.chain.floor = 5
+    signer: Any = town[0].desk.outbox.signer
+    signer.ceiling = 2
+    town[0].membership.declare(town.chain.time + 100)
+
+    for _ in range(3):
+        node.round()
+
+    status = node.status()
+    assert (status.state, status.pending_steps) == ("working", 1)
+    assert [text for text in status.alarms if "ceiling" in text] == list(status.alarms) != []
+    assert len([change for change in ear.take("line") if "ceiling" in change.facts["text"]]) == 1
+
+    town.chain.floor = 0
+    node.round()
+    assert node.status().alarms == ()
+
+
+def test_endpoints__are_in_status(town: FakeTown, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [
+        EndpointState("http://one", "unfit", "does not answer in time", None),
+        EndpointState("http://two", "in use", "", 7),
+    ]
+    monkeypatch.setattr(town.chain, "endpoints", lambda: states, raising=False)
+    node = Node(town[0])
+
+    node.round()
+
+    assert [(one["name"], one["state"]) for one in node.status().document()["endpoints"]] == [
+        ("http://one", "unfit"),
+        ("http://two", "in use"),
+    ]
+
+
+def test_endpoints_disagree__nothing_is_answered_until_they_agree(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = town.ask(1, by=1)
+    town[1].work()
+    inquiry = town.inquiry(request, by=1)
+    node = Node(town[0])
+
+    def differ(_head: Any, _roster: bytes) -> None:
+        raise EndpointsDisagree("the endpoints one and two show different ledgers", remedy="look")
+
+    with monkeypatch.context() as differing:
+        differing.setattr(town.chain, "witness", differ)
+        for _ in range(3):
+            node.round()
+        status = node.status()
+        assert (status.state, status.ready) == ("waiting", False)
+        assert "different ledgers" in status.trouble
+        assert town[0].desk.store.get("answer", to_hex(inquiry.id)) is None
+
+    node.round()
+    node.round()
+    assert "payload" in (town[0].desk.store.get("answer", to_hex(inquiry.id)) or {})

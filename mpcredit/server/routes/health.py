@@ -47,6 +47,7 @@ class _Figures(Collector):
             ("mpcredit_block", "Head of the ledger as of the last round.", status.block or 0),
             ("mpcredit_block_time_seconds", "Its time, unix seconds.", status.block_time or 0),
             ("mpcredit_pending_steps", "Ledger steps under way.", status.pending_steps),
+            ("mpcredit_step_alarms", "Ledger steps that a person must look at.", len(status.alarms)),
             ("mpcredit_last_round_seconds", "Length of the last round of work.", status.last_round_seconds),
             ("mpcredit_ready_until_seconds", "Readiness on the ledger ends, unix seconds.", status.ready_until),
             ("mpcredit_book_as_of_seconds", "The loan book holds as of, unix seconds.", status.book_as_of or 0),
@@ -58,6 +59,14 @@ class _Figures(Collector):
         rounds = CounterMetricFamily("mpcredit_rounds", "Rounds of work since the start.", labels=labels)
         rounds.add_metric([status.name], status.rounds)
         yield rounds
+        endpoints = GaugeMetricFamily(
+            "mpcredit_endpoint",
+            "Endpoints of the ledger; 1: it is in this state.",
+            labels=["party", "endpoint", "state"],
+        )
+        for place, one in enumerate(status.endpoints):
+            endpoints.add_metric([status.name, f"{place + 1} {one['name']}", one["state"]], 1)
+        yield endpoints
         if self.the.applications is not None:
             steps = GaugeMetricFamily("mpcredit_applications", "Applications by step.", labels=["party", "step"])
             for step, count in self.the.applications.counts().items():
