@@ -18,6 +18,7 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     path = "store.sqlite"
     [book]                                # institutions only
     path = "book.csv"
+    adapter = "bank_core.credit:book"     # instead of a file: own code that gives the book (docs/loan-book.md)
     [policy]
     path = "policy.toml"                  # by default the one that ships
     [inquiry]
@@ -31,7 +32,9 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import importlib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -59,6 +62,7 @@ from mpcredit.tags import HmacTagger, Tagger, TagKey
 __all__ = [
     "Config",
     "Institution",
+    "book_adapter",
     "institution_from_config",
     "kdf_cost",
     "ledger_of",
@@ -76,7 +80,7 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     "ledger": frozenset({"url", "chain_id", "consortium", "confirmations", "first_block", "signer", "account"}),
     "keys": frozenset({"directory"}),
     "store": frozenset({"path"}),
-    "book": frozenset({"path"}),
+    "book": frozenset({"path", "adapter"}),
     "policy": frozenset({"path"}),
     "inquiry": frozenset({"bits", "minimum_cohort", "ready_seconds"}),
 }
@@ -101,6 +105,8 @@ class Config:
     keys: Path
     store: Path
     book: Path | None
+    book_adapter: str | None
+    """MODULE:FUNCTION of the institution's own code that gives the loan book, see `book_adapter`."""
     policy: Path | None
     bits: int
     minimum_cohort: int
@@ -159,6 +165,14 @@ class _Reader:
             raise self.fail("[inquiry] bits", f"is {found}", "write 2048 to 4096 in steps of 256, such as 3072")
         return found
 
+    def adapter(self) -> str | None:
+        found: str | None = self.get("book", "adapter", str, None)
+        if (found is not None and not all(part.isidentifier() for part in re.split(r"[.:]", found))) or (
+            found is not None and found.count(":") != 1
+        ):
+            raise self.fail("[book] adapter", f"is {found!r}", "write MODULE:FUNCTION, such as bank_core.credit:book")
+        return found
+
     def read(self) -> Config:
         for table, names in _KNOWN.items():
             part = self.value.get(table, {}) if table else self.value
@@ -205,6 +219,7 @@ class _Reader:
             keys=keys,
             store=store,
             book=self.place("book", "path", None),
+            book_adapter=self.adapter(),
             policy=self.place("policy", "path", None),
             bits=self.bits(),
             minimum_cohort=self.number("inquiry", "minimum_cohort", 3, 3),
@@ -251,6 +266,36 @@ def kdf_cost() -> KdfCost | None:
 def open_keystore(config: Config, ask: Callable[[str], str] = passphrase) -> KeyStore:
     """The party's key files."""
     return KeyStore(config.keys, ask, cost=kdf_cost())
+
+
+def book_adapter(config: Config) -> Callable[[Tagger], Book] | None:
+    """The institution's own code that gives its loan book, None where the configuration names none.
+
+    The function that [book] adapter names is called with a tagger and the path of [book] path (or None), and returns
+    something with `as_of`, `currency` and `record` as `ports.Book` says: for who is not a customer all zero, and as much
+    work as for who is. It is called again when another tag key comes into force. `mpcredit certify` tries it.
+
+    Raises:
+        InvalidFile: there is no such function, or what it gave is no book.
+    """
+    if config.book_adapter is None:
+        return None
+    name = config.book_adapter
+    where = f"{config.path}, [book] adapter"
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise InvalidFile(where, f"{name} cannot be had: {error}", "install its package beside mpcredit") from error
+
+    def book(tagger: Tagger) -> Book:
+        made = found(tagger, config.book)
+        missing = [part for part in ("as_of", "currency", "record") if not hasattr(made, part)]
+        if missing:
+            raise InvalidFile(where, f"{name} gave no book: it lacks {', '.join(missing)}", "implement ports.Book")
+        return made  # type: ignore[no-any-return]
+
+    return book
 
 
 def pins_of(config: Config, store: Store | None = None) -> Pins:
@@ -355,6 +400,8 @@ def institution_from_config(
     config = read_config(path)
     if config.role != "institution":
         raise InvalidFile(f"{config.path}, role", f"is {config.role!r}", "use an institution's configuration here")
+    if book is None:
+        book = book_adapter(config)
     if book is None:
         if config.book is None:
             raise InvalidFile(f"{config.path}, [book] path", "is missing", "name the loan book (docs/loan-book.md)")
