@@ -25,6 +25,8 @@ class Membership:
     def __init__(self, desk: Desk, *, ready_seconds: int = 86_400) -> None:
         self.desk = desk
         self.ready_seconds = ready_seconds
+        self.hindrance = ""
+        """Why this institution could only refuse now; while it is set, it is not declared ready, and others ask without it."""
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""
@@ -77,6 +79,8 @@ class Membership:
         choice = self.desk.store.get("meta", "readiness")
         if choice and choice["held"]:
             return []  # withdrawn by the operator, until the operator declares it again
+        if self.hindrance:
+            return self._withdraw()
         if not self.ready_seconds or not member.serving or member.ready_until > now + self.ready_seconds // 2:
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
@@ -84,6 +88,17 @@ class Membership:
         try:
             return self.declare(now + self.ready_seconds)
         except Refused:  # logged; the rest of the service goes on
+            return []
+
+    def _withdraw(self) -> list[str]:
+        """A cohort with a member that refuses everything would keep all others waiting for nothing."""
+        member = self.desk.member
+        under_way = any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending())
+        if member.ready_until <= self.desk.follower.next_time or under_way or not self.ready_seconds:
+            return []
+        try:
+            return self.declare(0)
+        except Refused:  # logged; it is tried again
             return []
 
     def declare(self, until: int) -> list[str]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,17 @@ import mpcredit
 from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, Wallet
 from mpcredit.cli._access import AnyStore, inbox_of, place_of, read_store
-from mpcredit.cli._shared import ConfigOption, JsonOption, Output, ask, duration, fingerprint, load, moment
+from mpcredit.cli._shared import (
+    ConfigOption,
+    JsonOption,
+    Output,
+    ask,
+    duration,
+    fingerprint,
+    load,
+    moment,
+    server_missing,
+)
 from mpcredit.cli.keys import account_address, tag_commitments, x25519_keys
 from mpcredit.config import Config, ledger_of, open_keystore, pins_of, tag_key_of
 from mpcredit.encoding import to_hex
@@ -109,7 +120,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
     # (1) what lies here.
     keys = open_keystore(config, ask)
     opened = ex.run("keys", lambda: _keys(ex, config, keys, open_keys))
-    book = ex.run("loan book", lambda: _book(config)) if config.role == "institution" else None
+    book = ex.run("loan book", lambda: _book(ex, config)) if config.role == "institution" else None
     if config.role == "institution":
         ex.run("credit policy", lambda: _policy(ex, config, book))
     store = ex.run("store", lambda: read_store(config))
@@ -163,13 +174,62 @@ def _keys(ex: _Examination, config: Config, keys: KeyStore, open_keys: bool) -> 
     return True
 
 
-def _book(config: Config) -> LoanBook:
+@dataclass(frozen=True)
+class _Imported:
+    """The loan book in the server's database, as far as it is looked at here."""
+
+    as_of: int
+    currency: str
+    customers: int
+    tag_key_version: int
+
+    def __len__(self) -> int:
+        return self.customers
+
+
+def _imported(config: Config) -> _Imported | None:
+    """What the server answers from, if that is its database and something was imported."""
+    if not config.served or config.book_adapter is not None:
+        return None
+    try:
+        from mpcredit.server.bookimport import current_snapshots
+        from mpcredit.server.database import open_database
+        from mpcredit.server.settings import ServerSettings
+    except ModuleNotFoundError as error:
+        raise server_missing(error) from error
+    settings = ServerSettings.load(config.path)
+    if settings.book == "file":
+        return None
+    if settings.database.startswith("sqlite:///") and not Path(settings.database.removeprefix("sqlite:///")).exists():
+        return None
+    database = open_database(settings, create=False)
+    try:
+        found = current_snapshots(database)
+    finally:
+        database.close()
+    if not found:
+        return None
+    return _Imported(
+        min(one.as_of for one in found),
+        found[0].currency,
+        max(one.customers for one in found),
+        min(one.tag_key_version for one in found),
+    )
+
+
+def _book(ex: _Examination, config: Config) -> LoanBook | _Imported | None:
+    if config.book_adapter is not None:
+        ex.add("loan book", SKIPPED, f"given by {config.book_adapter}; `mpcredit certify` tries it")
+        return None
+    imported = _imported(config)
+    if imported is not None:
+        return imported
     if config.book is None:
         raise KeyStoreError("[book] path is missing in the configuration", remedy="name the loan book")
     return LoanBook.read_csv(config.book, collect=True)
 
 
-def _policy(ex: _Examination, config: Config, book: LoanBook | None) -> None:
+def _policy(ex: _Examination, config: Config, book: LoanBook | _Imported | None) -> None:
     policy = CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml()
     if book is not None and policy.currency != book.currency:
         ex.add(
@@ -435,12 +495,21 @@ def _pins(ex: _Examination, follower: Follower) -> None:
         ex.add("pins", OK, f"the owners of all {len(state.active())} members and the supervisor are accepted")
 
 
-def _book_age(ex: _Examination, book: LoanBook, follower: Follower) -> None:
+def _book_age(ex: _Examination, book: LoanBook | _Imported, follower: Follower) -> None:
     parameters = follower.state.parameters
     age = follower.now - book.as_of
     limit = parameters.book_age_seconds if parameters else 0
     text = f"{len(book):,} customers in {book.currency}, as of {moment(book.as_of)}"
-    if age > limit:
+    version = max(follower.state.tag_keys, default=0)
+    if isinstance(book, _Imported) and version and book.tag_key_version != version:
+        ex.add(
+            "loan book",
+            WRONG,
+            f"{text}: imported under tag key {book.tag_key_version}, and {version} is in force; until it is imported again "
+            "this institution is not ready, and refuses",
+            "import it again: the page /book, or `mpcredit book import` (identity numbers are not stored)",
+        )
+    elif age > limit:
         ex.add(
             "loan book", WRONG, f"{text}: {duration(age)} old, {duration(limit)} are permitted", "export a newer one"
         )

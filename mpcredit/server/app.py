@@ -21,6 +21,7 @@ from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditEr
 from mpcredit.server import security
 from mpcredit.server.applications import Applications, InvalidForm, NotAllowed, NotFound
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.bookdesk import BookDesk
 from mpcredit.server.logs import get_logger
 from mpcredit.server.node import Node, NodeBusy
 from mpcredit.server.people import People
@@ -31,6 +32,7 @@ from mpcredit.server.routes import (
     api,
     applications,
     auditing,
+    book,
     events,
     footprints,
     furnishing,
@@ -93,7 +95,8 @@ def create_app(
     if applications_ is None:
         app.include_router(supervision.router)
     else:
-        for module in (applications, inquiries, furnishing, footprints, api):
+        app.state.book = BookDesk(settings, applications_.database, node, audit)
+        for module in (applications, inquiries, furnishing, footprints, book, api):
             app.include_router(module.router)
     app.mount("/static", _Static(directory=HERE / "static"), name="static")
 

@@ -162,7 +162,9 @@ class BookKeeper:
         # (2) a newer import.
         if lines or found != self._used:
             self._used, self._sweeping = found, True
-            institution.use_tagger(tagger, self._of(tagger))
+            book = self._of(tagger)
+            institution.use_tagger(tagger, book)
+            institution.membership.hindrance = getattr(book, "hindrance", "")
             lines.append(
                 f"loan book {max(one.number for one in found)} is in use: {max(one.customers for one in found)} customers"
                 if all(one.tag_key_version == tagger.version for one in found)
@@ -278,6 +280,8 @@ def serve_party(
         if party is None:
             return
         upkeep = [keeper] if keeper is not None else []
+        if isinstance(party, Institution):
+            party.membership.hindrance = getattr(party.furnisher.book, "hindrance", "")
         node = Node(party, upkeep=upkeep, say=_logger(config))
         # (4) the pages, and the worker behind them.
         webhook = _webhook(settings, database, audit) if isinstance(party, Institution) else None

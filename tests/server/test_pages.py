@@ -55,6 +55,13 @@ BANK = {
     "/inquiries": READERS,
     "/inquiries/{inquiry}": READERS,
     "/furnishing": {"auditor", "reviewer", "administrator"},
+    "/book": {"administrator", "auditor"},
+    "/book/upload": {"administrator"},
+    "/book/query": {"administrator"},
+    "/book/rejects.csv": {"administrator", "auditor"},
+    "/api/book": {"administrator"},
+    "/api/book/query": {"administrator"},
+    "/api/book/rejects": {"administrator"},
     "/api/applications": READERS,
     "/api/applications/{application_id}": READERS,
 }
