@@ -38,7 +38,7 @@ SAID: Final[Mapping[str, str]] = {
     "revoked": "The consent is revoked; nobody answers on it any more.",
     "returned": "The decision went back to its officer.",
     "review": "The decision is recorded. Another person must confirm it, because it departs from the policy.",
-    "importing": "The file is here and is being imported. Until that is done, the book before is used.",
+    "importing": "The import has begun; below is how it goes.",
     "saved": "Saved.",
     "asked": "Saved. A reviewer must confirm it before it holds.",
     "attested": "The verdict was sent to the ledger.",
