@@ -9,8 +9,10 @@ from mpcredit import events as ev
 from mpcredit.cli._shared import duration, moment
 from mpcredit.cli.propose import tell_call
 from mpcredit.encoding import to_hex
+from mpcredit.errors import InvalidMessage
 from mpcredit.events import Change, Event, members_of
 from mpcredit.state import CHANGE_TYPES, LedgerState
+from mpcredit.versions import is_announcement, read_announcement
 
 
 def _names(bitmap: int, state: LedgerState) -> str:
@@ -19,6 +21,14 @@ def _names(bitmap: int, state: LedgerState) -> str:
 
 def _name(index: int, state: LedgerState) -> str:
     return state.members[index].name if index in state.members else f"member {index}"
+
+
+def _reads(event: ev.MaskKeysSealed) -> str:
+    try:
+        release = read_announcement(event.sealed_keys)
+    except InvalidMessage:
+        return "malformed, so it counts as said nothing"
+    return f"version {release.reads} (mpcredit {release.package})"
 
 
 def inquiry_of(event: Event) -> bytes | None:
@@ -42,6 +52,8 @@ def tell(event: Event, state: LedgerState) -> str:
             return f"{_name(event.member, state)} is ready until {moment(event.until)}"
         case ev.ReadinessLapsed():
             return f"not ready any more, having been silent: {_names(event.members, state)}"
+        case ev.MaskKeysSealed() if is_announcement(event.sealed_keys):
+            return f"{_name(event.member, state)} said which messages its release reads: {_reads(event)}"
         case ev.MaskKeysSealed():
             return f"{_name(event.member, state)} sealed the mask keys of its key {event.key_version}"
         case ev.JointCreditApproved():

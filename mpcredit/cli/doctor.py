@@ -31,7 +31,7 @@ from mpcredit.cli._shared import (
 from mpcredit.cli.keys import account_address, tag_commitments, x25519_keys
 from mpcredit.config import Config, ledger_of, open_keystore, pins_of, tag_key_of
 from mpcredit.encoding import to_hex
-from mpcredit.errors import KeyStoreError, MpcreditError
+from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
 from mpcredit.events import Call
 from mpcredit.follower import Follower
 from mpcredit.keystore import KeyStore
@@ -39,6 +39,7 @@ from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import SPEC_VERSION
 from mpcredit.state import LedgerState, Member
 from mpcredit.store import MemoryStore
+from mpcredit.versions import THIS_RELEASE, agreed_version
 
 CLOCK_SECONDS = 300
 """A head older than this on a chain that mines without transactions means that the node lags; on a devnet it means nothing."""
@@ -140,6 +141,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
             ex.run("registered key", lambda: _registered(ex, config, keys, member, state))
             ex.run("tag key", lambda: _tag_key(ex, config, keys, state, bool(opened)))
             ex.run("pins", lambda: _pins(ex, follower))
+            ex.run("releases", lambda: _releases(ex, member, state))
             if book is not None:
                 ex.run("loan book", lambda: _book_age(ex, book, follower))
         else:
@@ -493,6 +495,22 @@ def _pins(ex: _Examination, follower: Follower) -> None:
         )
     else:
         ex.add("pins", OK, f"the owners of all {len(state.active())} members and the supervisor are accepted")
+
+
+def _releases(ex: _Examination, member: Member | None, state: LedgerState) -> None:
+    """What the others' releases read, and whether inquiries with them can be (docs/adr/0019)."""
+    others = {state.members[i].name: state.release_of(i) for i in state.active() if member is None or i != member.index}
+    told = "; ".join(
+        f"{name}: {f'mpcredit {release.package}' if release.package else 'a first release'}, messages {release.reads}"
+        for name, release in others.items()
+    )
+    text = f"this one reads messages of version {THIS_RELEASE.reads}. {told or 'There are no others'}"
+    try:
+        agreed_version(THIS_RELEASE, others)
+    except InvalidMessage as error:
+        ex.add("releases", WRONG, f"{text}. {error.message}", error.remedy)
+    else:
+        ex.add("releases", OK, text)
 
 
 def _book_age(ex: _Examination, book: LoanBook | _Imported, follower: Follower) -> None:

@@ -47,7 +47,7 @@ def test_healthy__nothing_is_wrong(consortium: Consortium) -> None:
             "registered key",
             "tag key",
         ),
-        *("pins", "loan book", "store"),
+        *("pins", "releases", "loan book", "store"),
     }
     assert {check["state"] for check in supervisor.values()} == {"ok"}
     assert checks["contracts"]["detail"].startswith("Consortium and JointCredit are byte for byte")
