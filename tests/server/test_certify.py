@@ -19,7 +19,7 @@ from eth_account.messages import encode_defunct
 from mpcredit.certificate import CHECKS, Certificate, read_certificate
 from mpcredit.cli import main
 from mpcredit.encoding import canonical_json, parse_canonical_json
-from mpcredit.errors import InvalidFile, InvalidProof, KeyStoreError, WrongPassphrase
+from mpcredit.errors import InvalidFile, InvalidProof, KeyStoreError, MpcreditError, WrongPassphrase
 from mpcredit.keystore import KdfCost, KeyStore
 from mpcredit.server.certify import FAILED, NOT_RUN, Outcome, certify
 
@@ -79,8 +79,24 @@ def old(tagger, path):
     book = LoanBook.read_csv(path)
     return replace(book, as_of=book.as_of - 41 * 86_400).index(tagger)
 
-def looks_first(tagger, path):
+def not_there(tagger, path):
     raise SystemExit("the core system is not there")
+
+def looks_first(tagger, path):
+    """Own code that changes the service: it looks before it decides."""
+    from mpcredit.furnisher import Furnisher
+    judge = Furnisher.judge
+    def looking(self, inquiry):
+        for entry in self.desk.subjects(inquiry).entries:
+            self.book.record(inquiry.schema, entry.tag)
+        return judge(self, inquiry)
+    Furnisher.judge = looking
+    return good(tagger, path)
+
+def answers_all(tagger, path):
+    from mpcredit.furnisher import Furnisher
+    Furnisher.judge = lambda self, inquiry: None
+    return good(tagger, path)
 '''
 
 
@@ -169,7 +185,7 @@ def test_certify__a_good_candidate__is_certified_and_nothing_of_it_is_touched(
         ("missing_customer", "customers", "1 known customers have no figures"),
         ("not_normalised", "customers", "tag is made of the canonical number"),
         ("old", "book_age", "41.0 days old, 40.0 are permitted"),
-        ("looks_first", "start", "the core system is not there"),
+        ("not_there", "start", "the core system is not there"),
     ],
 )
 def test_certify__a_bad_candidate__is_told_what_is_wrong(bank: Bank, adapter: str, check: str, says: str) -> None:
@@ -182,6 +198,35 @@ def test_certify__a_bad_candidate__is_told_what_is_wrong(bank: Bank, adapter: st
     assert failed.remedy
     behind = outcome.checks[list(CHECKS).index(check) + 1 :]
     assert {other.outcome for other in behind} == {NOT_RUN}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "says"),
+    [
+        ("looks_first", "looked into its book 1 times before it refused"),
+        ("answers_all", "answered where it had to refuse with code 6"),
+    ],
+)
+def test_certify__a_candidate_that_looks_or_answers__fails_the_refusal(bank: Bank, adapter: str, says: str) -> None:
+    config = bank.config(book=f'adapter = "bank_core:{adapter}"')
+
+    outcome = bank.rehearse(config, only=["refuses_foreign_consent"])
+
+    (failed,) = outcome.failed
+    assert failed.name == "refuses_foreign_consent"
+    assert says in failed.detail
+    assert "R26" in failed.remedy
+    assert outcome.certificate is None
+
+
+def test_certify__only_some_checks__gives_no_certificate(bank: Bank) -> None:
+    outcome = bank.rehearse(bank.config(), only=["identities"])
+
+    assert outcome.failed == []
+    assert not outcome.passed
+    assert outcome.certificate is None
+    with pytest.raises(MpcreditError, match="no check nonsense"):
+        bank.rehearse(bank.config(), only=["nonsense"])
 
 
 def test_certify__a_slow_book__is_told_median_worst_and_limit(bank: Bank) -> None:
