@@ -140,6 +140,7 @@ def bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bank:
     return Bank(tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_certify__a_good_candidate__is_certified_and_nothing_of_it_is_touched(
     bank: Bank, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
