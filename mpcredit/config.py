@@ -21,6 +21,7 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     path = "store.sqlite"
     [book]                                # institutions only
     path = "book.csv"
+    adapter = "bank_core.credit:book"     # instead of a file: own code that gives the book (docs/loan-book.md)
     [policy]
     path = "policy.toml"                  # by default the one that ships
     [inquiry]
@@ -35,6 +36,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import importlib
 import os
 import re
 import sys
@@ -67,6 +69,7 @@ from mpcredit.tags import HmacTagger, Tagger, TagKey
 __all__ = [
     "Config",
     "Institution",
+    "book_adapter",
     "client_of",
     "institution_from_config",
     "kdf_cost",
@@ -104,7 +107,7 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     ),
     "keys": frozenset({"directory", "pkcs11"}),
     "store": frozenset({"path"}),
-    "book": frozenset({"path"}),
+    "book": frozenset({"path", "adapter"}),
     "policy": frozenset({"path"}),
     "inquiry": frozenset({"bits", "minimum_cohort", "minimum_window_days", "ready_seconds"}),
 }
@@ -138,6 +141,8 @@ class Config:
     keys: Path
     store: Path
     book: Path | None
+    book_adapter: str | None
+    """MODULE:FUNCTION of the institution's own code that gives the loan book, see `book_adapter`."""
     policy: Path | None
     bits: int
     minimum_cohort: int
@@ -241,6 +246,14 @@ class _Reader:
             )
         return tuple(good)
 
+    def adapter(self) -> str | None:
+        found: str | None = self.get("book", "adapter", str, None)
+        if (found is not None and not all(part.isidentifier() for part in re.split(r"[.:]", found))) or (
+            found is not None and found.count(":") != 1
+        ):
+            raise self.fail("[book] adapter", f"is {found!r}", "write MODULE:FUNCTION, such as bank_core.credit:book")
+        return found
+
     def read(self) -> Config:
         for table, names in _KNOWN.items():
             part = self.value.get(table, {}) if table else self.value
@@ -300,6 +313,7 @@ class _Reader:
             keys=keys,
             store=store,
             book=self.place("book", "path", None),
+            book_adapter=self.adapter(),
             policy=self.place("policy", "path", None),
             bits=self.bits(),
             minimum_cohort=self.number("inquiry", "minimum_cohort", 3, 3),
@@ -359,6 +373,36 @@ def open_keystore(
     """The party's key files and token; neither is opened before it is needed."""
     token = Pkcs11Keys(config.token, pin) if config.token else None
     return KeyStore(config.keys, ask, cost=kdf_cost(), token=token)
+
+
+def book_adapter(config: Config) -> Callable[[Tagger], Book] | None:
+    """The institution's own code that gives its loan book, None where the configuration names none.
+
+    The function that [book] adapter names is called with a tagger and the path of [book] path (or None), and returns
+    something with `as_of`, `currency` and `record` as `ports.Book` says: for who is not a customer all zero, and as much
+    work as for who is. It is called again when another tag key comes into force. `mpcredit certify` tries it.
+
+    Raises:
+        InvalidFile: there is no such function, or what it gave is no book.
+    """
+    if config.book_adapter is None:
+        return None
+    name = config.book_adapter
+    where = f"{config.path}, [book] adapter"
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise InvalidFile(where, f"{name} cannot be had: {error}", "install its package beside mpcredit") from error
+
+    def book(tagger: Tagger) -> Book:
+        made = found(tagger, config.book)
+        missing = [part for part in ("as_of", "currency", "record") if not hasattr(made, part)]
+        if missing:
+            raise InvalidFile(where, f"{name} gave no book: it lacks {', '.join(missing)}", "implement ports.Book")
+        return made  # type: ignore[no-any-return]
+
+    return book
 
 
 def pins_of(config: Config, store: Store | None = None) -> Pins:
@@ -481,6 +525,8 @@ def institution_from_config(
     config = read_config(path)
     if config.role != "institution":
         raise InvalidFile(f"{config.path}, role", f"is {config.role!r}", "use an institution's configuration here")
+    if book is None:
+        book = book_adapter(config)
     if book is None:
         if config.book is None:
             raise InvalidFile(f"{config.path}, [book] path", "is missing", "name the loan book (docs/loan-book.md)")

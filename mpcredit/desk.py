@@ -18,6 +18,7 @@ from mpcredit.ports import Keys, OutboxRow, Store
 from mpcredit.sealing import SubjectList, open_subjects_member
 from mpcredit.state import Inquiry, LedgerState, Member
 from mpcredit.tags import Tagger
+from mpcredit.versions import THIS_RELEASE, Release
 
 __all__ = ["Desk"]
 
@@ -35,6 +36,8 @@ class Desk:
     """This institution's own least cohort, whatever the ledger says."""
     minimum_window: int = 0
     """Its own least window, seconds."""
+    release: Release = THIS_RELEASE
+    """What this institution's release reads and writes."""
     _pairs: dict[tuple[KeyRef, KeyRef], PairKeys] = field(default_factory=dict, repr=False)
     _subjects: dict[bytes, SubjectList] = field(default_factory=dict, repr=False)
     _unreadable: set[bytes] = field(default_factory=set, repr=False)
@@ -99,6 +102,7 @@ class Desk:
                 inquiry.inquirer,
                 self.index,
                 self.pair_keys(own, sender).wrap,
+                versions=self.release.versions,
             )
             self._subjects[inquiry.id] = known
         return known

@@ -28,6 +28,7 @@ from mpcredit.errors import (
 )
 from mpcredit.events import Call, Stage
 from mpcredit.ports import Book
+from mpcredit.sealing import sealed_version
 from mpcredit.state import Inquiry
 
 __all__ = ["Furnisher"]
@@ -140,6 +141,13 @@ class Furnisher:
             protocol.frame_of(inquiry, desk.realm)
         except InvalidMessage as error:
             return Refusal(RefusalCode.ENCODING, error.message)
+        version = sealed_version(inquiry.opening.sealed_subject)
+        if version not in desk.release.versions:
+            return Refusal(
+                RefusalCode.ENCODING,
+                f"the messages of the inquiry are of version {version}, this release reads {desk.release.reads}; "
+                "the one that is behind must upgrade",
+            )
         try:
             subjects = desk.subjects(inquiry)
         except InvalidSubject as error:

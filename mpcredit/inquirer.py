@@ -37,6 +37,7 @@ from mpcredit.events import Call, Opening, Stage
 from mpcredit.ports import Book
 from mpcredit.sealing import SubjectEntry, SubjectList, seal_report, seal_subjects
 from mpcredit.state import Inquiry
+from mpcredit.versions import agreed_version
 
 __all__ = ["Inquirer", "Request", "RequestState"]
 
@@ -317,6 +318,18 @@ class Inquirer:
             )
             return []
 
+        # (2b) is there a version of messages that all of them read? docs/adr/0019.
+        releases = {
+            state.members[i].name: state.release_of(i)
+            for i in range(bitmap.bit_length())
+            if bitmap >> i & 1 and i != desk.index
+        }
+        try:
+            version = agreed_version(desk.release, releases)
+        except InvalidMessage as error:
+            self._update(request, note=str(error))
+            return []
+
         # (3) do the consents still hold, after whatever it waited for? R17.
         consents = [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in value["subjects"]]
         try:
@@ -365,6 +378,7 @@ class Inquirer:
             wraps=wraps,
             supervisor_public=state.supervisor_key.public,
             content_key=self.random_bytes(32),
+            version=version,
         )
 
         # (6) the own contribution, like everyone else's: R18 to R20.

@@ -30,6 +30,7 @@ from mpcredit.ports import Book, Keys, Ledger, Signer, Store
 from mpcredit.state import Inquiry, Pins
 from mpcredit.supervisor import Supervisor
 from mpcredit.tags import Tagger
+from mpcredit.versions import THIS_RELEASE, Release
 
 __all__ = ["InquiryHandle", "InquiryResult", "Institution", "SupervisorNode", "coverage_of", "exposure_of", "run"]
 
@@ -191,6 +192,7 @@ class Institution:
         idle: called while there is nothing to do; by default sleeps for half a second.
         clock: unix seconds.
         anchor: head of the audit log at this moment, which each report puts on the ledger; zeros without a log.
+        release: what it reads and writes; another one than this package's is for tests of neighbouring releases.
     """
 
     def __init__(
@@ -213,11 +215,12 @@ class Institution:
         idle: Callable[[], None] = lambda: time.sleep(0.5),
         clock: Callable[[], float] = lambda: time.time(),
         anchor: Callable[[], bytes] = lambda: bytes(32),
+        release: Release = THIS_RELEASE,
     ) -> None:
         self.follower = follower or Follower(ledger, pins, confirmations)
         self.follower.clock = clock
         outbox = Outbox(store, signer, ledger, confirmations=self.follower.confirmations)
-        self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window)
+        self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window, release)
         self.tagger = tagger
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
@@ -347,10 +350,13 @@ class SupervisorNode:
         attest: bool = True,
         idle: Callable[[], None] = lambda: time.sleep(0.5),
         anchor: Callable[[], bytes] = lambda: bytes(32),
+        release: Release = THIS_RELEASE,
     ) -> None:
         self.follower = Follower(ledger, pins, confirmations)
         self.outbox = Outbox(store, signer, ledger, confirmations=confirmations)
-        self.supervisor = Supervisor(self.follower, self.outbox, store, keys, attest=attest, anchor=anchor)
+        self.supervisor = Supervisor(
+            self.follower, self.outbox, store, keys, attest=attest, anchor=anchor, release=release
+        )
         self.idle = idle
         self._started = False
 

@@ -25,12 +25,14 @@ class Membership:
     def __init__(self, desk: Desk, *, ready_seconds: int = 86_400) -> None:
         self.desk = desk
         self.ready_seconds = ready_seconds
+        self.hindrance = ""
+        """Why this institution could only refuse now; while it is set, it is not declared ready, and others ask without it."""
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""
         if not self.desk.member.confirmed:
             return []
-        return [*self._seal(), *self._ready()]
+        return [*self._seal(), *self._announce(), *self._ready()]
 
     def _seal(self) -> list[str]:
         """Seal the mask key of every pair whose versions have not been sealed yet, in one transaction (R11)."""
@@ -72,11 +74,37 @@ class Membership:
                 desk.store.put("sealed", place, {})
         return [f"sealed {len(missing)} mask keys to the supervisor"]
 
+    def _announced(self) -> bool:
+        """Whether the ledger shows what this release reads."""
+        own, known = self.desk.release, self.desk.state.release_of(self.desk.index)
+        return (known.lowest, known.highest) == (own.lowest, own.highest)
+
+    def _announce(self) -> list[str]:
+        """Say what this release reads, where the ledger shows something else: after an upgrade, once."""
+        desk = self.desk
+        if self._announced() or desk.state.supervisor_key is None:
+            return []
+        release = desk.release
+        number = len(desk.state.announced.get(desk.index, []))
+        step = f"announce/{release.lowest}-{release.highest}/{number}"
+        try:
+            row = desk.post(step, Call("consortium", "sealMaskKeys", (release.announcement(),)))
+        except Refused as error:
+            log.warning("the ledger did not take the announcement of the release: %s", error)
+            return []
+        return (
+            [f"announced that this release reads messages of version {release.reads}"] if row.state == "mined" else []
+        )
+
     def _ready(self) -> list[str]:
         member, now = self.desk.member, self.desk.follower.next_time
         choice = self.desk.store.get("meta", "readiness")
         if choice and choice["held"]:
             return []  # withdrawn by the operator, until the operator declares it again
+        if self.hindrance:
+            return self._withdraw()
+        if not self._announced():
+            return []  # who is ready is asked in what it reads
         if not self.ready_seconds or not member.serving or member.ready_until > now + self.ready_seconds // 2:
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
@@ -84,6 +112,17 @@ class Membership:
         try:
             return self.declare(now + self.ready_seconds)
         except Refused:  # logged; the rest of the service goes on
+            return []
+
+    def _withdraw(self) -> list[str]:
+        """A cohort with a member that refuses everything would keep all others waiting for nothing."""
+        member = self.desk.member
+        under_way = any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending())
+        if member.ready_until <= self.desk.follower.next_time or under_way or not self.ready_seconds:
+            return []
+        try:
+            return self.declare(0)
+        except Refused:  # logged; it is tried again
             return []
 
     def declare(self, until: int) -> list[str]:

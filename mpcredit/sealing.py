@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -32,6 +32,7 @@ from mpcredit.encoding import bytes_to_int, canonical_json, hex_bytes, int_to_by
 from mpcredit.errors import InvalidEncoding, InvalidKey, InvalidMessage, InvalidProof, InvalidSubject
 from mpcredit.paillier import Opening, PublicKey, exponent_bits, open_with_root
 from mpcredit.pairkeys import MAXIMUM_MEMBERS, AgreementKey, KeyRef, Realm, check_public, reduced
+from mpcredit.versions import THIS_RELEASE
 
 __all__ = [
     "DISCLOSURE_BYTES",
@@ -54,6 +55,7 @@ __all__ = [
     "seal_report",
     "seal_subjects",
     "sealed_members",
+    "sealed_version",
 ]
 
 SEED_BYTES: Final = 32
@@ -445,10 +447,10 @@ class _Sealed:
     body: bytes
 
     @classmethod
-    def parse(cls, data: bytes) -> _Sealed:
+    def parse(cls, data: bytes, versions: Collection[int] = THIS_RELEASE.versions) -> _Sealed:
         width = 1 + _WRAP_BYTES
-        if len(data) < 2 or data[0] != _VERSION:
-            raise InvalidSubject("not a sealed subject of version 1")
+        if len(data) < 2 or data[0] not in versions:
+            raise InvalidSubject(f"not a sealed subject of version {' or '.join(map(str, versions))}")
         start = 2 + data[1] * width
         body = data[start + DISCLOSURE_BYTES :]
         if len(body) <= _TAG_BYTES or (len(body) - _TAG_BYTES) % _PADDING:
@@ -468,6 +470,7 @@ def seal_subjects(
     wraps: Mapping[int, bytes],
     supervisor_public: bytes,
     content_key: bytes | None = None,
+    version: int = _VERSION,
 ) -> tuple[bytes, bytes]:
     """Seal the subjects of an inquiry to its cohort and the supervisor.
 
@@ -478,6 +481,7 @@ def seal_subjects(
         wraps: pair wrap key of every other member of the cohort.
         supervisor_public: the supervisor's key of the inquiry.
         content_key: 32 random bytes, never used before; drawn when None.
+        version: that the whole cohort reads (`versions.agreed_version`). So far all versions have one content.
 
     Returns:
         The sealed subject and its commitment.
@@ -488,7 +492,7 @@ def seal_subjects(
     # 2. The content key, wrapped for each member under what it shares with the inquirer, and for the supervisor.
     if inquirer in wraps:
         raise ValueError("the inquirer needs no wrap")
-    sealed = int_to_bytes(_VERSION, 1) + int_to_bytes(len(wraps), 1)
+    sealed = int_to_bytes(version, 1) + int_to_bytes(len(wraps), 1)
     for member in sorted(wraps):
         cipher = ChaCha20Poly1305(_wrap_key(wraps[member], q0, inquirer, member, commitment))
         sealed += int_to_bytes(member, 1) + cipher.encrypt(_ZERO_NONCE, key, commitment)
@@ -507,8 +511,20 @@ def sealed_members(sealed: bytes) -> tuple[int, ...]:
     return tuple(_Sealed.parse(sealed).wraps)
 
 
+def sealed_version(sealed: bytes) -> int:
+    """The version of a sealed subject, which stands before it in the clear; 0 where there is nothing."""
+    return sealed[0] if sealed else 0
+
+
 def open_subjects_member(
-    sealed: bytes, commitment: bytes, q0: bytes, inquirer: int, member: int, wrap_key: bytes
+    sealed: bytes,
+    commitment: bytes,
+    q0: bytes,
+    inquirer: int,
+    member: int,
+    wrap_key: bytes,
+    *,
+    versions: Collection[int] = THIS_RELEASE.versions,
 ) -> SubjectList:
     """Open the subjects as a member of the cohort.
 
@@ -519,11 +535,12 @@ def open_subjects_member(
         inquirer: index of the member that asks.
         member: index of the reader.
         wrap_key: what the two share for wrapping.
+        versions: that the reader's release reads.
 
     Raises:
         InvalidSubject: no wrap, a wrap or content that does not open, another commitment, or a malformed list.
     """
-    parts = _Sealed.parse(sealed)
+    parts = _Sealed.parse(sealed, versions)
     if member not in parts.wraps:
         raise InvalidSubject("the sealed subject has no wrap for this member")
     cipher = ChaCha20Poly1305(_wrap_key(wrap_key, q0, inquirer, member, commitment))
@@ -534,14 +551,21 @@ def open_subjects_member(
     return _open_content(parts, key, commitment, q0)
 
 
-def open_subjects_supervisor(sealed: bytes, commitment: bytes, q0: bytes, private: AgreementKey) -> SubjectList:
+def open_subjects_supervisor(
+    sealed: bytes,
+    commitment: bytes,
+    q0: bytes,
+    private: AgreementKey,
+    *,
+    versions: Collection[int] = THIS_RELEASE.versions,
+) -> SubjectList:
     """Open the subjects as the supervisor.
 
     Raises:
         InvalidSubject: as `open_subjects_member`.
     """
     _check_hashes(q0, commitment)
-    parts = _Sealed.parse(sealed)
+    parts = _Sealed.parse(sealed, versions)
     try:
         key = hpke_open(private, parts.supervisor, _WRAP_SUPERVISOR_LABEL + q0 + commitment)
     except InvalidMessage as error:

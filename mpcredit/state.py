@@ -9,6 +9,7 @@ to `disclosure`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from mpcredit.errors import InvalidMessage, WrongLedger
 from mpcredit.events import Change, Stage, members_of
 from mpcredit.pairkeys import KeyRef, Realm, check_public
 from mpcredit.schema import Schema
+from mpcredit.versions import FIRST, Release, is_announcement, read_announcement
 
 __all__ = [
     "SUPERVISOR",
@@ -292,6 +294,8 @@ class LedgerState:
         self.proposals: dict[int, ProposalRecord] = {}
         self.mask_keys: list[ev.MaskKeysSealed] = []
         self.notices: list[Notice] = []
+        self.announced: dict[int, list[Release]] = {}
+        """What each member has said that its release reads, in ledger order."""
         self.inquiries: dict[bytes, Inquiry] = {}
         self.revoked: dict[bytes, set[int]] = {}
         """Consent hash to the members that said so."""
@@ -324,6 +328,11 @@ class LedgerState:
         if self.supervisor_key is not None and not self.pins.accepts_supervisor(self.supervisor_key.account):
             found.append(SUPERVISOR)
         return tuple(found)
+
+    def release_of(self, member: int) -> Release:
+        """What a member's release reads, by its newest announcement; without one, version 1."""
+        said = self.announced.get(member)
+        return said[-1] if said else FIRST
 
     def by_operator(self, account: str) -> Member | None:
         """The member for which an account acts."""
@@ -370,7 +379,11 @@ class LedgerState:
                 for index in members_of(event.members):
                     self.members[index].ready_until = 0
             case ev.MaskKeysSealed():
-                self.mask_keys.append(event)
+                if is_announcement(event.sealed_keys):
+                    with contextlib.suppress(InvalidMessage):  # whoever cannot be understood has said nothing
+                        self.announced.setdefault(event.member, []).append(read_announcement(event.sealed_keys))
+                else:
+                    self.mask_keys.append(event)
             case ev.Noticed():
                 sender = self.by_operator(event.by)
                 self.notices.append(Notice(event, sender.index if sender else None, event.by in self.supervisors))

@@ -36,8 +36,9 @@ from mpcredit.outbox import ATTEMPTS, Outbox
 from mpcredit.paillier import verify_opening
 from mpcredit.pairkeys import KeyRef
 from mpcredit.ports import Keys, Store
-from mpcredit.sealing import SubjectList, open_mask_keys, open_report, open_subjects_supervisor
+from mpcredit.sealing import SubjectList, open_mask_keys, open_report, open_subjects_supervisor, sealed_version
 from mpcredit.state import Inquiry, LedgerState
+from mpcredit.versions import THIS_RELEASE, Release
 
 __all__ = ["Finding", "Supervisor", "Verified"]
 
@@ -92,6 +93,7 @@ class Supervisor:
         *,
         attest: bool = True,
         anchor: Callable[[], bytes] = lambda: ZERO,
+        release: Release = THIS_RELEASE,
     ) -> None:
         self.follower = follower
         self.outbox = outbox
@@ -101,6 +103,7 @@ class Supervisor:
         self.by_hand = False
         """Verdicts wait for `order_verdict`; audits of mask keys go on by themselves."""
         self.anchor = anchor
+        self.release = release
         self.verified: dict[bytes, Verified] = {}
         self.findings: list[Finding] = []
         """In the order in which they were found, since this process started."""
@@ -110,6 +113,8 @@ class Supervisor:
         self._ends: dict[tuple[str, int], bytes] = {}
         """Mask key of a pair as one end sealed it; in memory only, read anew from the ledger at each start."""
         self._sealed: set[tuple[int, int]] = set()
+        self._newer: set[bytes] = set()
+        """Inquiries in messages that this release does not read yet."""
         self._generation = 0
 
     @property
@@ -130,6 +135,7 @@ class Supervisor:
             self._sealed.clear()
             self.verified.clear()
             self._checked.clear()
+            self._newer.clear()
         before = len(self.findings)
         done = self._audit()
         for inquiry in list(self.state.inquiries.values()):
@@ -276,6 +282,19 @@ class Supervisor:
                 self._find(inquiry, (inquiry.inquirer,), f"the opening is malformed: {error.message}")
             return known
 
+        # (0) messages newer than this release: nobody's fault, and judged when the supervisor has upgraded. docs/adr/0019.
+        version = sealed_version(inquiry.opening.sealed_subject)
+        if version > self.release.highest:
+            if inquiry.id not in self._newer:
+                self._newer.add(inquiry.id)
+                text = (
+                    f"inquiry {to_hex(inquiry.id)[:12]}: its messages are of version {version}, this release reads up to "
+                    f"{self.release.highest}: the supervisor must upgrade, and judges it then"
+                )
+                self.findings.append(Finding(inquiry.id, (), text))  # not of what was verified: nothing was
+                log.warning("%s", text)
+            return known
+
         # (1) the inquirer's opening: key, sealed subjects, consents.
         if -1 not in checked:
             with _once(checked, -1):
@@ -330,6 +349,7 @@ class Supervisor:
             inquiry.opening.subject_commitment,
             inquiry.opened.q0,
             self.keys.institution_key(inquiry.supervisor_key.public),
+            versions=range(1, self.release.highest + 1),  # all of history
         )
 
     def tags(self, inquiry: Inquiry) -> tuple[bytes, ...]:

@@ -20,6 +20,7 @@ from mpcredit.cli.answer import answer
 from mpcredit.cli.approve import approve
 from mpcredit.cli.audit import app as audit_app
 from mpcredit.cli.book import app as book_app
+from mpcredit.cli.certify import certify
 from mpcredit.cli.consent import app as consent_app
 from mpcredit.cli.decide import decide
 from mpcredit.cli.demo import demo
@@ -58,6 +59,7 @@ app.command("demo")(demo)
 app.add_typer(keys_app, name="keys")
 app.command("up")(up)
 app.command("serve")(serve)
+app.command("certify")(certify)
 app.add_typer(people_app, name="people")
 app.command("deploy")(deploy)
 app.add_typer(member_app, name="member")

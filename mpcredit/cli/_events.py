@@ -8,9 +8,11 @@ from typing import Any
 from mpcredit import events as ev
 from mpcredit.cli._shared import duration, moment
 from mpcredit.encoding import to_hex
+from mpcredit.errors import InvalidMessage
 from mpcredit.events import Change, Event, members_of
 from mpcredit.proposals import tell_call
 from mpcredit.state import CHANGE_TYPES, LedgerState
+from mpcredit.versions import is_announcement, read_announcement
 
 
 def _names(bitmap: int, state: LedgerState) -> str:
@@ -24,6 +26,14 @@ def _party(account: str, state: LedgerState) -> str:
 
 def _name(index: int, state: LedgerState) -> str:
     return state.members[index].name if index in state.members else f"member {index}"
+
+
+def _reads(event: ev.MaskKeysSealed) -> str:
+    try:
+        release = read_announcement(event.sealed_keys)
+    except InvalidMessage:
+        return "malformed, so it counts as said nothing"
+    return f"version {release.reads} (mpcredit {release.package})"
 
 
 def inquiry_of(event: Event) -> bytes | None:
@@ -47,6 +57,8 @@ def tell(event: Event, state: LedgerState) -> str:
             return f"{_name(event.member, state)} is ready until {moment(event.until)}"
         case ev.ReadinessLapsed():
             return f"not ready any more, having been silent: {_names(event.members, state)}"
+        case ev.MaskKeysSealed() if is_announcement(event.sealed_keys):
+            return f"{_name(event.member, state)} said which messages its release reads: {_reads(event)}"
         case ev.MaskKeysSealed():
             return f"{_name(event.member, state)} sealed the mask keys of its key {event.key_version}"
         case ev.JointCreditApproved():

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +31,7 @@ from mpcredit.cli._shared import (
 from mpcredit.cli.keys import account_address, tag_commitments, x25519_keys
 from mpcredit.config import Config, client_of, ledger_of, open_keystore, pins_of, tag_key_of
 from mpcredit.encoding import to_hex
-from mpcredit.errors import KeyStoreError, MpcreditError
+from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
 from mpcredit.events import Call
 from mpcredit.follower import Follower
 from mpcredit.keystore import KeyStore
@@ -39,6 +40,7 @@ from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import SPEC_VERSION
 from mpcredit.state import LedgerState, Member
 from mpcredit.store import MemoryStore
+from mpcredit.versions import THIS_RELEASE, agreed_version
 
 CLOCK_SECONDS = 300
 """A head older than this on a chain that mines without transactions means that the node lags; on a devnet it means nothing."""
@@ -125,7 +127,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
     if keys.token is not None:
         ex.run("token", lambda: _token(ex, config, keys, open_keys))
     opened = ex.run("keys", lambda: _keys(ex, config, keys, open_keys))
-    book = ex.run("loan book", lambda: _book(config)) if config.role == "institution" else None
+    book = ex.run("loan book", lambda: _book(ex, config)) if config.role == "institution" else None
     if config.role == "institution":
         ex.run("credit policy", lambda: _policy(ex, config, book))
     store = ex.run("store", lambda: read_store(config))
@@ -150,6 +152,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
             ex.run("tag key", lambda: _tag_key(ex, config, keys, state, bool(opened)))
             ex.run("pins", lambda: _pins(ex, follower))
             ex.run("own floors", lambda: _floors(ex, config, state))
+            ex.run("releases", lambda: _releases(ex, member, state))
             if book is not None:
                 ex.run("loan book", lambda: _book_age(ex, book, follower))
         else:
@@ -221,13 +224,62 @@ def _token(ex: _Examination, config: Config, keys: KeyStore, open_keys: bool) ->
         )
 
 
-def _book(config: Config) -> LoanBook:
+@dataclass(frozen=True)
+class _Imported:
+    """The loan book in the server's database, as far as it is looked at here."""
+
+    as_of: int
+    currency: str
+    customers: int
+    tag_key_version: int
+
+    def __len__(self) -> int:
+        return self.customers
+
+
+def _imported(config: Config) -> _Imported | None:
+    """What the server answers from, if that is its database and something was imported."""
+    if not config.served or config.book_adapter is not None:
+        return None
+    try:
+        from mpcredit.server.bookimport import current_snapshots
+        from mpcredit.server.database import open_database
+        from mpcredit.server.settings import ServerSettings
+    except ModuleNotFoundError as error:
+        raise server_missing(error) from error
+    settings = ServerSettings.load(config.path)
+    if settings.book == "file":
+        return None
+    if settings.database.startswith("sqlite:///") and not Path(settings.database.removeprefix("sqlite:///")).exists():
+        return None
+    database = open_database(settings, create=False)
+    try:
+        found = current_snapshots(database)
+    finally:
+        database.close()
+    if not found:
+        return None
+    return _Imported(
+        min(one.as_of for one in found),
+        found[0].currency,
+        max(one.customers for one in found),
+        min(one.tag_key_version for one in found),
+    )
+
+
+def _book(ex: _Examination, config: Config) -> LoanBook | _Imported | None:
+    if config.book_adapter is not None:
+        ex.add("loan book", SKIPPED, f"given by {config.book_adapter}; `mpcredit certify` tries it")
+        return None
+    imported = _imported(config)
+    if imported is not None:
+        return imported
     if config.book is None:
         raise KeyStoreError("[book] path is missing in the configuration", remedy="name the loan book")
     return LoanBook.read_csv(config.book, collect=True)
 
 
-def _policy(ex: _Examination, config: Config, book: LoanBook | None) -> None:
+def _policy(ex: _Examination, config: Config, book: LoanBook | _Imported | None) -> None:
     policy = CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml()
     if book is not None and policy.currency != book.currency:
         ex.add(
@@ -527,12 +579,37 @@ def _floors(ex: _Examination, config: Config, state: LedgerState) -> None:
         ex.add("own floors", OK, "cohort and window are at least the consortium's, whatever an endpoint shows")
 
 
-def _book_age(ex: _Examination, book: LoanBook, follower: Follower) -> None:
+def _releases(ex: _Examination, member: Member | None, state: LedgerState) -> None:
+    """What the others' releases read, and whether inquiries with them can be (docs/adr/0019)."""
+    others = {state.members[i].name: state.release_of(i) for i in state.active() if member is None or i != member.index}
+    told = "; ".join(
+        f"{name}: {f'mpcredit {release.package}' if release.package else 'a first release'}, messages {release.reads}"
+        for name, release in others.items()
+    )
+    text = f"this one reads messages of version {THIS_RELEASE.reads}. {told or 'There are no others'}"
+    try:
+        agreed_version(THIS_RELEASE, others)
+    except InvalidMessage as error:
+        ex.add("releases", WRONG, f"{text}. {error.message}", error.remedy)
+    else:
+        ex.add("releases", OK, text)
+
+
+def _book_age(ex: _Examination, book: LoanBook | _Imported, follower: Follower) -> None:
     parameters = follower.state.parameters
     age = follower.now - book.as_of
     limit = parameters.book_age_seconds if parameters else 0
     text = f"{len(book):,} customers in {book.currency}, as of {moment(book.as_of)}"
-    if age > limit:
+    version = max(follower.state.tag_keys, default=0)
+    if isinstance(book, _Imported) and version and book.tag_key_version != version:
+        ex.add(
+            "loan book",
+            WRONG,
+            f"{text}: imported under tag key {book.tag_key_version}, and {version} is in force; until it is imported again "
+            "this institution is not ready, and refuses",
+            "import it again: the page /book, or `mpcredit book import` (identity numbers are not stored)",
+        )
+    elif age > limit:
         ex.add(
             "loan book", WRONG, f"{text}: {duration(age)} old, {duration(limit)} are permitted", "export a newer one"
         )

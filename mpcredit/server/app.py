@@ -21,6 +21,7 @@ from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditEr
 from mpcredit.server import security
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.bookdesk import BookDesk
 from mpcredit.server.contractcode import Shelf
 from mpcredit.server.corrections import Corrections
 from mpcredit.server.logs import get_logger
@@ -36,6 +37,7 @@ from mpcredit.server.routes import (
     api,
     applications,
     auditing,
+    book,
     corrections,
     events,
     footprints,
@@ -125,7 +127,8 @@ def create_app(
         for module in (tellings, supervision, proposals, looks):
             app.include_router(module.router)
     else:
-        for module in (listing, applications, corrections, inquiries, furnishing, api):
+        app.state.book = BookDesk(settings, applications_.database, node, audit)
+        for module in (listing, applications, corrections, inquiries, furnishing, book, api):
             app.include_router(module.router)
     app.mount("/static", _Static(directory=HERE / "static"), name="static")
 

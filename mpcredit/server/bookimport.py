@@ -196,6 +196,10 @@ class NoBook:
 
     as_of = 0
     customers = 0
+    hindrance = (
+        "the loan book was imported under an earlier tag key: import it again, until then every inquiry is refused"
+    )
+    """Why nothing can be answered, and what would help."""
 
     def __init__(self, currency: str) -> None:
         self.currency = currency
@@ -567,6 +571,7 @@ def import_book(
     schema: Schema = FIGURES_1,
     currency: str | None = None,
     rejects: Path | None = None,
+    strict: bool | None = None,
     older: bool = False,
     actor: str = "console",
     spool: Path | None = None,
@@ -580,6 +585,7 @@ def import_book(
         currency: refuse rows of another currency; needed for a book without rows.
         rejects: leave bad rows out and write row, field and reason of each to this file. None: strict, one bad row
             and nothing is imported.
+        strict: one bad row and nothing is imported, also where `rejects` takes the list of bad rows.
         older: accept figures that are older than those in use.
         actor: for the audit log.
         spool: directory for the rows on their way, at least 150 bytes for each; by default beside the database's file.
@@ -604,7 +610,7 @@ def import_book(
             )
             progress(Progress("sort", rows.rows + rows.rejected, rows.rejected, None))
             rows.sort()
-            _judge(checker, rows, rejects)
+            _judge(checker, rows, rejects, rejects is None if strict is None else strict)
             if rejects is not None:
                 _write_rejects(rejects, rows.problems())
             assert checker.currency is not None
@@ -650,9 +656,11 @@ def import_book(
     return Imported(snapshot, time.monotonic() - begun, rejects)
 
 
-def _judge(checker: _Checker, rows: _Spool, rejects: Path | None) -> None:
+def _judge(checker: _Checker, rows: _Spool, rejects: Path | None, strict: bool) -> None:
     """Whether what was read may become the book."""
-    if rows.rejected and rejects is None:
+    if rows.rejected and strict:
+        if rejects is not None:
+            _write_rejects(rejects, rows.problems())
         raise _all_problems(checker, rows)
     if rows.rejected and not rows.rows:
         assert rejects is not None

@@ -60,7 +60,7 @@ __all__ = [
     "WeakPassword",
 ]
 
-SCOPES: Final = frozenset({"applications:write", "applications:read", "audit:read", "metrics:read"})
+SCOPES: Final = frozenset({"applications:write", "applications:read", "audit:read", "book:write", "metrics:read"})
 """What the token of a system may be good for."""
 MINIMUM_PASSWORD: Final = 12
 """Characters; length is what counts (NIST SP 800-63B asks for 8 at least, and for no rules of composition)."""

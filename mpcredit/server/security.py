@@ -84,6 +84,8 @@ EVENTS: Final = "/events"
 """The stream of server-sent events, which an open page holds by itself."""
 UNATTENDED_HEADER: Final = "mpcredit-unattended"
 """mpcredit.js adds it to requests that no person caused; they do not keep a session from being idle."""
+_LARGE: Final = frozenset({"/book/upload", "/api/book"})
+"""Where a loan book is uploaded: streamed to the disk, after who sends it was found to be allowed to."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -241,8 +243,9 @@ class SecurityMiddleware:
             )
         # (3) size and rate
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > guard.settings.max_body_bytes:
-            raise _Refusal(413, "the request is too large", "send less at once, or raise max_body_bytes")
+        most, name = self._most(scope)
+        if not length.isdecimal() or int(length) > most:
+            raise _Refusal(413, "the request is too large", f"send less at once, or raise {name}")
         client = _whose(guard.client(scope))
         unsafe = scope["method"] not in _SAFE
         wait = guard.hit(guard.requests, "requests", client) or (
@@ -253,6 +256,13 @@ class SecurityMiddleware:
         # (4) foreign pages
         if unsafe and _bearer(headers) is None and not self._own(headers):
             raise _Refusal(403, "the request does not come from this server's own pages", "open the page anew")
+
+    def _most(self, scope: Scope) -> tuple[int, str]:
+        """How large a body may be, and the setting that says so."""
+        settings = self.guard.settings
+        if scope["method"] == "POST" and scope["path"] in _LARGE:
+            return max(settings.book_upload_bytes, settings.max_body_bytes), "book_upload_bytes"
+        return settings.max_body_bytes, "max_body_bytes"
 
     def _own(self, headers: Headers) -> bool:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
@@ -265,7 +275,7 @@ class SecurityMiddleware:
         return origin in (self.guard.settings.origin, f"{scheme}://{headers.get('host', '').lower()}")
 
     def _counted(self, scope: Scope, receive: Receive) -> Receive:
-        left = self.guard.settings.max_body_bytes
+        left, name = self._most(scope)
 
         async def counted() -> Message:
             nonlocal left
@@ -273,7 +283,7 @@ class SecurityMiddleware:
             if message["type"] == "http.request":
                 left -= len(message.get("body", b""))
                 if left < 0:
-                    raise _Refusal(413, "the request is too large", "send less at once, or raise max_body_bytes")
+                    raise _Refusal(413, "the request is too large", f"send less at once, or raise {name}")
             return message
 
         return counted

@@ -22,6 +22,7 @@ import uvicorn
 from mpcredit.books import LoanBook
 from mpcredit.config import (
     Config,
+    book_adapter,
     institution_from_config,
     read_config,
     supervisor_from_config,
@@ -108,7 +109,7 @@ class BookFile:
 
 
 class BookKeeper:
-    """Where an institution's figures come from: the loan book's file, or what was imported into the database.
+    """Where an institution's figures come from: its own adapter, the loan book's file, or what was imported.
 
     Args:
         config: of the institution.
@@ -120,10 +121,11 @@ class BookKeeper:
     """
 
     def __init__(self, config: Config, mode: str, database: Database) -> None:
-        self._mode = mode
+        self._adapter = book_adapter(config)
+        self._mode = "file" if self._adapter is not None else mode
         self._database = database
-        self._used = () if mode == "file" else current_snapshots(database)
-        if not self._used:
+        self._used = () if self._mode == "file" else current_snapshots(database)
+        if not self._used and self._adapter is None:
             if mode == "database":
                 raise InvalidFile(
                     f"{config.path}, [server] book",
@@ -134,13 +136,13 @@ class BookKeeper:
                 raise InvalidFile(
                     f"{config.path}, [book] path", "is missing", "name the loan book, or run `mpcredit book import`"
                 )
-        self._file = BookFile(config) if config.book is not None else None
+        self._file = BookFile(config) if config.book is not None and self._adapter is None else None
         self._sweeping = True
 
     @property
     def book(self) -> Callable[[Tagger], Book] | None:
         """Gives the book for a tag key; None: the file is the book."""
-        return self._of if self._used else None
+        return self._adapter or (self._of if self._used else None)
 
     def __call__(self, institution: Institution) -> list[str]:
         """Do what is due: use the newest book, under the tag key in force.
@@ -150,6 +152,8 @@ class BookKeeper:
             KeyStoreError: the tag key in force is not at hand.
         """
         found = () if self._mode == "file" else current_snapshots(self._database)
+        if self._adapter is not None:
+            return self._adapted(institution, self._adapter)
         if not found:
             return [] if self._file is None else self._file(institution)
         lines, tagger = [], institution.tagger
@@ -162,7 +166,9 @@ class BookKeeper:
         # (2) a newer import.
         if lines or found != self._used:
             self._used, self._sweeping = found, True
-            institution.use_tagger(tagger, self._of(tagger))
+            book = self._of(tagger)
+            institution.use_tagger(tagger, book)
+            institution.membership.hindrance = getattr(book, "hindrance", "")
             lines.append(
                 f"loan book {max(one.number for one in found)} is in use: {max(one.customers for one in found)} customers"
                 if all(one.tag_key_version == tagger.version for one in found)
@@ -174,6 +180,16 @@ class BookKeeper:
             retire(self._database, [one.number for one in found])
             self._sweeping = sweep(self._database, SWEPT) > 0
         return lines
+
+    def _adapted(self, institution: Institution, adapter: Callable[[Tagger], Book]) -> list[str]:
+        """An own adapter keeps its figures fresh by itself; another tag key is told to it."""
+        in_force = institution.follower.state.tag_keys
+        if not in_force or max(in_force) == institution.tagger.version:
+            return []
+        keys: Any = institution.desk.keys
+        tagger = HmacTagger(tag_key_of(keys, in_force))
+        institution.use_tagger(tagger, adapter(tagger))
+        return [f"tag key {tagger.version} is in force; the book's adapter was asked for the book under it"]
 
     def _of(self, tagger: Tagger) -> Book:
         if any(one.tag_key_version != tagger.version for one in self._used):
@@ -270,6 +286,8 @@ def serve_party(
         if isinstance(party, SupervisorNode):
             party.supervisor.by_hand = settings.verdicts == "by_hand"
         upkeep = [keeper] if keeper is not None else []
+        if isinstance(party, Institution):
+            party.membership.hindrance = getattr(party.furnisher.book, "hindrance", "")
         node = Node(party, upkeep=upkeep, say=_logger(config))
         node.each_round(DailyAnchor(audit))
         # (4) the pages, and the worker behind them.

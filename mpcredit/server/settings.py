@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from limits import parse as parse_limit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from mpcredit.errors import InvalidFile, KeyStoreError
 
@@ -27,6 +29,8 @@ __all__ = ["MisuseSettings", "OidcSettings", "RetentionSettings", "ServerSetting
 _PREFIX: Final = "MPCREDIT_SERVER_"
 _PATHS: Final = (
     "database_password_file",
+    "book_sql_password_file",
+    "book_sql_query",
     "tls_certificate",
     "tls_key",
     "tls_client_ca",
@@ -248,6 +252,14 @@ class ServerSettings(BaseSettings):
     book: Literal["auto", "file", "database"] = "auto"
     """Where an institution's figures come from: the file of [book] path, or what `mpcredit book import` put into the
     database; auto: the file until the first import."""
+    book_sql_url: str = Field(default="", repr=False)
+    """SQLAlchemy URL of the bank's own database, from which the page and the API import the loan book."""
+    book_sql_password_file: Path | None = None
+    """File with the password of that database, instead of writing it into the URL."""
+    book_sql_query: Path | None = None
+    """File with the one SELECT that gives the columns of docs/loan-book.md."""
+    book_upload_bytes: int = Field(default=1 << 30, ge=1024)
+    """Larger loan books are refused as an upload; `max_body_bytes` is for all other requests."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = Field(default=8440, ge=0, le=65535)
@@ -431,6 +443,8 @@ class ServerSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _together(self) -> ServerSettings:
+        if bool(self.book_sql_url) != (self.book_sql_query is not None):
+            raise ValueError("book_sql_url and book_sql_query come together")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key come together")
         if self.tls_client_ca is not None and not self.tls:
@@ -492,6 +506,33 @@ class ServerSettings(BaseSettings):
             raise InvalidFile(
                 str(self.database_password_file), f"cannot be read: {error}", "correct database_password_file"
             ) from error
+
+    def book_query(self) -> tuple[str, str] | None:
+        """URL, password in it, and query of the configured import; None where none is configured.
+
+        Raises:
+            InvalidFile: the query or the password cannot be read, or the URL is none.
+        """
+        if not self.book_sql_url or self.book_sql_query is None:
+            return None
+        try:
+            query = self.book_sql_query.read_text(encoding="utf-8")
+            password = (
+                None
+                if self.book_sql_password_file is None
+                else self.book_sql_password_file.read_text(encoding="utf-8").rstrip("\n")
+            )
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidFile(
+                str(self.book_sql_query), f"or its password file cannot be read: {error}", "correct [server] book_sql_…"
+            ) from error
+        try:
+            url = make_url(self.book_sql_url)
+        except ArgumentError:  # not chained: its text has the URL
+            raise InvalidFile("[server] book_sql_url", "is no URL", "write DIALECT+DRIVER://USER@HOST/NAME") from None
+        if password is not None:
+            url = url.set(password=password)
+        return url.render_as_string(hide_password=False), query
 
     def session_secret(self) -> bytes:
         """The secret that signs short-lived state; the file is made, readable by its owner only, at first use.

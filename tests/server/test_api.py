@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 from web_world import EVIDENCE, LOOPBACK, TestClient, World, world
 
-ALL = ["applications:write", "applications:read", "audit:read", "metrics:read"]
+ALL = ["applications:write", "applications:read", "audit:read", "book:write", "metrics:read"]
 
 
 EXCLUDED = [

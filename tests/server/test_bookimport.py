@@ -543,6 +543,7 @@ class _Institution:
         key = TagKey(version, b"kn"[version - 1 : version] * 32)
         self.follower = SimpleNamespace(state=SimpleNamespace(tag_keys={version: key.commitment}))
         self.used: Any = None
+        self.membership = SimpleNamespace(hindrance="")
 
     def use_book(self, book: Any) -> None:
         self.used = book
@@ -560,7 +561,7 @@ class _Keys:
 
 
 def _config(path: Path | None) -> Config:
-    return cast("Config", SimpleNamespace(book=path, path=Path("bank.toml")))
+    return cast("Config", SimpleNamespace(book=path, book_adapter=None, path=Path("bank.toml")))
 
 
 def test_keeper__auto__is_the_file_until_the_first_import_then_the_database(bank: Bank) -> None:
@@ -601,12 +602,14 @@ def test_keeper__another_tag_key_comes_into_force__refuses_until_the_next_import
     assert institution.tagger.version == 2
     assert isinstance(institution.used, NoBook)
     assert institution.used.as_of == 0
+    assert "import it again" in institution.membership.hindrance
     with pytest.raises(Refused, match="earlier tag key"):
         institution.used.record(FIGURES_1, NEXT.tag(person(1)))
 
     done = bank.take(bank.file(row(1)), NEXT).snapshot
     assert (done.added, done.removed) == (1, 1)
     keeper(institution)
+    assert institution.membership.hindrance == ""
     assert institution.used.record(FIGURES_1, NEXT.tag(person(1)))["outstanding"] == 10_050
 
 

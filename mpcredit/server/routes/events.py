@@ -17,7 +17,10 @@ from mpcredit.server.web import Parts, parts
 router = APIRouter(include_in_schema=False)
 
 KINDS = frozenset(
-    {"request", "inquiry", "member", "proposal", "finding", "health", "lagged", "application", "people", "look"}
+    {
+        *("request", "inquiry", "member", "proposal", "finding", "health", "lagged", "application"),
+        *("book", "people", "look"),
+    }
 )
 CHECK_SECONDS = 15.0
 """How often an open stream asks whether its person may still be here."""

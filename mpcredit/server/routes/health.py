@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from mpcredit import __version__
+from mpcredit.server.bookdesk import BookDesk
 from mpcredit.server.people import Principal, Role, User
 from mpcredit.server.security import allow, require
 from mpcredit.server.web import Parts, page, parts
@@ -35,8 +37,15 @@ def readyz(request: Request) -> JSONResponse:
 
 
 class _Figures(Collector):
-    def __init__(self, the: Parts) -> None:
+    def __init__(self, the: Parts, desk: BookDesk | None) -> None:
         self.the = the
+        self._desk = desk
+
+    @property
+    def desk(self) -> BookDesk:
+        """Of an institution."""
+        assert self._desk is not None
+        return self._desk
 
     def collect(self) -> Iterator[Metric]:
         """Read them at the moment of the question."""
@@ -56,6 +65,8 @@ class _Figures(Collector):
             gauge = GaugeMetricFamily(name, text, labels=labels)
             gauge.add_metric([status.name], value)
             yield gauge
+        if self.the.applications is not None:
+            yield from self._book(status.name, status.book_as_of or 0)
         rounds = CounterMetricFamily("mpcredit_rounds", "Rounds of work since the start.", labels=labels)
         rounds.add_metric([status.name], status.rounds)
         yield rounds
@@ -98,12 +109,37 @@ class _Figures(Collector):
                 answers.add_metric([status.name, "given_up"], given_up)
                 yield answers
 
+    def _book(self, party: str, as_of: int) -> Iterator[Metric]:
+        """The loan book and its last import."""
+        last, books = self.desk.status(), self.desk.snapshots()
+        newest = max(books, key=lambda one: one.number, default=None)
+        for name, text, value in (
+            ("mpcredit_book_age_seconds", "Age of the loan book in use.", time.time() - as_of if as_of else 0),
+            ("mpcredit_book_age_limit_seconds", "How old it may be by the terms.", self.desk.terms()[0]),
+            ("mpcredit_book_importing", "Whether an import runs.", int(last.running)),
+            (
+                "mpcredit_book_import_seconds",
+                "Length of the last import that was used.",
+                newest.finished_at - newest.started_at if newest else 0,
+            ),
+            ("mpcredit_book_import_rows", "Customers in it.", newest.customers if newest else 0),
+            ("mpcredit_book_import_rejected", "Rows that it rejected.", newest.rejected if newest else 0),
+            ("mpcredit_book_import_as_of_seconds", "It holds as of, unix seconds.", newest.as_of if newest else 0),
+        ):
+            gauge = GaugeMetricFamily(name, text, labels=["party"])
+            gauge.add_metric([party], value)
+            yield gauge
+        ended = CounterMetricFamily("mpcredit_book_imports", "Imports since the start.", labels=["party", "outcome"])
+        for outcome, count in self.desk.ended.items():
+            ended.add_metric([party, outcome], count)
+        yield ended
+
 
 @router.get("/metrics", response_class=PlainTextResponse)
 def metrics(request: Request, who: Annotated[Principal, Depends(READERS)]) -> Response:
     """Prometheus text; with an API token of the scope metrics:read."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(parts(request)))
+    registry.register(_Figures(parts(request), getattr(request.app.state, "book", None)))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
