@@ -51,7 +51,18 @@ from eth_utils.address import is_address, to_checksum_address
 
 from mpcredit import institution
 from mpcredit.books import LoanBook
-from mpcredit.chain import BEHIND_BLOCKS, COMPARE_SECONDS, ChainLedger, ChainSigner, Web3, connect, several
+from mpcredit.chain import (
+    BEHIND_BLOCKS,
+    COMPARE_SECONDS,
+    ChainLedger,
+    ChainSigner,
+    Tls,
+    Web3,
+    connect,
+    is_private,
+    several,
+    shown,
+)
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidFile, KeyStoreError, StoreError
 from mpcredit.follower import Follower
@@ -102,6 +113,7 @@ _KNOWN: Mapping[str, frozenset[str]] = {
                 "signer",
                 "account",
             ),
+            *("ca", "client_certificate", "client_key"),
             *("behind_blocks", "compare_minutes", "max_fee_gwei", "raise_after_seconds", "raise_after_blocks"),
         }
     ),
@@ -130,6 +142,8 @@ class Config:
     compare_minutes: int
     max_fee_gwei: int
     patience: Patience
+    tls: Tls
+    """How https connections to nodes and the signer are made."""
     chain_id: int
     consortium: str | None
     """None before the consortium is deployed."""
@@ -246,6 +260,26 @@ class _Reader:
             )
         return tuple(good)
 
+    def private(self, url: str, name: str) -> str:
+        if not is_private(url):
+            raise self.fail(
+                f"[ledger] {name}",
+                f"{shown(url)} is plain HTTP off this machine, which anybody on the way can read and change",
+                "write https, or put a proxy that speaks TLS to the node on this machine",
+            )
+        return url
+
+    def tls(self) -> Tls:
+        found = Tls(*(self.place("ledger", name, None) for name in ("ca", "client_certificate", "client_key")))
+        if found.key is not None and found.certificate is None:
+            raise self.fail("[ledger] client_key", "stands alone", "name client_certificate too")
+        for name, path in (("ca", found.ca), ("client_certificate", found.certificate), ("client_key", found.key)):
+            if path is not None and not os.access(path, os.R_OK):
+                raise self.fail(
+                    f"[ledger] {name}", f"{path} cannot be read", "name a PEM file that this account can read"
+                )
+        return found
+
     def adapter(self) -> str | None:
         found: str | None = self.get("book", "adapter", str, None)
         if (found is not None and not all(part.isidentifier() for part in re.split(r"[.:]", found))) or (
@@ -275,6 +309,8 @@ class _Reader:
         if (account is None) != (signer is None):
             missing = "account" if account is None else "signer"
             raise self.fail(f"[ledger] {missing}", "is missing", "an external signer needs both signer and account")
+        if signer is not None:
+            self.private(signer, "signer")
         # A second store on one ledger account could answer an inquiry twice (R24, R25).
         if "server" in self.value and "path" in self.value.get("store", {}):
             raise self.fail(
@@ -282,7 +318,8 @@ class _Reader:
                 "names a second store: with a table [server] the store is [server] database",
                 "remove one of the two (docs/server.md says how to move from `mpcredit answer` to `mpcredit serve`)",
             )
-        endpoints = self.endpoints()
+        several = "endpoints" in self.value["ledger"]
+        endpoints = tuple(self.private(url, "endpoints" if several else "url") for url in self.endpoints())
         genesis = self.get("ledger", "genesis", str, None)
         if genesis is not None and not re.fullmatch("0x[0-9a-fA-F]{64}", genesis):
             raise self.fail("[ledger] genesis", "is no block hash", "write 0x and the 64 digits of block 0's hash")
@@ -304,6 +341,7 @@ class _Reader:
                 self.number("ledger", "raise_after_seconds", Patience.seconds, 1),
                 self.number("ledger", "raise_after_blocks", Patience.blocks, 1),
             ),
+            tls=self.tls(),
             chain_id=self.number("ledger", "chain_id", ..., 1),
             consortium=to_checksum_address(consortium) if consortium else None,
             first_block=self.number("ledger", "first_block", None, 0),
@@ -442,7 +480,7 @@ def ledger_of(config: Config) -> ChainLedger:
 def client_of(config: Config) -> Web3:
     """A client of the party's node, or of several as one. Asks nothing yet."""
     if len(config.endpoints) == 1 and config.genesis is None:
-        return connect(config.url)
+        return connect(config.url, tls=config.tls)
     return connect(
         several(
             config.endpoints,
@@ -452,6 +490,7 @@ def client_of(config: Config) -> Web3:
             confirmations=config.confirmations,
             behind_blocks=config.behind_blocks,
             compare_seconds=config.compare_minutes * 60,
+            tls=config.tls,
         )
     )
 
@@ -463,7 +502,7 @@ def signer_of(config: Config, ledger: ChainLedger, keys: KeyStore) -> ChainSigne
         config.account or keys.account(),
         ledger.realm.consortium,
         chain_id=config.chain_id,
-        signing=connect(config.signer) if config.signer else None,
+        signing=connect(config.signer, tls=config.tls) if config.signer else None,
         max_fee=config.max_fee_gwei * 10**9,
     )
 

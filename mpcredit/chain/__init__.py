@@ -13,7 +13,7 @@ from web3 import Web3
 
 from mpcredit.chain.client import ChainLedger, ChainSigner, Wallet, connect, several
 from mpcredit.chain.deploy import Deployed, deploy, joint_credit_init_code, joint_credit_init_code_hash
-from mpcredit.chain.endpoints import BEHIND_BLOCKS, COMPARE_SECONDS, Endpoints, EndpointState
+from mpcredit.chain.endpoints import BEHIND_BLOCKS, COMPARE_SECONDS, Endpoints, EndpointState, Tls, is_private, shown
 from mpcredit.chain.faults import ContractRefused
 
 __all__ = [
@@ -25,11 +25,14 @@ __all__ = [
     "Deployed",
     "EndpointState",
     "Endpoints",
+    "Tls",
     "Wallet",
     "Web3",
     "connect",
     "deploy",
+    "is_private",
     "joint_credit_init_code",
     "joint_credit_init_code_hash",
     "several",
+    "shown",
 ]

@@ -30,7 +30,7 @@ from web3.types import RPCEndpoint, TxParams
 from mpcredit.chain import faults
 from mpcredit.chain.artifacts import Artifact, abi_type, consortium, joint_credit
 from mpcredit.chain.decode import Log, decode_log
-from mpcredit.chain.endpoints import Endpoints, EndpointState, shown
+from mpcredit.chain.endpoints import Endpoints, EndpointState, Tls, shown
 from mpcredit.chain.transactions import parse_signed, serialise
 from mpcredit.encoding import abi_decode, keccak, to_hex
 from mpcredit.errors import FeeTooLow, LedgerError, MpcreditError, TransactionFailed, WrongLedger
@@ -91,12 +91,13 @@ class _NotFound(LedgerError):
     """The node does not know the block or transaction."""
 
 
-def connect(endpoint: str | Web3, *, timeout: float = REQUEST_SECONDS) -> Web3:
+def connect(endpoint: str | Web3, *, timeout: float = REQUEST_SECONDS, tls: Tls | None = None) -> Web3:
     """Make a web3 client for a node's URL, or make an existing one fit. Asks the node nothing.
 
     Args:
         endpoint: `http://` or `https://` URL of a node's JSON-RPC, or a client.
         timeout: seconds for one request, for a URL.
+        tls: how an https connection is made, for a URL.
     """
     if isinstance(endpoint, Web3):
         web3 = endpoint
@@ -107,7 +108,8 @@ def connect(endpoint: str | Web3, *, timeout: float = REQUEST_SECONDS) -> Web3:
                 remedy="give the URL of the node's JSON-RPC, for example http://127.0.0.1:8545",
             )
         retries = ExceptionRetryConfiguration(errors=(ConnectionError, TimeoutError), retries=2, backoff_factor=0.1)
-        web3 = Web3(HTTPProvider(endpoint, request_kwargs={"timeout": timeout}, exception_retry_configuration=retries))
+        options = {"timeout": timeout, **(tls or Tls()).options()}
+        web3 = Web3(HTTPProvider(endpoint, request_kwargs=options, exception_retry_configuration=retries))
     if "mpcredit-poa" not in web3.middleware_onion:
         web3.middleware_onion.inject(cast(Any, ExtraDataToPOAMiddleware), name="mpcredit-poa", layer=0)
     return web3
@@ -166,6 +168,11 @@ class Endpoint:
             return LedgerError(
                 f"{self.name} did not answer in time ({doing})",
                 remedy="try again; if it persists, its operator must look at the node's load and log",
+            )
+        if "SSLError" in names:
+            return LedgerError(
+                f"{self.name} is not trusted, or wants a client certificate ({doing})",
+                remedy="name its authority as [ledger] ca, and your certificate as client_certificate and client_key",
             )
         if isinstance(error, OSError):  # requests' exceptions are OSErrors too
             return LedgerError(

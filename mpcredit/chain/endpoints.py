@@ -18,6 +18,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,7 +31,7 @@ from mpcredit.encoding import keccak, to_hex
 from mpcredit.errors import EndpointsDisagree, LedgerError, WrongLedger
 from mpcredit.ports import Block
 
-__all__ = ["BEHIND_BLOCKS", "COMPARE_SECONDS", "EndpointState", "Endpoints", "shown"]
+__all__ = ["BEHIND_BLOCKS", "COMPARE_SECONDS", "EndpointState", "Endpoints", "Tls", "is_private", "shown"]
 
 log = logging.getLogger("mpcredit")
 
@@ -58,6 +60,38 @@ def shown(url: str) -> str:
     """A node's address without credentials or path, which may hold a key: for messages."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or '?'}" + (f":{parts.port}" if parts.port else "")
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read or change what goes over a connection: https, or http that stays on this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return True
+    try:
+        return parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How https connections to nodes and signers are made; by default they rest on what the machine trusts."""
+
+    ca: Path | None = None
+    """Certificates that the other side's must rest on, PEM."""
+    certificate: Path | None = None
+    """Our own, for mutual TLS, PEM."""
+    key: Path | None = None
+    """Its private key."""
+
+    def options(self) -> dict[str, Any]:
+        """For `requests`."""
+        found: dict[str, Any] = {}
+        if self.ca is not None:
+            found["verify"] = str(self.ca)
+        if self.certificate is not None:
+            found["cert"] = (str(self.certificate), str(self.key)) if self.key else str(self.certificate)
+        return found
 
 
 @dataclass(frozen=True)
@@ -121,6 +155,7 @@ class Endpoints(JSONBaseProvider):
         behind_blocks: how far an endpoint may be behind the newest block seen.
         compare_seconds: between two comparisons with another endpoint.
         timeout: seconds for one request to one endpoint.
+        tls: how https connections are made.
         clock: seconds.
     """
 
@@ -135,6 +170,7 @@ class Endpoints(JSONBaseProvider):
         behind_blocks: int = BEHIND_BLOCKS,
         compare_seconds: float = COMPARE_SECONDS,
         timeout: float = REQUEST_SECONDS,
+        tls: Tls | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
@@ -146,11 +182,9 @@ class Endpoints(JSONBaseProvider):
                 )
         if len(set(urls)) != len(urls) or not urls:
             raise LedgerError("an endpoint is named twice, or there is none", remedy="correct [ledger] endpoints")
+        options = {"timeout": timeout, **(tls or Tls()).options()}
         self._places = [
-            _Place(
-                url,
-                HTTPProvider(url, request_kwargs={"timeout": timeout}, exception_retry_configuration=None).make_request,
-            )
+            _Place(url, HTTPProvider(url, request_kwargs=options, exception_retry_configuration=None).make_request)
             for url in urls
         ]
         self._chain_id = chain_id
@@ -250,6 +284,8 @@ class Endpoints(JSONBaseProvider):
             slow = names & {"Timeout", "TimeoutError", "ReadTimeout"}
             status = getattr(getattr(error, "response", None), "status_code", None)
             why = "does not answer in time" if slow else f"fails ({type(error).__name__})"
+            if "SSLError" in names:
+                why = "is not trusted, or wants a client certificate ([ledger] ca, client_certificate)"
             raise _Unfit(f"answers with HTTP status {status}" if status else why) from error
         if not isinstance(answer, dict) or not ("result" in answer or "error" in answer):
             raise _Unfit("gives answers that make no sense")

@@ -66,11 +66,12 @@ def deploy(
     """
     out = Output(json)
     terms = read_founding(founding)
+    tls = None
     if url is None or chain_id is None:
         settings = load(config)
-        url, chain_id = url or settings.url, chain_id or settings.chain_id
+        url, chain_id, tls = url or settings.url, chain_id or settings.chain_id, settings.tls
     payer = _payer(account, account_key_env)
-    web3 = connect(url)
+    web3 = connect(url, tls=tls)
     wallet = Wallet(web3, payer, chain_id=chain_id)
     if wallet.balance() == 0 and web3.eth.gas_price != 0:
         raise LedgerError(

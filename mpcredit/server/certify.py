@@ -922,7 +922,7 @@ def _account(config: Config, ask: Callable[[str], str]) -> tuple[str, Callable[[
     """The candidate's real ledger account, which signs the certificate and nothing else."""
     if config.signer is not None:
         address = str(config.account)
-        endpoint = Endpoint(connect(config.signer))
+        endpoint = Endpoint(connect(config.signer, tls=config.tls))
 
         def external(data: bytes) -> bytes:
             found = endpoint.raw("sign the certificate", "eth_sign", [address, to_hex(data)])

@@ -52,6 +52,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _check_private(url: str) -> None:
+    """Refuse a database that is reached over a network without a certificate that is verified."""
+    try:
+        parts = make_url(url)
+    except ArgumentError:
+        raise ValueError("is no database URL") from None
+    more = parts.query.get("host", ())
+    hosts = [parts.host or "", *([more] if isinstance(more, str) else more)]
+    remote = [host for host in hosts if host and not host.startswith("/") and not is_loopback(host)]
+    if remote and parts.query.get("sslmode") not in ("verify-ca", "verify-full"):
+        raise ValueError(f"{remote[0]} is off this machine: add ?sslmode=verify-full (and sslrootcert=FILE)")
+
+
 def _write_secret(path: Path) -> None:
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -394,6 +407,8 @@ class ServerSettings(BaseSettings):
             raise ValueError("must begin with sqlite:/// or postgresql+psycopg://")
         if scheme == "sqlite" and (not value.startswith("sqlite:///") or value[10:].strip() in ("", ":memory:")):
             raise ValueError("must name a file, as in sqlite:///server.sqlite")
+        if scheme != "sqlite":
+            _check_private(value)
         return value
 
     @field_validator("public_url")

@@ -8,7 +8,7 @@ from parties import Done, Party
 
 from mpcredit.chain import tester
 
-URL = "http://embedded.test:8545"
+URL = "https://embedded.test:8545"
 DOWN = "http://127.0.0.1:9"
 DEPLOYER = tester.deterministic_account(77)
 POOR = tester.deterministic_account(78)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_world import DEPLOYER, URL
@@ -22,8 +23,8 @@ def chain() -> Iterator[Web3]:
     web3 = tester.embedded_chain([DEPLOYER.address])
     deploy = sys.modules["mpcredit.cli.deploy"]
 
-    def connected(endpoint: str | Web3) -> Web3:
-        return web3 if endpoint == URL else connect(endpoint)
+    def connected(endpoint: str | Web3, **options: Any) -> Web3:
+        return web3 if endpoint == URL else connect(endpoint, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "connect", connected)

@@ -95,6 +95,19 @@ def test_no_contract_there__every_command_says_so(configured: Party, command: tu
         (r"\[ledger\]", "[ledger", ("cannot be read", "TOML")),
         (r"\[book\]", '[policy]\npath = "none.toml"\n[book]', ("none.toml",)),
         (r"chain_id", 'signer = "http://127.0.0.1:1"\nchain_id', ("[ledger] account", "is missing")),
+        (
+            r"chain_id",
+            f'signer = "http://10.0.0.9:1"\naccount = "0x{"12" * 20}"\nchain_id',
+            ("[ledger] signer", "plain HTTP"),
+        ),
+        (r'url = "[^"]*"', 'url = "http://node.bank.example:8545/key"', ("[ledger] url", "plain HTTP", "https")),
+        (
+            r'url = "[^"]*"',
+            'endpoints = ["http://127.0.0.1:1", "http://10.0.0.1:1"]',
+            ("[ledger] endpoints", "10.0.0.1"),
+        ),
+        (r"chain_id", 'ca = "none.pem"\nchain_id', ("[ledger] ca", "cannot be read")),
+        (r"chain_id", 'client_key = "book.csv"\nchain_id', ("[ledger] client_key", "stands alone")),
     ],
 )
 def test_bad_line__is_named_and_nothing_is_written(
@@ -217,11 +230,11 @@ def test_every_key_of_the_configuration__is_explained() -> None:
 
 
 def test_several_endpoints__are_read_in_their_order(configured: Party) -> None:
-    change(configured, r'url = "[^"]*"', f'endpoints = ["{DOWN}", "http://b:1"]')
+    change(configured, r'url = "[^"]*"', f'endpoints = ["{DOWN}", "https://b:1"]')
 
     config = read_config(configured.config)
 
-    assert (config.url, config.endpoints) == (DOWN, (DOWN, "http://b:1"))
+    assert (config.url, config.endpoints) == (DOWN, (DOWN, "https://b:1"))
     assert isinstance(client_of(config).provider, Endpoints)
 
 
@@ -233,9 +246,9 @@ def test_several_endpoints__are_read_in_their_order(configured: Party) -> None:
         ('endpoints = ["ws://a:1"]', "is no list of different"),
         ("endpoints = [1]", "is no list of different"),
         ('url = "http://a:1"\nendpoints = ["http://b:1"]', "stands beside"),
-        ('url = "http://a:1"\ngenesis = "0x12"', "is no block hash"),
-        ('url = "http://a:1"\nmax_fee_gwei = -1', "at least 0"),
-        ('url = "http://a:1"\nbehind_blocks = 0', "at least 1"),
+        ('url = "https://a:1"\ngenesis = "0x12"', "is no block hash"),
+        ('url = "https://a:1"\nmax_fee_gwei = -1', "at least 0"),
+        ('url = "https://a:1"\nbehind_blocks = 0', "at least 1"),
     ],
 )
 def test_endpoints_and_fees__that_are_wrong_are_named(configured: Party, new: str, words: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import socket
 import ssl
 import threading
@@ -16,10 +14,7 @@ import httpx
 import pytest
 import uvicorn
 from argon2 import PasswordHasher
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import certificates
 from fastapi import FastAPI
 
 from mpcredit.server.audit import AuditLog
@@ -27,35 +22,6 @@ from mpcredit.server.database import Database
 from mpcredit.server.people import People
 from mpcredit.server.security import install
 from mpcredit.server.settings import ServerSettings
-
-
-def _certificates(directory: Path) -> None:
-    """An authority, a server and a client, all PEM."""
-    now = datetime.datetime.now(datetime.UTC)
-    authority = ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-    for name in ("authority", "server", "client"):
-        key = authority if name == "authority" else ec.generate_private_key(ec.SECP256R1())
-        subject = issuer if name == "authority" else x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        own, above = key.public_key(), authority.public_key()
-        built = (
-            x509.CertificateBuilder(issuer, subject, own, x509.random_serial_number(), now, now + datetime.timedelta(1))
-            .add_extension(x509.BasicConstraints(name == "authority", None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-            )
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(own), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(above), critical=False)
-        )
-        if name == "authority":
-            usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-            built = built.add_extension(usage, critical=True)
-        certificate = built.sign(authority, hashes.SHA256())
-        (directory / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (directory / f"{name}.key").write_bytes(secret)
 
 
 @contextmanager
@@ -93,7 +59,7 @@ def _trusting(directory: Path) -> ssl.SSLContext:
 
 
 def test_tls__serves_https_and_no_plain_http(tmp_path: Path) -> None:
-    _certificates(tmp_path)
+    certificates(tmp_path)
     with _serving(tmp_path) as origin:
         answer = httpx.get(origin, verify=_trusting(tmp_path))
         assert (answer.status_code, answer.json()) == (200, "home")
@@ -104,7 +70,7 @@ def test_tls__serves_https_and_no_plain_http(tmp_path: Path) -> None:
 
 
 def test_tls__mutual__refuses_who_has_no_certificate(tmp_path: Path) -> None:
-    _certificates(tmp_path)
+    certificates(tmp_path)
     with _serving(tmp_path, 'tls_client_ca = "authority.pem"') as origin:
         with pytest.raises(httpx.HTTPError):
             httpx.get(origin, verify=_trusting(tmp_path))
