@@ -182,7 +182,7 @@ def figures(node: SupervisorNode, inquiry: Inquiry) -> list[dict[str, Any]]:
     if known is None:
         return []
     try:
-        tags = [to_hex(entry.tag) for entry in node.supervisor.subjects(inquiry).entries]
+        tags = [to_hex(tag) for tag in node.supervisor.tags(inquiry)]
     except MpcreditError:
         tags = []
     found = []
@@ -295,11 +295,11 @@ def _alarms(node: SupervisorNode) -> Iterator[Alarm]:
             yield Alarm("silent", f"no answer from {', '.join(silent)} before the deadline", key, opened)
         if opened + inquiry.parameters.window_seconds > now:
             try:
-                entries = node.supervisor.subjects(inquiry).entries
+                tags = node.supervisor.tags(inquiry)
             except MpcreditError:
                 continue
-            for entry in entries:
-                subjects.setdefault(entry.tag, []).append(inquiry)
+            for tag in tags:
+                subjects.setdefault(tag, []).append(inquiry)
     for theirs in subjects.values():
         if len(theirs) >= REPEATED:
             names = ", ".join(sorted({i.names[i.inquirer] for i in theirs}))
