@@ -204,6 +204,8 @@ def test_deployer__after_the_founding__can_do_nothing(founded):
     by_member = {
         "declareReady": (0,),
         "sealMaskKeys": (b"",),
+        "anchor": (digest,),
+        "notify": (b"x",),
         "propose": ([], ""),
         "vote": (1, digest),
         "withdrawVote": (1,),
