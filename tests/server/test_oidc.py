@@ -31,12 +31,12 @@ import httpx
 import pytest
 import uvicorn
 from argon2 import PasswordHasher
+from certificates import certificates
 from clock import Clock
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
-from test_tls import _certificates
 from web_world import world
 
 from mpcredit.server.app import create_app
@@ -1097,7 +1097,7 @@ def test_provider__down__is_said_and_asked_again_later(client: Callable[..., Pro
 def test_provider__over_tls__with_the_configured_authority_only(
     client: Callable[..., Provider], tmp_path: Path
 ) -> None:
-    _certificates(tmp_path)
+    certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
     with forging(context) as forger:

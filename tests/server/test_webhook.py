@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import certificates
 from clock import Clock
 from sqlalchemy import select
-from test_tls import _certificates
 from web_world import EVIDENCE, LOOPBACK, TestClient, world
 
 from mpcredit.errors import InvalidFile
@@ -222,7 +222,7 @@ def test_deliver__nobody_there__one_attempt_in_a_round_and_given_up_after_days(
 def test_deliver__https__only_to_whom_the_certificates_vouch_for(
     database: Database, audit: AuditLog, clock: Clock, tmp_path: Path
 ) -> None:
-    _certificates(tmp_path)
+    certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
     with receiving(context) as receiver:
