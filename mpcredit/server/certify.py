@@ -59,8 +59,9 @@ from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import MAXIMUM_BLOCKS, SPEC_VERSION
 from mpcredit.schema import FIGURES_1
 from mpcredit.server.candidate import ADAPTER, SQL, book_kind
+from mpcredit.server.plan import Plan, quoted, write_private
+from mpcredit.server.processes import quiet, run_chain
 from mpcredit.server.settings import ServerSettings
-from mpcredit.server.up import Plan, _chain, _quiet, _text, _write
 from mpcredit.state import SUPERVISOR, Inquiry
 from mpcredit.store import SqliteStore
 from mpcredit.tags import HmacTagger, TagKey
@@ -817,7 +818,7 @@ def certify(
     CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml()
     account, signing = _account(config, ask)
     begun = int(time.time())
-    with _quiet(), contextlib.ExitStack() as stack:
+    with quiet(), contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpcredit-certify-")))
         stage = _scratch(config, settings, kind, answers, known is None, block_seconds, place, say, stack)
         checks = _run(stage, fail_fast, only, tell)
@@ -975,7 +976,7 @@ def _scratch(
     minimum = max(config.minimum_cohort, LEAST_MINIMUM)
     names = [*(f"Reference {number + 1}" for number in range(minimum)), "Candidate"]
     plan = Plan(institutions=len(names), port=_free_port() - len(names) - 1)
-    chain = stack.enter_context(_chain(plan, place, keep=False))
+    chain = stack.enter_context(run_chain(plan, place, keep=False))
     endpoint = Endpoint(chain.url)
 
     # (2) keys and accounts, all of them new.
@@ -988,8 +989,8 @@ def _scratch(
     here = place / "candidate"
     here.mkdir(mode=0o700)
     secret = secrets.token_urlsafe(24)
-    _write(here / "passphrase", secret + "\n")
-    with _quiet():
+    write_private(here / "passphrase", secret + "\n")
+    with quiet():
         keys = KeyStore(here / "keys", lambda _purpose: secret, cost=KdfCost.unsafe_light())
         operators[-1] = keys.create_account()
         own_key = keys.create_institution_key(1)
@@ -999,7 +1000,7 @@ def _scratch(
 
     # (3) the contracts.
     parameters = _terms(config)
-    _write(
+    write_private(
         here / "founding.toml",
         _founding_text(names, owners, operators, supervisor_account.address, tag_key, parameters),
     )
@@ -1098,7 +1099,7 @@ def _founding_text(
         f"id = {CHECKED_SCHEMA.id}",
     ]
     for name, owner, operator in zip(names, owners, operators, strict=True):
-        lines += ["", "[[founder]]", f"name = {_text(name)}"]
+        lines += ["", "[[founder]]", f"name = {quoted(name)}"]
         lines += [f'owner = "{owner.address}"', f'operator = "{operator.address}"']
     return "\n".join(lines) + "\n"
 
@@ -1117,12 +1118,12 @@ def _configuration(
     book = config.book.absolute() if config.book is not None else None
     if shipped and kind != SQL:
         book = here / "book.csv"
-        _write(book, _of_now(_shipped("known_book.csv")))
+        write_private(book, _of_now(_shipped("known_book.csv")))
     lines = [
         'role = "institution"',
         'founding = "founding.toml"',
         "[ledger]",
-        f"url = {_text(url)}",
+        f"url = {quoted(url)}",
         f"chain_id = {chain_id}",
         f'consortium = "{consortium_address}"',
         "[keys]",
@@ -1134,16 +1135,16 @@ def _configuration(
         "[book]",
     ]
     if book is not None:
-        lines.append(f"path = {_text(str(book))}")
+        lines.append(f"path = {quoted(str(book))}")
     if config.book_adapter is not None:
-        lines.append(f"adapter = {_text(config.book_adapter)}")
+        lines.append(f"adapter = {quoted(config.book_adapter)}")
     if config.policy is not None:
-        lines += ["[policy]", f"path = {_text(str(config.policy.absolute()))}"]
-    lines += ["[server]", 'database = "sqlite:///server.sqlite"', f"book = {_text(settings.book)}"]
+        lines += ["[policy]", f"path = {quoted(str(config.policy.absolute()))}"]
+    lines += ["[server]", 'database = "sqlite:///server.sqlite"', f"book = {quoted(settings.book)}"]
     if kind == SQL and settings.book_sql_query is not None:
         # The URL with its password comes by the environment of the process, not by a file.
-        lines.append(f"book_sql_query = {_text(str(settings.book_sql_query.absolute()))}")
+        lines.append(f"book_sql_query = {quoted(str(settings.book_sql_query.absolute()))}")
         lines.append('book_sql_url = "sqlite://"')
     path = here / "bank.toml"
-    _write(path, "\n".join(lines) + "\n")
+    write_private(path, "\n".join(lines) + "\n")
     return path

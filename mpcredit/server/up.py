@@ -17,19 +17,14 @@ import contextlib
 import fcntl
 import http.client
 import json
-import logging
 import os
 import secrets
-import shlex
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -40,463 +35,46 @@ from eth_account.signers.local import LocalAccount
 
 from mpcredit import bookmaker
 from mpcredit.chain import ChainLedger, ChainSigner, deploy
-from mpcredit.chain.anvil import Anvil
-from mpcredit.chain.client import Endpoint
-from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError
-from mpcredit.events import Call, Parameters
+from mpcredit.events import Call
 from mpcredit.founding import read_founding
 from mpcredit.keystore import KdfCost, KeyStore
-from mpcredit.local import DEFAULT_PARAMETERS, bank_names, fund_from_key, sign_key
+from mpcredit.local import sign_key
 from mpcredit.outbox import Outbox
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import open_database
 from mpcredit.server.people import People
+from mpcredit.server.plan import (
+    Link,
+    Party,
+    Plan,
+    configuration,
+    founding_text,
+    make_plan,
+    save_plan,
+    write_private,
+)
+from mpcredit.server.processes import (
+    STOP_SECONDS,
+    Chain,
+    Process,
+    check_ports,
+    databases,
+    environment,
+    quiet,
+    run_chain,
+)
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.store import SqlStore
 from mpcredit.state import SUPERVISOR
 from mpcredit.tags import TagKey
 
-__all__ = ["INSTITUTION_PEOPLE", "SUPERVISOR_PEOPLE", "Link", "Party", "Plan", "Running", "up"]
+__all__ = ["Link", "Party", "Plan", "Running", "up"]
 
-DEFAULT_INSTITUTIONS: Final = 5
-DEFAULT_BITS: Final = 3072
-DEFAULT_PORT: Final = 8600
 START_SECONDS: Final = 180.0
 """Within which all parties must be ready; a small machine with many institutions takes its time."""
-CHAIN_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 30.0
 KEY_SECONDS: Final = 300.0
 """How long the chain may take for the one step of the setting up that is waited for."""
-READY_SECONDS: Final = 300
-"""Short, so that the others soon do without an institution that was killed."""
-TERMS: Final = replace(DEFAULT_PARAMETERS, minimum_cohort=3, answer_seconds=300)
-"""Three suffice, so that a consortium of five works on without two."""
-RECORD: Final = "consortium.json"
-FORMAT: Final = "mpcredit/up"
-VERSION: Final = 1
-
-INSTITUTION_PEOPLE: Final = (
-    ("officer", "Lin Mei"),
-    ("reviewer", "Chen Yu"),
-    ("administrator", "Wang Jun"),
-    ("auditor", "Zhao Ning"),
-)
-"""Roles, which are also the names to sign in with, and names for people."""
-SUPERVISOR_PEOPLE: Final = (
-    ("supervisor", "Huang Rui"),
-    ("reviewer", "Wu Jia"),
-    ("administrator", "Xu Lan"),
-    ("auditor", "Sun Bo"),
-)
-
-
-# --------------------------------------------------------------------- what is to be run
-
-
-@dataclass(frozen=True)
-class Party:
-    """One process to be."""
-
-    name: str
-    role: str
-    """institution or supervisor."""
-    directory: Path
-    port: int
-    database: str
-    """SQLAlchemy URL, without a password."""
-
-    @property
-    def config(self) -> Path:
-        """Its configuration file."""
-        return self.directory / ("bank.toml" if self.role == "institution" else "supervisor.toml")
-
-    @property
-    def passphrase(self) -> Path:
-        """The file with the passphrase of its keys."""
-        return self.directory / "passphrase"
-
-    @property
-    def log(self) -> Path:
-        """What its process writes."""
-        return self.directory / "server.log"
-
-    @property
-    def url(self) -> str:
-        """Of its pages."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def people(self) -> tuple[tuple[str, str], ...]:
-        """Its roles and people."""
-        return INSTITUTION_PEOPLE if self.role == "institution" else SUPERVISOR_PEOPLE
-
-    @property
-    def command(self) -> str:
-        """How to start it by hand."""
-        return (
-            f"MPCREDIT_PASSPHRASE_FILE={shlex.quote(str(self.passphrase))} "
-            f"mpcredit serve --config {shlex.quote(str(self.config))}"
-        )
-
-
-@dataclass(frozen=True)
-class Link:
-    """A way in."""
-
-    party: Party
-    role: str
-    person: str
-    url: str
-    """Works once."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a consortium is: kept in its directory, so that it can be started again."""
-
-    institutions: int = DEFAULT_INSTITUTIONS
-    bits: int = DEFAULT_BITS
-    chain: str = "embedded"
-    """embedded, anvil, anvil:HARDFORK or the URL of a node."""
-    database: str = "sqlite"
-    """sqlite, or the URL of a PostgreSQL server, without a password."""
-    port: int = DEFAULT_PORT
-    """Of the first institution; the others, the supervisor and the chain follow."""
-    token: str = field(default_factory=lambda: secrets.token_hex(4))
-    """In the names of PostgreSQL databases."""
-    chain_id: int = 0
-    consortium: str = ""
-    first_block: int = 0
-
-    def check(self) -> None:
-        """Refuse what cannot be run.
-
-        Raises:
-            MpcreditError: with what is wrong.
-        """
-        if not 3 <= self.institutions <= 26:
-            raise MpcreditError(
-                f"{self.institutions} institutions cannot be run here", remedy="choose 3 to 26 with --institutions"
-            )
-        if self.bits % 256 or not 2048 <= self.bits <= 4096:
-            raise MpcreditError(f"--bits is {self.bits}", remedy="choose 2048 to 4096 in steps of 256")
-        if not 1024 <= self.port <= 65_535 - self.institutions - 2:
-            raise MpcreditError(
-                f"--port is {self.port}", remedy="choose one from 1024 on with room for a port for each party"
-            )
-        if self.database != "sqlite" and not self.database.startswith("postgresql"):
-            raise MpcreditError(
-                f"--database is {self.database.partition(':')[0]}", remedy="choose sqlite or postgresql://USER@HOST"
-            )
-        if self.chain.partition(":")[0] not in ("embedded", "anvil", "http", "https"):
-            raise MpcreditError(f"--chain is {self.chain!r}", remedy="choose embedded, anvil or the URL of a node")
-
-    @property
-    def chain_port(self) -> int:
-        """Of the chain, where it is ours."""
-        return self.port + self.institutions + 1
-
-    def parties(self, directory: Path) -> list[Party]:
-        """Institutions, then the supervisor."""
-        names = [*bank_names(self.institutions), "Supervisor"]
-        return [
-            Party(
-                name=name,
-                role="institution" if place < self.institutions else "supervisor",
-                directory=directory / _slug(name),
-                port=self.port + place,
-                database=self._database_of(name),
-            )
-            for place, name in enumerate(names)
-        ]
-
-    def _database_of(self, name: str) -> str:
-        if self.database == "sqlite":
-            return "sqlite:///server.sqlite"
-        url = sqlalchemy.make_url(self.database).set(drivername="postgresql+psycopg")
-        return url.set(database=self.database_name(name)).render_as_string(hide_password=False)
-
-    def database_name(self, name: str) -> str:
-        """Of a party's database on a PostgreSQL server."""
-        return f"mpcredit_{self.token}_{_slug(name).replace('-', '_')}"
-
-
-def _slug(name: str) -> str:
-    return name.lower().replace(" ", "-")
-
-
-def _read_plan(directory: Path) -> Plan | None:
-    path = directory / RECORD
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if value.pop("format") != FORMAT or value.pop("version") != VERSION:
-            raise ValueError("another format")
-        return Plan(**value)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidFile(
-            str(path), f"is not what this version wrote: {error}", "name another directory, or an empty one"
-        ) from error
-
-
-def _make_plan(directory: Path, wishes: dict[str, Any]) -> tuple[Plan, bool]:
-    """What to run, and whether it is founded already."""
-    kept = _read_plan(directory)
-    if kept is None:
-        if any(entry.name != "lock" for entry in directory.iterdir()):
-            raise InvalidFile(
-                str(directory),
-                "is not empty, and no consortium was founded in it",
-                "name an empty or a new directory; if a founding was interrupted, delete what it left",
-            )
-        plan = Plan(**wishes)
-        plan.check()
-        return plan, False
-    for name, wish in wishes.items():
-        if name != "database" and wish != getattr(kept, name):
-            raise InvalidFile(
-                str(directory / RECORD),
-                f"says {name} {getattr(kept, name)}, not {wish}",
-                f"leave --{name} away to start this consortium again, or name another directory",
-            )
-    return kept, True
-
-
-# --------------------------------------------------------------------- files
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that only its owner reads: whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(path)
-
-
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)  # what JSON writes in quotes, TOML reads as the same text
-
-
-def _configuration(party: Party, plan: Plan, url: str, *, password: bool) -> str:
-    lines = [
-        f"# {party.name} of a local consortium, made by `mpcredit up`; docs/configuration.md explains each line.",
-        f'role = "{party.role}"',
-        'founding = "founding.toml"',
-        "",
-        "[ledger]",
-        f"url = {_text(url)}",
-        f"chain_id = {plan.chain_id}",
-        f'consortium = "{plan.consortium}"',
-        f"first_block = {plan.first_block}",
-        "",
-        "[keys]",
-        'directory = "keys"',
-        "",
-        "[server]",
-        'host = "127.0.0.1"',
-        f"port = {party.port}",
-        f"database = {_text(party.database)}",
-    ]
-    if password:
-        lines.append('database_password_file = "database-password"')
-    if party.role == "institution":
-        lines += ["", "[book]", 'path = "book.csv"', "", "[inquiry]", f"bits = {plan.bits}"]
-        lines += [f"minimum_cohort = {TERMS.minimum_cohort}", f"minimum_window_days = {TERMS.window_seconds // 86_400}"]
-        lines += [f"ready_seconds = {READY_SECONDS}"]
-    return "\n".join(lines) + "\n"
-
-
-def _founding_text(
-    parties: Sequence[Party], owners: dict[str, str], operators: dict[str, str], supervisor: str, tag_key: TagKey
-) -> str:
-    lines = [
-        'name = "Local consortium"',
-        f'supervisors = ["{supervisor}"]',
-        f'tag_key_commitment = "{to_hex(tag_key.commitment)}"',
-        "",
-        "[parameters]",
-        *(f"{name} = {value}" for name, value in _terms(TERMS).items()),
-        "",
-        "[[schema]]",
-        "id = 1",
-    ]
-    for party in parties:
-        lines += ["", "[[founder]]", f"name = {_text(party.name)}"]
-        lines += [f'owner = "{owners[party.name]}"', f'operator = "{operators[party.name]}"']
-    return "\n".join(lines) + "\n"
-
-
-def _terms(parameters: Parameters) -> dict[str, int]:
-    return dict(vars(parameters))
-
-
-# --------------------------------------------------------------------- processes
-
-
-class _Process:
-    """A child with its log. It ends when we do: its standard input is a pipe of ours."""
-
-    def __init__(
-        self, name: str, module: str, arguments: Sequence[str], log: Path, environment: dict[str, str]
-    ) -> None:
-        self.name = name
-        self.log = log
-        self._stream = log.open("ab")
-        self.started_at = self._stream.tell()
-        # A session of its own: Ctrl-C at the terminal is for us, and we stop the children in their order.
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments, "--with-parent"],
-            stdin=subprocess.PIPE,
-            stdout=self._stream,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self.popen.poll() is None
-
-    def last_words(self, most: int = 800) -> str:
-        """What it said at the end."""
-        with self.log.open("rb") as stream:
-            stream.seek(self.started_at)
-            return stream.read().decode(errors="replace").strip()[-most:]
-
-    def ask_to_stop(self) -> None:
-        """Send SIGTERM."""
-        if self.alive:
-            self.popen.terminate()
-
-    def wait(self, until: float) -> None:
-        """Wait for its end until a time of the monotonic clock, then kill it."""
-        try:
-            self.popen.wait(max(0.1, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
-        if self.popen.stdin is not None:
-            self.popen.stdin.close()
-        self._stream.close()
-
-
-def _environment(party: Party | None = None) -> dict[str, str]:
-    """What a child is told: nothing that belongs to another party or to whoever started us."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MPCREDIT_")}
-    for name in ("MPCREDIT_ANVIL",):
-        if name in os.environ:
-            kept[name] = os.environ[name]
-    if party is not None:
-        kept["MPCREDIT_PASSPHRASE_FILE"] = str(party.passphrase)
-    return kept
-
-
-def _check_ports(ports: Sequence[int]) -> None:
-    for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                raise MpcreditError(
-                    f"port {port} is in use", remedy="stop what uses it, or choose others with --port"
-                ) from error
-
-
-# --------------------------------------------------------------------- the chain
-
-
-@dataclass
-class _Chain:
-    url: str
-    fund: Callable[[str], None]
-    process: _Process | None = None
-
-
-@contextlib.contextmanager
-def _chain(plan: Plan, directory: Path, *, keep: bool) -> Iterator[_Chain]:
-    """The chain, running while the `with` block does if it is ours."""
-    kind, _, rest = plan.chain.partition(":")
-    if kind == "embedded":
-        arguments = ["--port", str(plan.chain_port)]
-        if keep:
-            arguments += ["--path", str(directory / "chain.sqlite")]
-        process = _Process("chain", "mpcredit.server.rpc", arguments, directory / "chain.log", _environment())
-        try:
-            url = f"http://127.0.0.1:{plan.chain_port}"
-            _await_chain(process, url)
-            endpoint = Endpoint(url)
-            yield _Chain(url, lambda address: endpoint.raw("fund", "mpcredit_fund", [address]), process)
-        finally:
-            process.ask_to_stop()
-            process.wait(time.monotonic() + STOP_SECONDS)
-    elif kind == "anvil":
-        # Anvil writes its state when it ends and now and then before: what a kill loses is sent again by the parties.
-        state = ("--state", str(directory / "anvil.json"), "--state-interval", "5") if keep else ()
-        node = Anvil(port=plan.chain_port, arguments=state, hardfork=rest or "prague")
-        with node:
-            yield _Chain(node.url, node.fund)
-    else:
-        endpoint = Endpoint(plan.chain)
-        endpoint.chain_id(None)  # a node that is down is noticed before anything is made
-        yield _Chain(plan.chain, lambda address: fund_from_key(endpoint, address))
-
-
-def _await_chain(process: _Process, url: str) -> None:
-    end, endpoint = time.monotonic() + CHAIN_SECONDS, Endpoint(url)
-    while process.alive and time.monotonic() < end:
-        if url in process.last_words():
-            endpoint.chain_id(None)
-            return
-        time.sleep(0.05)
-    raise LedgerError(
-        f"the embedded chain did not start: {process.last_words() or 'it said nothing'}",
-        remedy=f"see {process.log}",
-    )
-
-
-# --------------------------------------------------------------------- databases
-
-
-@contextlib.contextmanager
-def _databases(plan: Plan, parties: Sequence[Party], password: str | None, *, new: bool, keep: bool) -> Iterator[None]:
-    """On a PostgreSQL server a database for each party: none sees another's, and locks do not meet."""
-    if plan.database == "sqlite":
-        yield
-        return
-    url = sqlalchemy.make_url(plan.database).set(drivername="postgresql+psycopg")
-    engine = sqlalchemy.create_engine(
-        url.set(password=password, database=url.database or "postgres"), isolation_level="AUTOCOMMIT"
-    )
-    names = [plan.database_name(party.name) for party in parties]
-    try:
-        if new:
-            _execute(engine, [f'CREATE DATABASE "{name}"' for name in names])
-        yield
-    finally:
-        if not keep:
-            with contextlib.suppress(StoreError):
-                _execute(engine, [f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in names])
-        engine.dispose()
-
-
-def _execute(engine: sqlalchemy.Engine, statements: Sequence[str]) -> None:
-    try:
-        with engine.connect() as connection:
-            for statement in statements:
-                connection.execute(sqlalchemy.text(statement))
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        # Not chained: the error may hold the password.
-        reason = str(getattr(error, "orig", error)).strip().splitlines()
-        raise StoreError(
-            f"the PostgreSQL server did not do what was needed: {reason[0] if reason else type(error).__name__}",
-            remedy="give the URL of a server and an account that may create databases: postgresql://USER@HOST/postgres",
-        ) from None
 
 
 # --------------------------------------------------------------------- founding
@@ -515,9 +93,9 @@ def _make_party(party: Party, tag_key: TagKey, password: str | None) -> _Founder
     """Directory, passphrases, keys and accounts of one party, which in a real consortium it makes by itself."""
     party.directory.mkdir(mode=0o700)
     secret = secrets.token_urlsafe(24)
-    _write(party.passphrase, secret + "\n")
+    write_private(party.passphrase, secret + "\n")
     if password is not None:
-        _write(party.directory / "database-password", password + "\n")
+        write_private(party.directory / "database-password", password + "\n")
     keys = KeyStore(party.directory / "keys", lambda _purpose: secret, cost=KdfCost.unsafe_light())
     account = keys.create_account()
     keys.save_tag_key(tag_key)
@@ -525,29 +103,17 @@ def _make_party(party: Party, tag_key: TagKey, password: str | None) -> _Founder
         return _Founder(party, keys, account, keys.create_supervisor_key(1).public, None)
     owner: LocalAccount = Account.create()
     owner_secret = secrets.token_urlsafe(24)
-    _write(party.directory / "owner-passphrase", owner_secret + "\n")
+    write_private(party.directory / "owner-passphrase", owner_secret + "\n")
     sealed = Account.encrypt(owner.key, owner_secret, kdf="scrypt", iterations=KdfCost.unsafe_light().account_n)
-    _write(party.directory / "owner-account.json", json.dumps(sealed, indent=2) + "\n")
+    write_private(party.directory / "owner-account.json", json.dumps(sealed, indent=2) + "\n")
     return _Founder(party, keys, account, keys.create_institution_key(1).public, owner)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keystores warn of light parameters, once for each; here they are meant, and the documents say so."""
-    log = logging.getLogger("mpcredit")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 def _found(
     plan: Plan,
     parties: Sequence[Party],
     directory: Path,
-    chain: _Chain,
+    chain: Chain,
     password: str | None,
     say: Callable[[str], None],
 ) -> Plan:
@@ -555,7 +121,7 @@ def _found(
     # (1) keys and accounts of each party.
     say("making keys and loan books")
     tag_key = TagKey.generate()
-    with _quiet():
+    with quiet():
         founders = [_make_party(party, tag_key, password) for party in parties]
     members, supervisor = founders[:-1], founders[-1]
     made = bookmaker.make_books(
@@ -571,9 +137,9 @@ def _found(
     say("founding the consortium")
     owners = {m.party.name: str(m.owner.address) for m in members if m.owner is not None}
     operators = {m.party.name: str(m.account.address) for m in members}
-    text = _founding_text([m.party for m in members], owners, operators, supervisor.account.address, tag_key)
+    text = founding_text([m.party for m in members], owners, operators, supervisor.account.address, tag_key)
     for founder in founders:
-        _write(founder.party.directory / "founding.toml", text)
+        write_private(founder.party.directory / "founding.toml", text)
     founding = read_founding(supervisor.party.directory / "founding.toml")
     deployer: LocalAccount = Account.create()
     for address in (deployer.address, supervisor.account.address, *owners.values(), *operators.values()):
@@ -583,7 +149,7 @@ def _found(
 
     # (3) everybody's configuration.
     for party in parties:
-        _write(party.config, _configuration(party, plan, chain.url, password=password is not None))
+        write_private(party.config, configuration(party, plan, chain.url, password=password is not None))
 
     # (4) the supervisor's key, by way of its outbox: its account has one writer. R12.
     ledger = ChainLedger(chain.url, plan.consortium, chain_id=plan.chain_id, first_block=plan.first_block)
@@ -620,8 +186,7 @@ def _found(
         )
 
     # (6) from here on it can be started again.
-    record = {"format": FORMAT, "version": VERSION, **asdict(plan)}
-    _write(directory / RECORD, json.dumps(record, indent=2) + "\n")
+    save_plan(plan, directory)
     return plan
 
 
@@ -656,7 +221,7 @@ class Running:
         chain: where its ledger is.
     """
 
-    def __init__(self, plan: Plan, directory: Path, parties: Sequence[Party], chain: _Chain, *, keep: bool) -> None:
+    def __init__(self, plan: Plan, directory: Path, parties: Sequence[Party], chain: Chain, *, keep: bool) -> None:
         self.plan = plan
         self.directory = directory
         self.keep = keep
@@ -664,7 +229,7 @@ class Running:
         self.chain_url = chain.url
         self.links: list[Link] = []
         self._chain_process = chain.process
-        self._processes: dict[str, _Process] = {}
+        self._processes: dict[str, Process] = {}
 
     def party(self, name: str) -> Party:
         """A party by its name."""
@@ -676,8 +241,8 @@ class Running:
         if old is not None:
             old.wait(time.monotonic() + STOP_SECONDS)
         arguments = ["--config", str(party.config)]
-        self._processes[party.name] = _Process(
-            party.name, "mpcredit.server.serve", arguments, party.log, _environment(party)
+        self._processes[party.name] = Process(
+            party.name, "mpcredit.server.serve", arguments, party.log, environment(party)
         )
 
     def pid(self, party: Party) -> int:
@@ -749,7 +314,7 @@ class Running:
         self._processes.clear()
 
 
-def _end(process: _Process) -> str:
+def _end(process: Process) -> str:
     code = process.popen.returncode
     if code is not None and code < 0:
         return f"ended by {signal.Signals(-code).name}"
@@ -801,10 +366,10 @@ def up(
     with contextlib.ExitStack() as stack:
         # (1) the place, for us alone.
         place = _place(directory, stack)
-        plan, founded = _make_plan(place, wishes)
+        plan, founded = make_plan(place, wishes)
         parties = plan.parties(place)
         own_chain = not plan.chain.startswith("http")
-        _check_ports([*(party.port for party in parties), *([plan.chain_port] if own_chain else [])])
+        check_ports([*(party.port for party in parties), *([plan.chain_port] if own_chain else [])])
         if plan.database == "sqlite":
             password = None
         elif founded and password is None:
@@ -812,8 +377,8 @@ def up(
         # (2) chain and databases.
         keep = directory is not None
         say("starting the chain" if own_chain else "looking at the chain")
-        opened = stack.enter_context(_chain(plan, place, keep=keep))
-        stack.enter_context(_databases(plan, parties, password, new=not founded, keep=keep))
+        opened = stack.enter_context(run_chain(plan, place, keep=keep))
+        stack.enter_context(databases(plan, parties, password, new=not founded, keep=keep))
         # (3) the consortium.
         if not founded:
             plan = _found(plan, parties, place, opened, password, say)

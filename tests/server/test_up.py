@@ -39,10 +39,11 @@ from mpcredit.inquirer import Request, RequestState
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database
 from mpcredit.server.people import People
+from mpcredit.server.plan import RECORD
 from mpcredit.server.rpc import ChainServer
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.store import SqlStore
-from mpcredit.server.up import RECORD, Party, Plan, Running, up
+from mpcredit.server.up import Party, Plan, Running, up
 
 UP = "import sys\nfrom mpcredit.cli.up import up\nimport typer\ntyper.run(up)\n"
 """`mpcredit up` as a process."""
