@@ -50,7 +50,7 @@ def vote(
     """Vote for a proposal from the owner account, after showing every call of it.
 
     Where the configuration has a table [server], this carries out what an administrator asked for and a reviewer confirmed on
-    the server's page /proposals, and refuses without. The server may be running.
+    the server's page /proposals, and refuses without.
 
     Example: mpcredit vote 3
     """

@@ -71,7 +71,7 @@ def entries(there: World, number: int) -> list[tuple[str, str]]:
 def test_vote__asked_confirmed_sent_and_taken_back__each_by_two_and_logged(there: World) -> None:
     number, calls_hash = fresh(there)
     page = text(there, number, "auditor")
-    assert "remove Bank D from the consortium" in page.lower().replace("bank d", "Bank D")
+    assert "Remove Bank D from the consortium" in page
     assert "licence &lt;b&gt;withdrawn" in page
     assert "Ask for a vote" not in page
     assert f"/proposals/{number}" in there.bank.sign_in("auditor").get("/proposals").text
@@ -110,7 +110,7 @@ def test_order__confirmed_by_who_asked__is_refused(there: World) -> None:
 
     for agree in ("yes", "no"):
         own = decide(there, number, calls_hash, agree, "two")
-        assert (own.status_code, "nobody confirms his own order" in own.text) == (409, True)
+        assert (own.status_code, "obody confirms his own order" in own.text) == (409, True)
     assert newest(there, number).state == "asked"
     assert decide(there, number, calls_hash, "no").status_code == 303
 
@@ -134,7 +134,7 @@ def test_order__other_calls_twice_or_without_reason__is_refused(there: World) ->
 
     assert ask(there, number, calls_hash).status_code == 303
     again = ask(there, number, calls_hash, "two")
-    assert (again.status_code, "an order to vote for it is open" in again.text.lower()) == (422, True)
+    assert (again.status_code, "n order to vote for it is open" in again.text) == (422, True)
     assert decide(there, number, other).status_code == 409
     assert decide(there, number, calls_hash).status_code == 303
     client = there.bank.sign_in("administrator")
@@ -170,7 +170,7 @@ def test_code__that_no_source_gives__is_not_voted_for(there: World) -> None:
 
     refused = ask(there, number, calls_hash)
 
-    assert (refused.status_code, "no source at hand" in refused.text) == (409, True)
+    assert (refused.status_code, "o source at hand compiles" in refused.text) == (409, True)
     assert "no source at hand gives it" in text(there, number)
     compiled = there.bank.sign_in("reviewer").post(f"/proposals/{number}/build")
     assert (compiled.status_code, "no Solidity compiler" in compiled.text) == (422, True)
