@@ -130,7 +130,7 @@ def create_app(
             app.include_router(module.router)
     else:
         app.state.book = BookDesk(settings, applications_.database, node, audit)
-        app.state.votes = VoteOrders(audit)
+        app.state.votes = VoteOrders(audit, tell=lambda number: node.publish("vote", str(number)))
         node.each_round(app.state.votes.follow)
         for module in (listing, applications, corrections, inquiries, furnishing, book, votes, api):
             app.include_router(module.router)

@@ -91,11 +91,19 @@ class VoteOrders:
 
     Args:
         clock: unix seconds.
+        tell: takes the number of a proposal after `follow` has noted a vote on it.
     """
 
-    def __init__(self, audit: AuditLog, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        audit: AuditLog,
+        *,
+        clock: Callable[[], float] = time.time,
+        tell: Callable[[int], None] = lambda _number: None,
+    ) -> None:
         self._audit = audit
         self._clock = clock
+        self._tell_page = tell
         self._seen: tuple[int, int] | None = None
 
     # ----------------------------------------------------------------- people
@@ -264,6 +272,7 @@ class VoteOrders:
             for order in self.catch_up(proposal, hash_, votes, by="node"):
                 how = "as ordered" if order.reviewed else "without a second person"
                 lines.append(f"proposal {proposal}: {order.word}: on the ledger, {how}")
+                self._tell_page(proposal)
         self._seen = mark
         return lines
 

@@ -155,7 +155,7 @@ def test_vote__nobody_ordered__is_written_down_once(there: World) -> None:
     assert ask(there, number, calls_hash).status_code == 303
 
     send(there, number, calls_hash)
-    there.bank.app.state.votes.follow(there.bank.node.party)
+    there.bank.node.round()
 
     assert entries(there, number) == [
         ("user:administrator", "vote.asked"),
