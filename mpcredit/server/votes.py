@@ -26,6 +26,7 @@ from mpcredit.errors import Refused
 from mpcredit.events import Voted
 from mpcredit.follower import Follower
 from mpcredit.institution import Institution
+from mpcredit.proposals import standing_of
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import vote_order_table as table
 from mpcredit.server.people import User
@@ -104,7 +105,8 @@ class VoteOrders:
         self._audit = audit
         self._clock = clock
         self._tell_page = tell
-        self._seen: tuple[int, int] | None = None
+        self._seen = (-1, 0)
+        """How often the ledger was replayed, and how many events were looked at."""
 
     # ----------------------------------------------------------------- people
 
@@ -263,18 +265,32 @@ class VoteOrders:
         follower, own = party.follower, party.desk.state.by_operator(party.desk.outbox.signer.address)
         if own is None:  # not invited yet, or its account is replaced
             return []
-        mark = (follower.replays, len(follower.events))
-        if mark == self._seen:
-            return []
+        replays, seen = self._seen
+        new = follower.events[seen:] if replays == follower.replays else follower.events
+        voted = any(isinstance(event, Voted) for event in new)
         lines = []
-        for proposal, votes in own_votes(follower, own.index).items():
+        for proposal, votes in own_votes(follower, own.index).items() if voted else ():
             hash_ = party.desk.state.proposals[proposal].proposed.calls_hash
             for order in self.catch_up(proposal, hash_, votes, by="node"):
                 how = "as ordered" if order.reviewed else "without a second person"
                 lines.append(f"proposal {proposal}: {order.word}: on the ledger, {how}")
                 self._tell_page(proposal)
-        self._seen = mark
+        self._seen = (follower.replays, len(follower.events))
+        self._close(party)
         return lines
+
+    def _close(self, party: Institution) -> None:
+        """Cancel what can be carried out no more, so that it waits for nobody."""
+        state, now = party.desk.state, party.follower.next_time
+        for found in self._read(select(table).where(table.c.state.in_(("asked", "confirmed")))):
+            record = state.proposals.get(found.proposal)
+            if record is None or standing_of(record, state, now).state == "open":
+                continue
+            with self._audit.database.transaction() as connection:
+                order = self._locked(connection, found.id)
+                if order.state in ("asked", "confirmed"):
+                    self._move(connection, order, "cancelled", "node", "the proposal is over", decided_by="node")
+            self._tell_page(found.proposal)
 
     def catch_up(
         self, proposal: int, calls_hash: bytes, votes: Sequence[tuple[bool, int]], *, by: str

@@ -165,6 +165,20 @@ def test_vote__nobody_ordered__is_written_down_once(there: World) -> None:
     assert "without a second person" in text(there, number)
 
 
+def test_order__of_a_proposal_that_is_over__waits_for_nobody(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number, calls_hash = fresh(there)
+    assert ask(there, number, calls_hash).status_code == 303
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mpcredit.proposals.PROPOSAL_LIFE", -1)
+        there.bank.node.round()
+        late = ask(there, number, calls_hash)
+
+    assert (newest(there, number).state, newest(there, number).why) == ("cancelled", "the proposal is over")
+    assert (late.status_code, "is over" in late.text) == (409, True)
+    assert entries(there, number)[-1] == ("node", "vote.cancelled")
+
+
 def test_code__that_no_source_gives__is_not_voted_for(there: World) -> None:
     number, calls_hash = fresh(there, call("approveJointCredit", keccak(b"nobody knows the source")))
 
