@@ -24,6 +24,7 @@ __all__ = [
     "approved_codes",
     "calls_hash_of",
     "decode_call",
+    "facts_of",
     "standing_of",
     "tell_call",
     "words_of_call",
@@ -184,3 +185,33 @@ def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standin
         stands, awaits = "open", "delay" if now < permitted else "execution"
     honest = calls_hash_of(record.proposed.calls) == record.proposed.calls_hash
     return Standing(stands, awaits, votes, missing, needed, approvals, delay, permitted, expires, honest)
+
+
+def facts_of(number: int, record: ProposalRecord, state: LedgerState, now: int) -> dict[str, Any]:
+    """A proposal for a page: its calls in words, who agrees and who has not said so, from when on it can be executed.
+
+    Args:
+        now: unix seconds by the ledger's clock.
+    """
+    standing = standing_of(record, state, now)
+    proposer = next((m.name for m in state.members.values() if m.owner == record.proposed.proposer), "")
+    return {
+        "number": number,
+        "reason": record.proposed.reason,
+        "proposer": proposer or record.proposed.proposer,
+        "proposed_at": record.proposed.at.timestamp,
+        "calls": [words_of_call(call, state) for call in record.proposed.calls],
+        "raw_calls": [tell_call(call, state) for call in record.proposed.calls],
+        "calls_hash": to_hex(record.proposed.calls_hash),
+        "honest": standing.honest,
+        "votes": [state.members[i].name for i in standing.votes],
+        "missing": [state.members[i].name for i in standing.missing],
+        "needed": standing.needed,
+        "approvals": [{"account": account, "at": at, "own": False} for account, at in standing.approvals.items()],
+        "state": standing.state,
+        "turn": standing.awaits,
+        "delay": standing.delay_seconds,
+        "permitted_at": standing.permitted_at,
+        "expires_at": standing.expires_at,
+        "codes": approved_codes(record),
+    }

@@ -9,6 +9,7 @@ import typer
 
 from mpcredit.cli._access import view
 from mpcredit.cli._owner import Owner
+from mpcredit.cli._review import review
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, OwnerOption, load, require_role
 from mpcredit.cli.propose import find_proposal, show_proposal, standing
 from mpcredit.errors import InvalidMessage
@@ -32,12 +33,24 @@ def agree(question: str, yes: bool) -> None:
 def vote(
     proposal: Annotated[int, typer.Argument(help="Number of the proposal.")],
     withdraw: Annotated[bool, typer.Option("--withdraw", metavar="", help="Take the vote back.")] = False,
+    without_review: Annotated[
+        str | None,
+        typer.Option(
+            "--without-review",
+            metavar="REASON",
+            help="Beside a server: vote without the order that two people gave on its page /proposals. The audit log tells it.",
+            show_default=False,
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", metavar="", help="Do not ask.")] = False,
     owner_account: OwnerOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Vote for a proposal from the owner account, after showing every call of it.
+
+    Where the configuration has a table [server], this carries out what an administrator asked for and a reviewer confirmed on
+    the server's page /proposals, and refuses without.
 
     Example: mpcredit vote 3
     """
@@ -47,13 +60,19 @@ def vote(
         state = read.follower.state
         record = find_proposal(state, proposal)
         show_proposal(out, standing(proposal, record, state, read.follower.now), state)
-        agree("Take your vote back?" if withdraw else "Vote for it?", yes)
-        acting = Owner(settings, owner_account)
-        if withdraw:
-            block = acting.send(read.ledger, "withdrawVote", proposal)
-        else:
-            block = acting.send(read.ledger, "vote", proposal, record.proposed.calls_hash)
-        read.follower.sync()
+        with review(settings, read, proposal, not withdraw, without_review) as ordered:
+            if ordered.by():
+                out.say(f"Ordered: {ordered.by()}")
+            agree("Take your vote back?" if withdraw else "Vote for it?", yes)
+            acting = Owner(settings, owner_account)
+            owner = str(acting.account.address)
+            block = ordered.done(owner)  # sent before, and not noted: not sent again
+            if block is None:
+                arguments = (proposal,) if withdraw else (proposal, record.proposed.calls_hash)
+                with ordered.sending():
+                    block = acting.send(read.ledger, "withdrawVote" if withdraw else "vote", *arguments)
+                read.follower.sync()
+                ordered.done(owner)
         state = read.follower.state
         value = standing(proposal, find_proposal(state, proposal), state, read.follower.now)
     out.say(

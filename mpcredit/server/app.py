@@ -52,9 +52,11 @@ from mpcredit.server.routes import (
     reviews,
     supervision,
     tellings,
+    votes,
 )
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.telling import Telling
+from mpcredit.server.votes import VoteOrders
 from mpcredit.server.web import Parts, page, wants_json
 
 __all__ = ["create_app"]
@@ -120,15 +122,17 @@ def create_app(
 
     for module in (account, oidc, events, health, auditing, administration, reviews, retention, footprints):
         app.include_router(module.router)
+    app.state.shelf = Shelf(audit, settings.solc)
     if applications_ is None:
         app.state.looks = Looks(audit, minutes=settings.drill_down_minutes)
-        app.state.shelf = Shelf(audit, settings.solc)
         node.each_round(app.state.shelf.keep_own)
         for module in (tellings, supervision, proposals, looks):
             app.include_router(module.router)
     else:
         app.state.book = BookDesk(settings, applications_.database, node, audit)
-        for module in (listing, applications, corrections, inquiries, furnishing, book, api):
+        app.state.votes = VoteOrders(audit, tell=lambda number: node.publish("vote", str(number)))
+        node.each_round(app.state.votes.follow)
+        for module in (listing, applications, corrections, inquiries, furnishing, book, votes, api):
             app.include_router(module.router)
     app.mount("/static", _Static(directory=HERE / "static"), name="static")
 

@@ -256,6 +256,11 @@ class AuditLog:
             connection.execute(update(audit_head_table).values(seq=entry.seq, hash=entry.hash))
         return entry
 
+    def lock(self) -> None:
+        """Let nobody append until the transaction of this thread ends: what is decided in it then holds."""
+        with self.database.transaction() as connection:
+            _head(connection, lock=True)
+
     def head(self) -> tuple[int, bytes]:
         """Number of entries and hash of the last one, (0, zeros) of an empty log: what is anchored on the ledger."""
         with self.database.read() as connection:

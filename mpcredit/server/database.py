@@ -258,6 +258,28 @@ contract_source_table = Table(
     CheckConstraint("state IN ('shipped', 'rebuilt')", name="state"),
 )
 
+# --- an institution's votes on proposals, by two people (mpcredit.server.votes)
+
+vote_order_table = Table(
+    "vote_order",
+    metadata,
+    Column("id", Number, primary_key=True, autoincrement=True),
+    Column("proposal", BigInteger, nullable=False, index=True),
+    Column("calls_hash", LargeBinary, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("decided_by", Text),
+    Column("decided_at", BigInteger),
+    Column("why", Text),
+    Column("block", BigInteger),
+    CheckConstraint("kind IN ('vote', 'withdraw')", name="kind"),
+    CheckConstraint("state IN ('asked', 'confirmed', 'refused', 'cancelled', 'started', 'done')", name="state"),
+    sqlite_autoincrement=True,
+)
+
 # --- the loan book, by tag: no identity number is here (mpcredit.server.bookimport)
 
 book_snapshot_table = Table(

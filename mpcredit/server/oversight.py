@@ -16,7 +16,7 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import MpcreditError
 from mpcredit.events import Stage
 from mpcredit.institution import SupervisorNode, coverage_of
-from mpcredit.proposals import approved_codes, standing_of, tell_call, words_of_call
+from mpcredit.proposals import facts_of
 from mpcredit.server.tables import FIGURE, FLAG, INTEGER, TEXT, TIME, Table
 from mpcredit.state import Inquiry
 from mpcredit.timeline import timeline
@@ -328,37 +328,16 @@ def proposal(node: SupervisorNode, number: int) -> dict[str, Any]:
     Raises:
         KeyError: there is none.
     """
-    state, now = node.supervisor.state, node.follower.next_time
-    own = node.outbox.signer.address
-    record = state.proposals[number]
-    standing = standing_of(record, state, now)
-    orders = node.supervisor.approval_orders(number)
-    proposer = next((m.name for m in state.members.values() if m.owner == record.proposed.proposer), "")
+    own, record = node.outbox.signer.address, node.supervisor.state.proposals[number]
+    facts = facts_of(number, record, node.supervisor.state, node.follower.next_time)
+    for approval in facts["approvals"]:
+        approval["own"] = approval["account"] == own
     return {
-        "number": number,
-        "reason": record.proposed.reason,
-        "proposer": proposer or record.proposed.proposer,
-        "proposed_at": record.proposed.at.timestamp,
-        "calls": [words_of_call(call, state) for call in record.proposed.calls],
-        "raw_calls": [tell_call(call, state) for call in record.proposed.calls],
-        "calls_hash": to_hex(record.proposed.calls_hash),
-        "honest": standing.honest,
-        "votes": [state.members[i].name for i in standing.votes],
-        "missing": [state.members[i].name for i in standing.missing],
-        "needed": standing.needed,
-        "approvals": [
-            {"account": account, "at": at, "own": account == own} for account, at in standing.approvals.items()
-        ],
+        **facts,
         "approved": own in record.approvals,
-        "state": standing.state,
-        "turn": standing.awaits,
-        "delay": standing.delay_seconds,
-        "permitted_at": standing.permitted_at,
-        "expires_at": standing.expires_at,
-        "codes": approved_codes(record),
-        "orders": orders,
+        "orders": node.supervisor.approval_orders(number),
         "ordered": node.supervisor.is_approval_under_way(number),
-        "awaits": standing.state == "open" and own not in record.approvals,
+        "awaits": facts["state"] == "open" and own not in record.approvals,
     }
 
 

@@ -48,6 +48,9 @@ SAID: Final[Mapping[str, str]] = {
     "approval_ordered": "Your approval is ordered; it is sent until it is on the ledger.",
     "withdrawal_ordered": "Taking the approval back is ordered; it is sent until it is on the ledger.",
     "rebuilt": "The code was rebuilt from its sources, and is the same.",
+    "vote_confirmed": "The order is confirmed. It is carried out with `mpcredit vote`, where the owner key is.",
+    "vote_refused": "The order is refused.",
+    "vote_cancelled": "The order is taken back.",
     "look_asked": "Another supervisor must confirm that you may see the figures.",
     "look_confirmed": "The figures are open to who asked.",
     "look_refused": "The request is refused.",
@@ -255,6 +258,7 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
         ("/footprints", "Footprints", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/corrections", "Corrections", {Role.OFFICER, Role.REVIEWER, Role.AUDITOR}, True),
         ("/furnishing", "Furnishing", {Role.REVIEWER, Role.AUDITOR, Role.ADMINISTRATOR}, True),
+        ("/proposals", "Proposals", {Role.REVIEWER, Role.AUDITOR, Role.ADMINISTRATOR}, True),
         ("/supervision", "Inquiries", {Role.SUPERVISOR}, False),
         ("/supervision/institutions", "Institutions", {Role.SUPERVISOR}, False),
         ("/supervision/alarms", "Alarms", {Role.SUPERVISOR}, False),
@@ -276,11 +280,11 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
     return [(path, label) for path, label, who, where in everything if where == institution and who & roles]
 
 
-def _waiting(the: Parts) -> int:
+def _waiting(request: Request, the: Parts) -> int:
     """How many matters wait for a reviewer."""
     found = len(the.people.changes("pending"))
     if the.applications is not None:
-        found += the.applications.counts()[Step.REVIEW.value]
+        found += the.applications.counts()[Step.REVIEW.value] + len(request.app.state.votes.waiting())
         found += len(the.applications.misuse.open()) if the.applications.misuse is not None else 0
     return found
 
@@ -306,7 +310,7 @@ def page(request: Request, template: str, *, status_code: int = 200, **context: 
         "language": words.language,
         "navigation": navigation,
         "here": here,
-        "waiting": _waiting(the) if user and Role.REVIEWER in user.roles else None,
+        "waiting": _waiting(request, the) if user and Role.REVIEWER in user.roles else None,
         "said": words(said) if said else "",
         "now": time.time(),
         "path": request.url.path + (f"?{request.url.query}" if request.url.query else ""),

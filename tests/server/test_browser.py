@@ -531,6 +531,7 @@ PAGES = [
     ("Bank A", "auditor", "/audit"),
     ("Bank A", "auditor", "/furnishing"),
     ("Bank A", "administrator", "/people"),
+    ("Bank A", "administrator", "/proposals"),
     ("Bank A", "administrator", "/health"),
     ("Supervisor", "supervisor", "/supervision"),
     ("Supervisor", "supervisor", "/supervision/institutions"),

@@ -9,12 +9,13 @@ from fastapi.responses import Response
 
 from mpcredit.chain.artifacts import compiler
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import MpcreditError
+from mpcredit.errors import InvalidMessage, MpcreditError
 from mpcredit.institution import SupervisorNode
 from mpcredit.server import oversight
 from mpcredit.server.applications import NotAllowed, NotFound
 from mpcredit.server.contractcode import Shelf, compare, read_upload
 from mpcredit.server.looks import SHORTEST_REASON
+from mpcredit.server.people import User
 from mpcredit.server.routes.supervision import Supervisor, locked_node
 from mpcredit.server.web import go, page, parts
 
@@ -25,7 +26,14 @@ CallsHash = Annotated[str, Form(pattern="^0x[0-9a-f]{64}$")]
 Reason = Annotated[str, Form(max_length=1000)]
 
 
-def _shelf(request: Request) -> Shelf:
+NO_SOURCE_REMEDY = (
+    "get the sources from who proposed it and upload them on its page, or install that release; the members should not vote "
+    "for code that nobody can rebuild"
+)
+
+
+def shelf_of(request: Request) -> Shelf:
+    """The sources whose code is known here."""
     found = request.app.state.shelf
     assert isinstance(found, Shelf)
     return found
@@ -37,7 +45,7 @@ def _find(node: SupervisorNode, number: int) -> dict[str, Any]:
     return oversight.proposal(node, number)
 
 
-def _code(shelf: Shelf, code_hash: bytes, in_force: bytes | None) -> dict[str, Any]:
+def code_facts(shelf: Shelf, code_hash: bytes, in_force: bytes | None) -> dict[str, Any]:
     """What is known of a code that is proposed, beside the code in force."""
     kept = shelf.get(code_hash)
     old = shelf.get(in_force) if in_force is not None else None
@@ -56,7 +64,7 @@ def _code(shelf: Shelf, code_hash: bytes, in_force: bytes | None) -> dict[str, A
 
 
 def _show(request: Request, number: int, *, problem: str = "", remedy: str = "", reason: str = "") -> Response:
-    shelf = _shelf(request)
+    shelf = shelf_of(request)
     with locked_node(request) as node:
         facts = _find(node, number)
         in_force = node.supervisor.state.joint_credit_code
@@ -66,7 +74,7 @@ def _show(request: Request, number: int, *, problem: str = "", remedy: str = "",
         "proposal.html",
         status_code=422 if problem else 200,
         facts=facts,
-        codes=[_code(shelf, code_hash, in_force) for code_hash in facts["codes"]],
+        codes=[code_facts(shelf, code_hash, in_force) for code_hash in facts["codes"]],
         in_force=to_hex(in_force) if in_force is not None else "",
         packaged=to_hex(shelf.packaged_hash),
         version=compiler("JointCredit")[0],
@@ -109,7 +117,7 @@ def withdraw(
 def _order(request: Request, user: Supervisor, number: int, calls_hash: str, reason: str, *, given: bool) -> Response:
     if len(reason) < SHORTEST_REASON:
         return _show(request, number, problem="Write what you have checked, and why.", reason=reason)
-    the, shelf = parts(request), _shelf(request)
+    the, shelf = parts(request), shelf_of(request)
     with locked_node(request) as node:
         facts = _find(node, number)
         # (1) what was read is what is on the ledger now.
@@ -124,8 +132,7 @@ def _order(request: Request, user: Supervisor, number: int, calls_hash: str, rea
         if given and unknown:
             raise NotAllowed(
                 f"no source at hand compiles to the code {unknown[0]} that this proposal approves",
-                remedy="get the sources from who proposed it and upload them on its page, or install that release; "
-                "the members should not vote for code that nobody can rebuild",
+                remedy=NO_SOURCE_REMEDY,
             )
         # (3) the audit entry and the order together; the node sends it until it is on the ledger.
         with the.audit.database.transaction():
@@ -147,22 +154,29 @@ def build(
     request: Request, user: Supervisor, number: Number, sources: Annotated[UploadFile | None, File()] = None
 ) -> Response:
     """Rebuild the proposed code from uploaded sources, or from those of the installed package, and compare."""
-    shelf = _shelf(request)
     with locked_node(request) as node:
         facts = _find(node, number)
         in_force = node.supervisor.state.joint_credit_code
     wanted = [*facts["codes"], *([in_force] if in_force is not None else [])]
     try:
-        content = sources.file.read() if sources is not None else b""
-        bundle = read_upload(sources.filename or "", content) if sources is not None and content else shelf.packaged()
-        made = shelf.rebuild(bundle, wanted, by=user.actor)
+        rebuilt(request, user, wanted, sources)
     except MpcreditError as error:
         return _show(request, number, problem=error.message, remedy=error.remedy or "")
+    return go(f"/supervision/proposals/{number}", "rebuilt")
+
+
+def rebuilt(request: Request, user: User, wanted: list[bytes], sources: UploadFile | None) -> None:
+    """Rebuild one of the wanted codes, and keep its sources.
+
+    Raises:
+        InvalidFile, CompilerMissing, NotCompiled, InvalidMessage: the sources are no such, or give another code.
+    """
+    shelf = shelf_of(request)
+    content = sources.file.read() if sources is not None else b""
+    bundle = read_upload(sources.filename or "", content) if sources is not None and content else shelf.packaged()
+    made = shelf.rebuild(bundle, wanted, by=user.actor)
     if made.code_hash not in wanted:
-        return _show(
-            request,
-            number,
-            problem=f"these sources compile to {to_hex(made.code_hash)}, which is not the proposed code",
+        raise InvalidMessage(
+            f"these sources compile to {to_hex(made.code_hash)}, which is not the proposed code",
             remedy=f"ask who proposed for the right sources, and which compiler; this one is {made.compiler}",
         )
-    return go(f"/supervision/proposals/{number}", "rebuilt")
