@@ -285,6 +285,7 @@ def _waiting(request: Request, the: Parts) -> int:
     found = len(the.people.changes("pending"))
     if the.applications is not None:
         found += the.applications.counts()[Step.REVIEW.value] + len(request.app.state.votes.waiting())
+        found += len(request.app.state.corrections.todo())
         found += len(the.applications.misuse.open()) if the.applications.misuse is not None else 0
     return found
 

@@ -8,6 +8,7 @@ asked again, somebody else's, another customer, cool-down; the supervisor's page
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -278,6 +279,9 @@ def test_confirm__on_the_page__needs_another_person(there: World) -> None:
     assert desk_of(there).get(made.id).state == "entered"
     reviewer = there.bank.sign_in("reviewer")
     assert made.label in reviewer.get("/reviews").text
+    mark = re.search(r'aria-hidden="true">(\d+)<', reviewer.get("/reviews/waiting").text)
+    assert mark
+    assert int(mark[1]) == len(desk_of(there).todo())
     mute = reviewer.post(f"/corrections/{made.id}/decide", data={"agree": "no"})
     assert (mute.status_code, "for who entered it" in mute.text) == (422, True)
     assert reviewer.post(f"/corrections/{made.id}/decide", data={"agree": "no", "remark": "not so"}).status_code == 303
