@@ -13,8 +13,10 @@ import json
 import os
 import re
 import shutil
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -469,6 +471,13 @@ def two(there: World) -> Iterator[Clock]:
     app.state.parts, app.state.looks = before, looks
 
 
+def wait_for(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_two_people__asked_confirmed_seen_and_over(there: World, two: Clock) -> None:
     one, other = there.supervisor.sign_in("supervisor"), there.supervisor.sign_in("second")
     inquiry = inquiry_of(there)
@@ -524,6 +533,27 @@ def test_two_people__asked_confirmed_seen_and_over(there: World, two: Clock) -> 
         ("user:supervisor", "subject.looked"),
         ("user:supervisor", "subject.exported"),
     ]
+
+
+@pytest.mark.parametrize(("what", "day"), [("figures", 10), ("figures/export", 20)])
+def test_two_people__time_over_while_the_node_is_busy__shows_nothing(
+    there: World, two: Clock, what: str, day: int
+) -> None:
+    two.now += day * 86_400
+    one, other = there.supervisor.sign_in("supervisor"), there.supervisor.sign_in("second")
+    path = f"/supervision/inquiries/{inquiry_of(there)}"
+    assert one.post(f"{path}/looks", data={"reason": "complaint 8"}).status_code == 303
+    (look,) = there.supervisor.app.state.looks.waiting()
+    assert other.post(f"/supervision/looks/{look.id}", data={"agree": "yes"}).status_code == 303
+
+    with ThreadPoolExecutor(1) as pool:
+        with there.supervisor.node.locked():
+            asked = pool.submit(one.post, f"{path}/{what}", data={"kind": "csv"})
+            wait_for(lambda: there.supervisor.node._waiting > 0)
+            two.now += 15 * 60
+        late = asked.result(30)
+
+    assert (late.status_code, "is over" in late.text) == (422, True)
 
 
 def test_two_people__refused_or_lapsed__is_not_open(there: World, two: Clock) -> None:
