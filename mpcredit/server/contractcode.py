@@ -23,7 +23,7 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -44,6 +44,8 @@ CONTRACT: Final = "JointCredit"
 MOST_FILES: Final = 100
 MOST_BYTES: Final = 2_000_000
 """Of all sources together; those of this version are a tenth of it."""
+MOST_COMPARED: Final = 4_000_000
+"""Lines times lines of one file. More are shown as removed and added whole: 500 times 50,000 can take minutes, at each look."""
 SECONDS: Final = 120
 """Within which the compiler must be through."""
 SETTINGS: Final = frozenset({"optimizer", "evmVersion", "viaIR", "metadata", "remappings"})
@@ -280,13 +282,18 @@ def compare(old: Mapping[str, str], new: Mapping[str, str]) -> list[FileDiff]:
             continue
         state = "new" if before is None else "gone" if after is None else "changed"
         lines: list[tuple[str, str]] = []
-        told = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=3)
-        for line in list(told)[2:]:
+        for line in _unified(_lines(before), _lines(after)):
             kind = {"@": "place", "+": "add", "-": "del"}.get(line[:1], "same")
             lines.append((kind, _visible(line)))
         added, removed = (sum(kind == wanted for kind, _ in lines) for wanted in ("add", "del"))
         found.append(FileDiff(path, state, added, removed, tuple(lines)))
     return sorted(found, key=lambda one: one.state == "same")
+
+
+def _unified(old: Sequence[str], new: Sequence[str]) -> Sequence[str]:
+    if len(old) * len(new) > MOST_COMPARED:
+        return ["@@ too long to compare: all of it @@", *(f"-{line}" for line in old), *(f"+{line}" for line in new)]
+    return list(difflib.unified_diff(old, new, lineterm="", n=3))[2:]
 
 
 def _lines(text: str | None) -> list[str]:

@@ -437,6 +437,18 @@ def test_difference__letters_that_show_nothing__are_spelled_out(hidden: str) -> 
     assert ("add", f'+"pay⟨U+{ord(hidden):04X}⟩"') in found.lines
 
 
+def test_difference__made_to_take_minutes__is_shown_whole() -> None:
+    old = sources("JointCredit")[CONTRACT]
+    kinds = list(dict.fromkeys(old.split("\n")))
+    new = "\n".join(kinds[i * 7 % len(kinds)] for i in range(50_000))
+
+    begun = time.monotonic()
+    (found,) = compare({"a.sol": old}, {"a.sol": new})
+
+    assert time.monotonic() - begun < 10
+    assert (found.state, found.added, found.removed) == ("changed", 50_000, len(old.split("\n")))
+
+
 @needs_solc
 def test_upload__linked_to_a_deployed_library__is_not_the_code_of_its_sources(there: World) -> None:
     """What stands at the library's address may do anything; its sources in the upload would only look like it."""
