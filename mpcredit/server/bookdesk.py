@@ -40,6 +40,8 @@ __all__ = ["BookDesk", "ImportStatus", "Upload"]
 
 TELL_SECONDS: Final = 0.5
 """Pages are told of progress no more often."""
+LONGEST_NAME: Final = 60
+"""Characters of a file's name: four bytes each are below what a directory holds."""
 STAGES: Final = ("upload", "read", "sort", "write")
 log = get_logger("mpcredit.server.bookdesk")
 
@@ -186,7 +188,9 @@ class BookDesk:
             Refused: another import runs, or the server answers from a file.
             StoreError: there is no place for it.
         """
-        plain = "".join(c for c in name if c.isprintable() and c not in '/\\"').lstrip(".")[-100:] or "book.csv"
+        plain = (
+            "".join(c for c in name if c.isprintable() and c not in '/\\"')[-LONGEST_NAME:].lstrip(".") or "book.csv"
+        )
         self._begin(plain, by, "upload")
         try:
             return Upload(self, Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._parent)), plain)

@@ -862,7 +862,8 @@ def correct_row(
         StoreError: there is no book of this schema, an import runs, or the database failed; nothing is changed.
     """
     with _exclusive(database):
-        _clean(database, schema)
+        # Not the rows of earlier books, which may be millions: the worker, who has the party, sweeps them in small parts.
+        _clean_loading(database, schema)
         present = next((found for found in current_snapshots(database) if found.schema.id == schema.id), None)
         if present is None or present.schema != schema:
             raise StoreError("no loan book of this schema was imported", remedy="import it: mpcredit book import")
@@ -942,18 +943,22 @@ def _abandon(database: Database, schema: int, number: int) -> None:
 
 
 def _clean(database: Database, schema: Schema) -> None:
+    _clean_loading(database, schema)
+    # (2) the snapshot before the current one, which the server has left by now.
+    retire(database)
+    while sweep(database):
+        pass
+
+
+def _clean_loading(database: Database, schema: Schema) -> None:
+    """Clear away (1) imports that did not end."""
     table = snapshots_table
-    # (1) an import that did not end.
     with database.read() as connection:
         left = connection.scalars(
             select(table.c.number).where(table.c.schema == schema.id, table.c.state == "loading")
         ).all()
     for number in left:
         _abandon(database, schema.id, number)
-    # (2) the snapshot before the current one, which the server has left by now.
-    retire(database)
-    while sweep(database):
-        pass
 
 
 @contextlib.contextmanager

@@ -14,13 +14,16 @@ from __future__ import annotations
 import difflib
 import io
 import json
+import lzma
 import os
 import re
 import subprocess
 import tempfile
+import threading
 import time
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -41,18 +44,26 @@ CONTRACT: Final = "JointCredit"
 MOST_FILES: Final = 100
 MOST_BYTES: Final = 2_000_000
 """Of all sources together; those of this version are a tenth of it."""
+MOST_COMPARED: Final = 4_000_000
+"""Lines times lines of one file. More are shown as removed and added whole: 500 times 50,000 can take minutes, at each look."""
 SECONDS: Final = 120
 """Within which the compiler must be through."""
-SETTINGS: Final = frozenset({"optimizer", "evmVersion", "viaIR", "metadata", "remappings", "libraries"})
-"""What of a standard-JSON input's settings bears on the code."""
+SETTINGS: Final = frozenset({"optimizer", "evmVersion", "viaIR", "metadata", "remappings"})
+"""What of a standard-JSON input's settings bears on the code. Not `libraries`: code that calls a deployed library is more
+than its sources say, since what is deployed there may be anything."""
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 _PATH: Final = re.compile(r"[\w@][\w@.\-+ ]*(?:/[\w@][\w@.\-+ ]*)*", re.ASCII)
 _VERSION: Final = re.compile(r"\b\d+\.\d+\.\d+\+commit\.[0-9a-f]+")
-_HIDDEN: Final = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x08\x0b-\x1f\x7f]")
-"""Characters that change what a reader sees and not what the compiler does."""
+_UNSEEN: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that show nothing, which Python calls printable all the same."""
+_COMPILING: Final = threading.Lock()
+"""One compiler at a time: it takes a core and much memory."""
 
 
 class CompilerMissing(InvalidMessage):
-    """There is no compiler at hand."""
+    """There is no compiler at hand now."""
 
 
 class NotCompiled(InvalidMessage):
@@ -150,7 +161,7 @@ def _read_zip(name: str, content: bytes) -> dict[str, str]:
                     continue
                 with archive.open(entry) as stream:
                     found[path] = stream.read(MOST_BYTES + 1).decode("utf-8")
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, UnicodeDecodeError) as error:
+    except (*_DAMAGED, OSError, RuntimeError, UnicodeDecodeError) as error:
         raise InvalidFile(name, "is not a zip of UTF-8 sources", "pack the folder contracts/ of the release") from error
     return found
 
@@ -170,9 +181,14 @@ def _read_json(name: str, content: bytes) -> tuple[dict[str, str], dict[str, Any
         found = {str(path): source["content"] for path, source in given.items()}
     except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise wrong from error
-    if not all(isinstance(text, str) for text in found.values()):
+    if not all(isinstance(text, str) and _is_text(text) for text in found.values()):
         raise wrong
     return found, {key: settings[key] for key in sorted(SETTINGS & settings.keys())}
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON can hold half of a character."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 # --------------------------------------------------------------------- compiling
@@ -266,8 +282,7 @@ def compare(old: Mapping[str, str], new: Mapping[str, str]) -> list[FileDiff]:
             continue
         state = "new" if before is None else "gone" if after is None else "changed"
         lines: list[tuple[str, str]] = []
-        told = difflib.unified_diff((before or "").splitlines(), (after or "").splitlines(), lineterm="", n=3)
-        for line in list(told)[2:]:
+        for line in _unified(_lines(before), _lines(after)):
             kind = {"@": "place", "+": "add", "-": "del"}.get(line[:1], "same")
             lines.append((kind, _visible(line)))
         added, removed = (sum(kind == wanted for kind, _ in lines) for wanted in ("add", "del"))
@@ -275,9 +290,24 @@ def compare(old: Mapping[str, str], new: Mapping[str, str]) -> list[FileDiff]:
     return sorted(found, key=lambda one: one.state == "same")
 
 
+def _unified(old: Sequence[str], new: Sequence[str]) -> Sequence[str]:
+    if len(old) * len(new) > MOST_COMPARED:
+        return ["@@ too long to compare: all of it @@", *(f"-{line}" for line in old), *(f"+{line}" for line in new)]
+    return list(difflib.unified_diff(old, new, lineterm="", n=3))[2:]
+
+
+def _lines(text: str | None) -> list[str]:
+    """Lines that end with a line feed; `splitlines` ends them where a comment goes on, which would then look like code."""
+    return [] if text is None else text.split("\n")
+
+
 def _visible(text: str) -> str:
     """Text with its hidden characters spelled out: who reads must see what the compiler reads."""
-    return _HIDDEN.sub(lambda found: "\n" if found[0] == "\n" else f"⟨U+{ord(found[0]):04X}⟩", text)
+
+    def shown(letter: str) -> bool:
+        return letter in "\n\t" or (letter.isprintable() and _UNSEEN.match(letter) is None)
+
+    return "".join(letter if shown(letter) else f"⟨U+{ord(letter):04X}⟩" for letter in text)
 
 
 # --------------------------------------------------------------------- keeping
@@ -337,7 +367,12 @@ class Shelf:
                 "this server has no Solidity compiler",
                 remedy=f"install solc {compiler(CONTRACT)[0].partition('+')[0]} and name it in [server] solc",
             )
-        made = build(bundle, self.solc, wanted)
+        if not _COMPILING.acquire(blocking=False):
+            raise CompilerMissing("the compiler works for somebody else", remedy="wait for two minutes, and try again")
+        try:
+            made = build(bundle, self.solc, wanted)
+        finally:
+            _COMPILING.release()
         if made.code_hash in wanted:
             self._write(made, "rebuilt", by)
         return made

@@ -52,6 +52,8 @@ WATCH_SECONDS: Final = 400 * 86_400
 """For so long an import that shows the wrong figure again is told."""
 PER_DAY: Final = 50
 """Of one officer: a daily notice holds 16."""
+TRIES_PER_DAY: Final = 10
+"""Of one officer: entries whose figure was not the book's. Who knows it mistypes; who tries until one fits is looking."""
 
 correction_table = Table(
     "correction",
@@ -178,7 +180,7 @@ class Corrections:
 
         Raises:
             InvalidForm: with every field that is wrong.
-            NotAllowed: too many by this officer today.
+            NotAllowed: too many by this officer today, entered or tried.
         """
         problems: dict[str, str] = {}
         subject: Subject | None = None
@@ -203,6 +205,7 @@ class Corrections:
             before, after = values
             if before == after:
                 raise InvalidForm({"should_be": "is the figure that it was"})
+            self._check_tries(officer, now)
             tags = tags_of(party, subject)
             record = party.furnisher.book.record(schema, hex_bytes(tags[0], 32))
             if record[field] != before:
@@ -251,6 +254,14 @@ class Corrections:
             )
         self.node.publish("correction", identifier, state="entered")
         return self.get(identifier)
+
+    def _check_tries(self, officer: str, now: int) -> None:
+        found = self.audit.search(actor=officer, action="correction.did_not_fit", limit=TRIES_PER_DAY)
+        if len(found) == TRIES_PER_DAY and found[-1].at > now - 86_400:
+            raise NotAllowed(
+                f"{TRIES_PER_DAY} figures that you wrote in 24 hours were not the loan book's",
+                remedy="look the figure up in the bank's own system; a reviewer sees each try in the audit log",
+            )
 
     def decide(self, correction_id: str, *, reviewer: str, agree: bool, remark: str) -> Correction:
         """Confirm or refuse what another person entered.

@@ -7,8 +7,9 @@ The rules kept here:
    for the token of a system, which can post applications.
 3. An administrator cannot step into somebody's account: a sign-in link that he issues for a person with roles takes these
    away until a reviewer confirms them anew.
-4. Who is disabled is out with the next request: sessions, links and roles end in the transaction that disables. The same
-   holds for who is suspended by the limits against misuse (`misuse`); only a reviewer, never himself, lets him in again.
+4. Who is disabled is out with the next request: sessions and links end in the transaction that disables. Who enables him
+   gives him no role: a reviewer confirms them anew, or one administrator could undo what another had a reason to do. Out is
+   also who is suspended by the limits against misuse (`misuse`); only a reviewer, never himself, lets him in again.
 5. Who signs in through the bank's identity provider signs in no other way: no password and no link outlives what the
    provider says. A role that it newly states waits for a reviewer like any other; what it no longer states is gone.
 6. Only hashes are stored, of passwords with argon2id, of random tokens with SHA-256.
@@ -324,7 +325,7 @@ class People:
             self.audit.append(_actor(by), "account.disabled", f"account/{name}", why, sessions=ended)
 
     def enable(self, name: str, *, by: User | None, why: str) -> None:
-        """Put an account into use again, with the roles that it had. A suspension stays.
+        """Put an account into use again. Its roles wait for a reviewer, unless the console does it. A suspension stays.
 
         Raises:
             Forbidden: `by` is no administrator and no reviewer, it is the own account, or it is suspended and not disabled.
@@ -340,6 +341,8 @@ class People:
             )
             if changed.rowcount:
                 self.audit.append(_actor(by), "account.enabled", f"account/{name}", why)
+                if by is not None and user.roles:
+                    self._suspend_roles(connection, user, by, why)
             elif user.suspended:
                 raise Forbidden("the account is suspended", remedy="a reviewer lifts that on the page Reviews")
 
@@ -490,6 +493,16 @@ class People:
         assert change is not None
         return change
 
+    def _suspend_roles(self, connection: Connection, user: User, by: User, why: str) -> None:
+        """Take all roles, and ask for them again: a reviewer confirms."""
+        self._set_roles(connection, user, frozenset())
+        self._end(connection, user)
+        self._withdraw(connection, user, by.actor)
+        change = self._ask(connection, "roles", by.actor, why, person=user.id, roles=",".join(_names(user.roles)))
+        self.audit.append(
+            by.actor, "roles.suspended", f"account/{user.name}", why, roles=_names(user.roles), change=change.id
+        )
+
     def _withdraw(self, connection: Connection, user: User, by: str) -> None:
         """Of several changes of one person's roles only the newest waits."""
         columns = change_table.c
@@ -605,16 +618,7 @@ class People:
                     remedy="help at the provider; in an emergency the console issues a link",
                 )
             if by is not None and by.id != user.id and user.roles:
-                self._set_roles(connection, user, frozenset())
-                self._end(connection, user)
-                self._withdraw(connection, user, _actor(by))
-                reason = why or "a sign-in link was issued"
-                change = self._ask(
-                    connection, "roles", by.actor, reason, person=user.id, roles=",".join(_names(user.roles))
-                )
-                self.audit.append(
-                    by.actor, "roles.suspended", f"account/{name}", reason, roles=_names(user.roles), change=change.id
-                )
+                self._suspend_roles(connection, user, by, why or "a sign-in link was issued")
             connection.execute(delete(sign_in_table).where(sign_in_table.c.person == user.id))
             connection.execute(
                 insert(sign_in_table).values(

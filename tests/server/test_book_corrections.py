@@ -69,6 +69,23 @@ def test_row__corrected__is_alone_different_and_until_the_next_import(bank: Bank
     assert done.snapshot.changed >= 1
 
 
+def test_row__corrected__does_not_sweep_the_book_before(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker corrects with the party locked: millions of rows of an earlier book would stop every page and answer."""
+    bank.take(bank.file(row(1), row(2)))
+    bank.take(bank.file(row(1, "1"), row(2, "2")))
+    monkeypatch.setattr(bookimport, "sweep", lambda *_: pytest.fail("it sweeps"))
+
+    correct_row(bank.database, bank.audit, FIGURES_1, TAGGER.tag(person(2)), figures(7))
+    correct_row(bank.database, bank.audit, FIGURES_1, TAGGER.tag(person(2)), figures(8))
+
+    assert [bank.owed(number) for number in (1, 2)] == [100, 8]
+    monkeypatch.undo()
+    bookimport.retire(bank.database)
+    while bookimport.sweep(bank.database):
+        pass
+    assert [bank.owed(number) for number in (1, 2)] == [100, 8]
+
+
 def test_row__of_who_is_no_customer__is_added(bank: Bank) -> None:
     bank.take(bank.file(row(1)))
 
@@ -266,6 +283,19 @@ def test_enter__too_many_by_one_officer__are_refused(there: World, monkeypatch: 
     with pytest.raises(NotAllowed, match="1 corrections"):
         desk_of(there).enter(**form(subject, 0, 1), officer="user:eager")
     desk_of(there).enter(**form(subject, 0, 1), officer="user:other")
+
+
+def test_enter__figures_tried_until_one_fits__is_stopped(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corrections, "TRIES_PER_DAY", 3)
+    subject = Subject("national_id", "A123456789", country="TW")
+    for guess in (1, 2, 3):
+        with pytest.raises(InvalidForm, match="not what the loan book"):
+            desk_of(there).enter(**form(subject, guess, 9), officer="user:curious")
+
+    with pytest.raises(NotAllowed, match="3 figures"):  # also the right one: the answer would tell
+        desk_of(there).enter(**form(subject, 0, 9), officer="user:curious")
+    assert len(there.bank.audit.search(actor="user:curious", limit=9)) == 3
+    desk_of(there).enter(**form(subject, 0, 9), officer="user:careful")
 
 
 def test_confirm__on_the_page__needs_another_person(there: World) -> None:

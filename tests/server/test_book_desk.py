@@ -167,6 +167,36 @@ def test_upload__no_file_in_it__is_told(bank: Site, content: bytes, kind: str, s
     assert not desk_of(bank).status().running
 
 
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 21 + b"--x--", "too many fields"),
+        (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"1" * 9_000 + b"\r\n--x--", "too many fields"),
+        (b"--x\r\nContent-Disposition: " + b"a" * 99_000 + b"\r\n\r\n1\r\n--x--", "damaged"),
+    ],
+    ids=["fields", "field", "header"],
+)
+def test_upload__form_that_would_fill_the_memory__is_refused(bank: Site, form: bytes, says: str) -> None:
+    """A body here may be as large as a loan book; only the file's bytes go to the disk."""
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = bank.sign_in("administrator").post("/book/upload", content=form, headers=kind)
+
+    assert (answer.status_code, says in answer.text) == (422, True)
+    assert not desk_of(bank).status().running
+
+
+@pytest.mark.parametrize(
+    "name", ["帳" * 200 + ".csv", "..", "." * 300, "a/../../b\0\n"], ids=["long", "up", "dots", "nul"]
+)
+def test_upload__name_of_the_file__is_one_that_a_disk_takes(bank: Site, name: str) -> None:
+    upload = desk_of(bank).receive(name, "user:administrator")
+    upload.path.write_bytes(b"")
+
+    assert upload.path.parent.parent == bank.database.path.parent  # type: ignore[union-attr]
+    upload.drop()
+    assert leftovers(bank) == []
+
+
 def test_upload__by_others__is_refused(bank: Site) -> None:
     for who in ("officer", "reviewer", "auditor"):
         assert send(bank, csv_of(row(ALICE)), who).status_code == 403

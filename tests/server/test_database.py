@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -16,7 +18,7 @@ from postgres import PASSWORD, Cluster
 from sqlalchemy import inspect, text
 
 from mpcredit.errors import StoreError
-from mpcredit.server.database import VERSION_TABLE, Database, metadata, open_database
+from mpcredit.server.database import VERSION_TABLE, Database, _scripts_config, metadata, open_database
 from mpcredit.server.settings import ServerSettings
 
 Opened = Callable[[str], Database]
@@ -109,6 +111,45 @@ def test_upgrade__tables__are_those_of_the_metadata(database: Database) -> None:
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, metadata) == []
+
+
+def test_upgrade__from_the_first_release__keeps_what_was_there(url: str, opened: Opened) -> None:
+    """0.1.0 had tables of version 0005; its applications are judged by the limits against misuse from now on."""
+    config = _scripts_config()
+    with contextlib.closing(Database(url)) as old, old.transaction() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0005")
+        connection.execute(text("INSERT INTO person (name, display, created_at) VALUES ('anna', 'Anna', 5)"))
+        connection.execute(text("INSERT INTO person_role (person, role) VALUES (1, 'officer')"))
+        for number, step in enumerate(("ready", "decided", "waiting"), start=1):
+            values = {
+                "id": f"{number:016x}",
+                "step": step,
+                "at": 100 + number,
+                "value": f'{{"tag": "0x{number:064x}"}}',
+            }
+            connection.execute(
+                text(
+                    "INSERT INTO application (id, officer, created_at, step, fingerprint, consent, value) "
+                    "VALUES (:id, 'user:anna', :at, :step, 'f', :id, :value)"
+                ),
+                values,
+            )
+
+    database = opened(url)
+
+    with database.read() as connection:
+        rows = connection.execute(text("SELECT number, tag, ready_at, settled FROM application ORDER BY number")).all()
+        assert rows == [
+            (1, f"0x{1:064x}", 101, None),
+            (2, f"0x{2:064x}", None, None),
+            (3, f"0x{3:064x}", None, None),
+        ]
+        assert connection.execute(text("SELECT name, suspended_at, disabled_at FROM person")).all() == [
+            ("anna", None, None)
+        ]
+        assert connection.execute(text("SELECT role FROM person_role")).all() == [("officer",)]
+        assert connection.scalar(text("SELECT count(*) FROM audit")) == 0
 
 
 def test_upgrade__newer_version__is_refused_and_unchanged(database: Database) -> None:

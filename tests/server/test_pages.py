@@ -327,6 +327,9 @@ def test_application__every_look_of_a_person__is_in_the_audit_log(there: World) 
     looks = audit.search(action="subject.looked", about=about)
     assert len(looks) == before + 1
     assert (looks[0].actor, looks[0].why) == ("user:auditor", "auditor")
+    # The header alone is no permission to look unseen: whoever sends it without an open page is written down.
+    there.bank.sign_in("reviewer").get(f"/applications/{application.id}", headers={"HX-Request": "true"})
+    assert audit.search(action="subject.looked", about=about)[0].actor == "user:reviewer"
 
 
 def test_application__hostile_reference__is_shown_as_text(there: World) -> None:

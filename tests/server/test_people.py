@@ -294,6 +294,12 @@ def test_disable__out_at_once__also_for_other_processes(
         elsewhere.start_session(staff["anna"], method="password")
     people.enable("anna", by=staff["adam"], why="cleared")
     assert elsewhere.session(cookie) is None  # a session does not come back
+    # Nor does a role by one person alone: officer and administrator together could undo what a reviewer did.
+    assert _held(people, "anna") == set()
+    (change,) = people.changes()
+    with pytest.raises(Forbidden, match="role reviewer"):
+        people.confirm(change.id, by=staff["adam"])
+    people.confirm(change.id, by=staff["rita"])
     assert people.get("anna") == staff["anna"]
 
 

@@ -13,8 +13,10 @@ import json
 import os
 import re
 import shutil
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +36,11 @@ from mpcredit.events import Approved, Attested, Call, Stage
 from mpcredit.institution import SupervisorNode
 from mpcredit.local import LocalConsortium
 from mpcredit.proposals import calls_hash_of
-from mpcredit.server import oversight, tables
+from mpcredit.server import contractcode, oversight, tables
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
-from mpcredit.server.contractcode import MOST_BYTES, CompilerMissing, Shelf, compare, read_upload
+from mpcredit.server.contractcode import MOST_BYTES, CompilerMissing, Shelf, build, compare, read_upload
 from mpcredit.server.database import Database
 from mpcredit.server.looks import LookRefused, Looks
 from mpcredit.server.node import Node
@@ -235,14 +237,20 @@ def changed_sources() -> dict[str, str]:
     return found
 
 
-def zipped(files: dict[str, str], top: str = "mpcredit-0.2/") -> bytes:
+def zipped(files: dict[str, str], top: str = "mpcredit-0.2/", *, pack: int = zipfile.ZIP_STORED) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
+    with zipfile.ZipFile(out, "w", pack) as archive:
         for path, text in files.items():
             archive.writestr(top + path, text)
         archive.writestr(top + "README.md", "not a source")
         archive.writestr(top + "contracts/test/Harness.sol", "does not even compile")
     return out.getvalue()
+
+
+def damaged(archive: bytes) -> bytes:
+    """With the first file's packed bytes overwritten."""
+    start = 30 + int.from_bytes(archive[26:28], "little") + int.from_bytes(archive[28:30], "little") + 4
+    return archive[:start] + b"\xff" * 16 + archive[start + 16 :]
 
 
 def compiled_hash(files: dict[str, str]) -> bytes:
@@ -372,11 +380,29 @@ def test_upload__that_imports_a_file_of_the_server__does_not_compile(there: Worl
         ("a.json", b'{"language": "Solidity", "sources": {"../a.sol": {"content": ""}}}', "names the path"),
         ("a.json", b'{"language": "Solidity", "sources": {}}', "holds no Solidity"),
         ("a.json", b"[" * 50_000, "neither a zip nor"),
+        ("a.json", b'{"language": "Solidity", "sources": {"a.sol": {"content": "\\ud800"}}}', "neither a zip nor"),
         ("a.zip", b"PK nonsense", "not a zip"),
+        ("a.zip", damaged(zipped({CONTRACT: "contract JointCredit {}" * 99}, pack=zipfile.ZIP_DEFLATED)), "not a zip"),
+        ("a.zip", damaged(zipped({CONTRACT: "contract JointCredit {}" * 99}, pack=zipfile.ZIP_LZMA)), "not a zip"),
         ("a.zip", zipped({CONTRACT: " " * (MOST_BYTES + 1)}), "too large"),
         ("a.zip", zipped({f"contracts/{i}.sol": "" for i in range(101)}), "too large"),
     ],
-    ids=["empty", "vyper", "urls", "path", "none", "deep", "no-zip", "bomb", "many"],
+    ids=[
+        *(
+            "empty",
+            "vyper",
+            "urls",
+            "path",
+            "none",
+            "deep",
+            "half",
+            "no-zip",
+            "damaged",
+            "damaged-lzma",
+            "bomb",
+            "many",
+        ),
+    ],
 )
 def test_upload__that_is_not_taken__says_why(name: str, content: bytes, problem: str) -> None:
     with pytest.raises(Exception, match=problem):
@@ -388,6 +414,59 @@ def test_difference__hidden_characters__are_spelled_out() -> None:
 
     assert (found.state, found.added, found.removed) == ("changed", 1, 1)
     assert ("add", "+x = 1; // ⟨U+202E⟩2 = x") in found.lines
+
+
+@pytest.mark.parametrize("separator", [*"\x1c\x1d\x1e\x0b\x0c\x85\r", "\u2028", "\u2029"], ids=ascii)
+def test_difference__code_that_became_a_comment__is_seen(separator: str) -> None:
+    """`str.splitlines` ends a line where the compiler goes on with the comment: the difference seemed to be empty."""
+    text = f"// only the owner{separator}    require(msg.sender == owner);\n"
+
+    (found,) = compare({"a.sol": text.replace(separator, "\n")}, {"a.sol": text})
+
+    assert (found.state, found.added, found.removed) == ("changed", 1, 2)
+    spelled = f"+// only the owner⟨U+{ord(separator):04X}⟩    require(msg.sender == owner);"
+    assert ("add", spelled) in found.lines
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\u00ad", "\u061c", "\u180e", "\u3164", "\ufe0f", "\U000e0041", "\ue000"], ids=ascii
+)
+def test_difference__letters_that_show_nothing__are_spelled_out(hidden: str) -> None:
+    (found,) = compare({"a.sol": '"pay"'}, {"a.sol": f'"pay{hidden}"'})
+
+    assert ("add", f'+"pay⟨U+{ord(hidden):04X}⟩"') in found.lines
+
+
+def test_difference__made_to_take_minutes__is_shown_whole() -> None:
+    old = sources("JointCredit")[CONTRACT]
+    kinds = list(dict.fromkeys(old.split("\n")))
+    new = "\n".join(kinds[i * 7 % len(kinds)] for i in range(50_000))
+
+    begun = time.monotonic()
+    (found,) = compare({"a.sol": old}, {"a.sol": new})
+
+    assert time.monotonic() - begun < 10
+    assert (found.state, found.added, found.removed) == ("changed", 50_000, len(old.split("\n")))
+
+
+@needs_solc
+def test_upload__linked_to_a_deployed_library__is_not_the_code_of_its_sources(there: World) -> None:
+    """What stands at the library's address may do anything; its sources in the upload would only look like it."""
+    text = "library L { function f() external {} } contract JointCredit { function g() external { L.f(); } }"
+    linked = {"a.sol": {"L": "0x" + "66" * 20}}
+    request = {"language": "Solidity", "sources": {"a.sol": {"content": text}}, "settings": {"libraries": linked}}
+    bundle = read_upload("x.json", json.dumps(request).encode())
+
+    with pytest.raises(Exception, match="hold no contract JointCredit"):
+        build(bundle, SOLC)
+
+
+@needs_solc
+def test_compiler__at_work_for_somebody_else__says_wait(there: World) -> None:
+    shelf = Shelf(there.supervisor.audit, SOLC)
+    with contractcode._COMPILING, pytest.raises(Exception, match="works for somebody else"):
+        shelf.rebuild(shelf.packaged(), [], by="test")
+    assert shelf.rebuild(shelf.packaged(), [], by="test").code_hash == shelf.packaged_hash
 
 
 # --------------------------------------------------------------------- two people
@@ -402,6 +481,13 @@ def two(there: World) -> Iterator[Clock]:
     looks, app.state.looks = app.state.looks, Looks(there.supervisor.audit, minutes=15, clock=clock)
     yield clock
     app.state.parts, app.state.looks = before, looks
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_two_people__asked_confirmed_seen_and_over(there: World, two: Clock) -> None:
@@ -459,6 +545,27 @@ def test_two_people__asked_confirmed_seen_and_over(there: World, two: Clock) -> 
         ("user:supervisor", "subject.looked"),
         ("user:supervisor", "subject.exported"),
     ]
+
+
+@pytest.mark.parametrize(("what", "day"), [("figures", 10), ("figures/export", 20)])
+def test_two_people__time_over_while_the_node_is_busy__shows_nothing(
+    there: World, two: Clock, what: str, day: int
+) -> None:
+    two.now += day * 86_400
+    one, other = there.supervisor.sign_in("supervisor"), there.supervisor.sign_in("second")
+    path = f"/supervision/inquiries/{inquiry_of(there)}"
+    assert one.post(f"{path}/looks", data={"reason": "complaint 8"}).status_code == 303
+    (look,) = there.supervisor.app.state.looks.waiting()
+    assert other.post(f"/supervision/looks/{look.id}", data={"agree": "yes"}).status_code == 303
+
+    with ThreadPoolExecutor(1) as pool:
+        with there.supervisor.node.locked():
+            asked = pool.submit(one.post, f"{path}/{what}", data={"kind": "csv"})
+            wait_for(lambda: there.supervisor.node._waiting > 0)
+            two.now += 15 * 60
+        late = asked.result(30)
+
+    assert (late.status_code, "is over" in late.text) == (422, True)
 
 
 def test_two_people__refused_or_lapsed__is_not_open(there: World, two: Clock) -> None:

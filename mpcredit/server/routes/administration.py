@@ -82,9 +82,11 @@ def disable(request: Request, user: Administrator, name: Name, why: Why = "") ->
 
 @router.post("/people/{name}/enable")
 def enable(request: Request, user: Administrator, name: Name, why: Why = "") -> Response:
-    """Let somebody in again."""
-    parts(request).people.enable(name, by=user, why=why)
-    return go("/people", "saved")
+    """Let somebody in again; the roles wait for a reviewer."""
+    people = parts(request).people
+    waits = bool((found := people.get(name)) and found.roles)
+    people.enable(name, by=user, why=why)
+    return go("/people", "asked" if waits else "saved")
 
 
 @router.post("/people/{name}/link")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from mpcredit.server.drafts import BATCH_COLUMNS, EVIDENCE_BYTES, Draft, read_ba
 from mpcredit.server.people import Role, User
 from mpcredit.server.refusals import InvalidForm, NotAllowed
 from mpcredit.server.security import require
-from mpcredit.server.web import go, page, parts
+from mpcredit.server.web import Parts, go, page, parts
 
 router = APIRouter(include_in_schema=False)
 
@@ -147,10 +148,19 @@ def _visible(request: Request, user: User, application_id: str) -> Application:
     others = {Role.REVIEWER, Role.AUDITOR} & user.roles
     if not others and not the.desk.may_decide(application, user.actor):
         raise NotAllowed("this application is another officer's")
-    if not request.headers.get("hx-request") and application.step is not Step.WAITING:
+    about = f"application/{application.id}"
+    if application.step is not Step.WAITING and not (
+        request.headers.get("hx-request") and _looked_lately(the, user.actor, about)
+    ):
         why = application.purpose if application.officer == user.actor else ", ".join(sorted(others)) or "decision"
-        the.audit.append(user.actor, "subject.looked", f"application/{application.id}", why)
+        the.audit.append(user.actor, "subject.looked", about, why)
     return application
+
+
+def _looked_lately(the: Parts, actor: str, about: str) -> bool:
+    """Whether the look of somebody whose open page asks anew is written down: the header alone, anybody can send."""
+    found = the.audit.search(actor=actor, action="subject.looked", about=about, limit=1)
+    return bool(found) and found[0].at > time.time() - 3_600 * the.settings.session_hours
 
 
 @router.get("/applications/{application_id}")

@@ -31,6 +31,9 @@ Steward = Annotated[User, Depends(require(Role.ADMINISTRATOR))]
 Reader = Annotated[User, Depends(require(Role.ADMINISTRATOR, Role.AUDITOR))]
 System = Annotated[Principal, Depends(allow(Role.ADMINISTRATOR, scope="book:write"))]
 _FIELD_BYTES: Final = 1_000
+"""Of a field; the parser itself limits a part's header."""
+_PARTS: Final = 20
+"""Of a form; the page sends three. A body as large as a loan book could hold millions, all of them in memory."""
 
 
 def _desk(request: Request) -> BookDesk:
@@ -52,6 +55,7 @@ class _Form:
         self._header, self._value = b"", b""
         self._disposition = b""
         self._name, self._data = "", b""
+        self._parts = 0
         self._parser = MultipartParser(
             boundary,
             {
@@ -74,6 +78,9 @@ class _Form:
             self._file = None
 
     def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > _PARTS:
+            raise _too_long()
         self._header = self._value = self._disposition = self._data = b""
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -102,7 +109,7 @@ class _Form:
             return
         self._data += data[start:end]
         if len(self._data) > _FIELD_BYTES:
-            raise InvalidMessage("a field of the form is too long", remedy="send it from the page")
+            raise _too_long()
 
     def _end(self) -> None:
         if self._file is not None:
@@ -115,6 +122,10 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
     async for piece in request.stream():
         if piece:
             yield piece
+
+
+def _too_long() -> InvalidMessage:
+    return InvalidMessage("the form has too many fields, or one is too long", remedy="send it from the page")
 
 
 def _broken_off() -> InvalidMessage:
