@@ -95,6 +95,9 @@ class Sender:
             return []
         if not desk.state.pins.accepts_supervisor(supervisor.account):
             return []
+        clock = int(desk.follower.clock())
+        if clock and now > clock + DAY:  # a false endpoint's time would be stored, and silence this member until then
+            return []
         day = now // DAY
         last = desk.store.get("daily-notice", "last")
         # (1) one message for each day, stored before anything of it leaves the process.
@@ -472,6 +475,10 @@ class Listener:
                 break
             try:
                 lines += self._read_one(notice)
+            except KeyUnavailable:
+                raise  # read it again in the next round
+            except KeyStoreError as error:  # destroyed after its retention: what it opened was read in its time
+                log.info("a notice of the supervisor cannot be read any more: %s", error)
             except InvalidMessage as error:
                 if notice.supervisor:
                     log.warning("a notice of the supervisor is not accepted: %s", error.message)
