@@ -33,10 +33,11 @@ from mpcredit import events as ev
 from mpcredit import protocol
 from mpcredit.disclosure import RefusalCode
 from mpcredit.encoding import abi_encode, to_hex
-from mpcredit.errors import WrongLedger
+from mpcredit.errors import EndpointsDisagree, WrongLedger
 from mpcredit.events import Change, Event, Position
 from mpcredit.inquirer import RequestState
 from mpcredit.pairkeys import InstitutionKey, KeyRef, derive
+from mpcredit.ports import Block
 from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.sealing import open_subjects_member
 from mpcredit.state import CHANGE_TYPES, SUPERVISOR, LedgerState, Pins, roster_link, roster_start
@@ -523,3 +524,30 @@ def test_endpoint__changes_what_was_published__id_does_not_follow_and_is_refused
         refusal = town[2].furnisher.judge(inquiry)
         assert refusal is not None, changes
         assert refusal.code == RefusalCode.ENCODING
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["not compared", "compared"])
+def test_endpoint__is_contradicted_by_another__before_an_answer_is_made(
+    town: FakeTown, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between two comparisons an endpoint could show any terms and an inquiry under them.
+    town.ask(1)
+    town[0].work()
+    bank = town[2]
+    bank.sync()
+
+    def contradict(head: Block, roster: bytes, *, at_once: bool = False) -> None:
+        if at_once:
+            raise EndpointsDisagree("the endpoints show different rosters")
+
+    monkeypatch.setattr(town.chain, "witness", contradict)
+    if not asked:  # the variant
+        monkeypatch.setattr("mpcredit.follower.Follower.bear_out", lambda self: None)
+
+    if asked:
+        with pytest.raises(EndpointsDisagree):
+            bank.work()
+    else:
+        bank.work()
+
+    assert bool(list(bank.desk.store.items("answer"))) is not asked

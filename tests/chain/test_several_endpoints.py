@@ -496,11 +496,10 @@ def test_blocks_made_up_on_top__are_not_believed_and_the_true_one_is_not_called_
     there = client(town, first, second, clock=clock, wall=lambda: newest["timestamp"] + 5)
     endpoints: Any = there.provider
     head = endpoints._block(endpoints._places[endpoints._current], "latest")
-    town_roster = bytes(32)
 
     for _ in range(3):
         with pytest.raises(EndpointsDisagree, match="50 blocks more"):
-            endpoints.witness(head, town_roster)
+            endpoints.witness(head, bytes(32))
         clock.ahead += 20
 
     assert endpoints.endpoint_uri == first.url
