@@ -472,6 +472,10 @@ class Listener:
                 break
             try:
                 lines += self._read_one(notice)
+            except KeyUnavailable:
+                raise  # read it again in the next round
+            except KeyStoreError as error:  # destroyed after its retention: what it opened was read in its time
+                log.info("a notice of the supervisor cannot be read any more: %s", error)
             except InvalidMessage as error:
                 if notice.supervisor:
                     log.warning("a notice of the supervisor is not accepted: %s", error.message)

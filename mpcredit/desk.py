@@ -169,6 +169,7 @@ class Desk:
 
     def _seen(self, inquiry: bytes, value: dict[str, object]) -> Seen:
         known = self.state.inquiries.get(inquiry)
+        answer = self.store.get("answer", to_hex(inquiry)) or {}
         order = value["order"]
         assert isinstance(order, list)
         return Seen(
@@ -179,7 +180,8 @@ class Desk:
             cohort=int(str(value["cohort"]), 16),
             opened_at=known.opened.at.timestamp if known else int(str(value["opened_at"])),
             order=(known.opened.at.block, known.opened.at.log_index) if known else (int(order[0]), int(order[1])),
-            answered="payload" in (self.store.get("answer", to_hex(inquiry)) or {}),
+            answered="payload" in answer,
+            answered_at=int(str(answer.get("made_at", 0))),
         )
 
     def post(self, step: str, call: Call) -> OutboxRow:

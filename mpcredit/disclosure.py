@@ -65,6 +65,8 @@ class Seen:
     """Block number and log index of `Opened`."""
     answered: bool = False
     """Whether figures of this member were put into a contribution to it, be that mined or not."""
+    answered_at: int = 0
+    """When, by this member's own clock, unix seconds; 0 if it did not, or is not known."""
 
 
 @dataclass(frozen=True)
@@ -116,20 +118,24 @@ def window_conflict(
     memory: Iterable[Seen],
     state: LedgerState,
     least: int = 0,
+    clock: int = 0,
 ) -> tuple[Seen, tuple[int, ...]] | None:
     """Find an earlier inquiry on one of the tags, within the window, over another cohort (R27).
 
     Args:
         order: place of the inquiry on the ledger; what came later is not looked at.
         least: this member's own least window, seconds: terms that a false endpoint made up do not shorten it.
+        clock: this member's own, unix seconds: times that a false endpoint made up do not let the least window pass; 0: none.
 
     Returns:
         The earlier inquiry and the members by which the cohorts differ, or None.
     """
-    window = max(least, state.parameters.window_seconds if state.parameters else 0)
+    window = state.parameters.window_seconds if state.parameters else 0
+    here = min(opened_at, clock) if clock else opened_at
     wanted = set(tags)
     for seen in _before(order, memory, state):
-        if seen.opened_at + window <= opened_at or wanted.isdisjoint(seen.tags):
+        over = seen.opened_at + window <= opened_at and max(seen.opened_at, seen.answered_at) + least <= here
+        if over or wanted.isdisjoint(seen.tags):
             continue
         inquiry = state.inquiries.get(seen.inquiry)
         if _gives_nothing(inquiry):
@@ -192,6 +198,7 @@ def decide(
     book_as_of: int,
     now: int,
     minimum_window: int = 0,
+    clock: int = 0,
 ) -> Refusal | None:
     """Decide whether to answer, after the checks of cohort, key, form and seal have passed.
 
@@ -202,6 +209,7 @@ def decide(
         book_as_of: unix seconds of its snapshot.
         now: timestamp of the ledger's head.
         minimum_window: this member's own least window, seconds.
+        clock: this member's own, unix seconds; 0: none.
 
     Returns:
         A refusal, or None to answer.
@@ -223,7 +231,9 @@ def decide(
     if problem:
         return Refusal(RefusalCode.CONSENT, problem)
 
-    conflict = window_conflict(tags, opened.opening.cohort, opened.at.timestamp, order, earlier, state, minimum_window)
+    conflict = window_conflict(
+        tags, opened.opening.cohort, opened.at.timestamp, order, earlier, state, minimum_window, clock
+    )
     if conflict:
         names = ", ".join(inquiry.names.get(index, str(index)) for index in conflict[1])
         return Refusal(

@@ -97,6 +97,15 @@ class Follower:
         self.ledger.witness(head, self.state.roster)
         return new
 
+    def bear_out(self) -> None:
+        """Have another endpoint, where there is one, bear out what was read, before something that cannot be taken back.
+
+        Raises:
+            EndpointsDisagree: it shows another ledger.
+        """
+        if self.head is not None:
+            self.ledger.witness(self.head, self.state.roster, at_once=True)
+
     def use_pins(self, pins: Pins) -> None:
         """Accept other accounts from now on; the next `sync` folds everything anew."""
         self.pins = pins

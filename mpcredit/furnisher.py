@@ -99,6 +99,7 @@ class Furnisher:
 
         # (1) one answer for ever: what is stored is sent, whatever the book says now: R24.
         if answer is None:
+            self.desk.follower.bear_out()
             self.desk.outbox.check_restored()  # a machine set back to a snapshot goes on without a start: R25
             refusal = self.judge(inquiry)
             answer = _refused(refusal) if refusal else self._figures(inquiry)
@@ -164,6 +165,7 @@ class Furnisher:
             book_as_of=self.book.as_of,
             now=desk.follower.now,
             minimum_window=desk.minimum_window,
+            clock=int(desk.follower.clock()),
         )
 
     def _figures(self, inquiry: Inquiry) -> dict[str, Any]:
@@ -181,7 +183,8 @@ class Furnisher:
             seed=self.random_bytes(32),
             supervisor_public=inquiry.supervisor_key.public,
         )
-        return {"payload": to_hex(payload), "cohort": hex(inquiry.opening.cohort)}
+        made_at = int(self.desk.follower.clock())
+        return {"payload": to_hex(payload), "cohort": hex(inquiry.opening.cohort), "made_at": made_at}
 
     # ----------------------------------------------------------------- after a silence
 
@@ -190,6 +193,7 @@ class Furnisher:
         key = to_hex(inquiry.id)
         answer = self.desk.store.get("answer", key)
         if answer is None:
+            self.desk.outbox.check_restored()  # what a snapshot has forgotten was sent all the same: R25
             if inquiry.opened.at.block <= self.desk.outbox.restored_at:
                 return []
             # From now on nothing may be sent: the same insert-once record that an answer would take.

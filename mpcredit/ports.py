@@ -91,8 +91,11 @@ class Ledger(Protocol):
     def transaction(self, transaction: bytes) -> bytes:
         """The signed transaction, RLP as sent, whose keccak is its hash (for evidence)."""
 
-    def witness(self, head: Block, roster: bytes) -> None:
+    def witness(self, head: Block, roster: bytes, *, at_once: bool = False) -> None:
         """Have another endpoint, where there is one, bear out what was read of this one up to a head; now and then.
+
+        Args:
+            at_once: whether or not it is time.
 
         Raises:
             EndpointsDisagree: they show different ledgers; nothing that is read may be acted on.

@@ -145,7 +145,7 @@ class FakeChain:
                 return Outcome(block.outcomes[transaction], block.block.number, 100_000)
         return None
 
-    def witness(self, head: Block, roster: bytes) -> None:
+    def witness(self, head: Block, roster: bytes, *, at_once: bool = False) -> None:
         self._ask()
 
     def doubt(self, why: str) -> None:

@@ -503,14 +503,17 @@ class ChainLedger:
             return self._several.states()
         return [EndpointState(shown(str(getattr(self.web3.provider, "endpoint_uri", ""))), "in use", "", None)]
 
-    def witness(self, head: Block, roster: bytes) -> None:
+    def witness(self, head: Block, roster: bytes, *, at_once: bool = False) -> None:
         """Have another endpoint, where there is one, bear out what was read of this one up to a head; now and then.
+
+        Args:
+            at_once: whether or not it is time.
 
         Raises:
             EndpointsDisagree: they show different ledgers; nothing that is read may be acted on.
         """
         if self._several is not None:
-            self._several.witness(head, roster)
+            self._several.witness(head, roster, at_once=at_once)
 
     def doubt(self, why: str) -> None:
         """The endpoint contradicts itself: read from another one, where there is one."""
@@ -817,7 +820,9 @@ class Wallet:
                 said = parse_signed(raw)
             except (LedgerError, KeyError, ValueError):  # of a type that we do not make, for example
                 return None
-            return Taken(keccak(raw), high) if (said.sender, said.nonce) == (self._address, nonce) else None
+            # A transaction of the account on another chain is signed by it too, and says nothing about this one.
+            ours = (said.sender, said.nonce) == (self._address, nonce) and said.chain_id in (None, self.chain_id)
+            return Taken(keccak(raw), high) if ours else None
         return None
 
     def _transaction(self, hash_: HexBytes) -> Any:

@@ -49,6 +49,8 @@ SWEEP_SECONDS: Final = 2.0
 """With no endpoint fit, all are tried so often."""
 CATCH_UP_SECONDS: Final = 60.0
 """So long an endpoint that is a few blocks behind the one before it is waited for; more blocks are never accepted."""
+FRESH_SECONDS: Final = 30
+"""An endpoint whose newest block is so young, by this computer's clock, does not lag: who shows more makes blocks up."""
 STEADY_SECONDS: Final = 60.0
 """An endpoint that has served so long has a clean record again."""
 BLOCKS_KEPT: Final = 512
@@ -116,6 +118,8 @@ class _Place:
     trouble: str = ""
     wrong: bool = False
     """Unfit for good, as far as one can tell: another chain."""
+    differs: bool = False
+    """Unfit because it shows something else than was seen before: a witness none the less."""
     failures: int = 0
     retry_at: float = 0.0
     since: float = 0.0
@@ -138,9 +142,10 @@ class _Seen:
 
 
 class _Unfit(Exception):
-    def __init__(self, why: str, *, wrong: bool = False) -> None:
+    def __init__(self, why: str, *, wrong: bool = False, differs: bool = False) -> None:
         super().__init__(why)
         self.wrong = wrong
+        self.differs = differs
 
 
 class Endpoints(JSONBaseProvider):
@@ -157,6 +162,7 @@ class Endpoints(JSONBaseProvider):
         timeout: seconds for one request to one endpoint.
         tls: how https connections are made.
         clock: seconds.
+        wall: unix seconds of this computer, with which the age of a block is told.
     """
 
     def __init__(
@@ -172,6 +178,7 @@ class Endpoints(JSONBaseProvider):
         timeout: float = REQUEST_SECONDS,
         tls: Tls | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         for url in urls:
@@ -194,6 +201,7 @@ class Endpoints(JSONBaseProvider):
         self._behind = behind_blocks
         self._compare_seconds = compare_seconds
         self._clock = clock
+        self._wall = wall
         self._lock = threading.RLock()
         self._seen = _Seen()
         self._current = 0
@@ -360,7 +368,7 @@ class Endpoints(JSONBaseProvider):
             place.failures += 1
             if place.trouble != str(error):
                 log.log(logging.ERROR if error.wrong else logging.WARNING, "endpoint %s %s", place.name, error)
-            place.fit, place.trouble, place.wrong = False, str(error), error.wrong
+            place.fit, place.trouble, place.wrong, place.differs = False, str(error), error.wrong, error.differs
 
     def _look(self, place: _Place) -> bool:
         """Whether an endpoint belongs to this ledger and is up with it."""
@@ -404,7 +412,8 @@ class Endpoints(JSONBaseProvider):
             if number >= seen.best or (place.url == seen.by and seen.best - number <= self._behind):
                 seen.best, seen.by, seen.at = number, place.url, now
             elif seen.best - number > self._behind:
-                raise _Unfit(f"is at block {number}, {seen.best - number} behind the newest that was seen")
+                why = f"is at block {number}, {seen.best - number} behind the newest that was seen"
+                raise _Unfit(why, differs=True)
             elif wait and now - seen.at <= CATCH_UP_SECONDS:
                 raise LedgerError(
                     f"{place.name} is at block {number}, block {seen.best} was seen before",
@@ -421,7 +430,7 @@ class Endpoints(JSONBaseProvider):
             return
         found = self._block(place, number)
         if found is None or to_hex(found.hash) != known:
-            raise _Unfit(f"has another block {number} than was seen before")
+            raise _Unfit(f"has another block {number} than was seen before", differs=True)
 
     def _judge(self, place: _Place, method: str, params: Any, answer: RPCResponse) -> None:
         """Learn from the blocks that pass through."""
@@ -443,22 +452,25 @@ class Endpoints(JSONBaseProvider):
 
     # ----------------------------------------------------------------- bearing out
 
-    def witness(self, head: Block, roster: bytes) -> None:
-        """Have the other endpoints bear out a head and the roster at it; at once, and then now and then.
+    def witness(self, head: Block, roster: bytes, *, at_once: bool = False) -> None:
+        """Have the other endpoints bear out a head and the roster at it; the first time, and then now and then.
+
+        Args:
+            at_once: whether or not it is time.
 
         Raises:
             EndpointsDisagree: one shows another ledger; said at every call until they agree.
             LedgerError: the endpoint in use is behind another; the next one is used.
         """
         now = self._clock()
-        if now < self._compare_at:
+        if now < self._compare_at and not at_once:
             if self._disagreement:
                 raise self._refusal()
             return
         compared, disagreement = 0, ""
         here = self._places[self._current]
         for place in self._places:
-            if place is here or (not place.fit and now < place.retry_at):
+            if place is here or (not place.fit and not place.differs and now < place.retry_at):
                 continue
             try:
                 self._check_identity(place)
@@ -497,13 +509,24 @@ class Endpoints(JSONBaseProvider):
         if newest is None:
             raise _Unfit("has no blocks yet")
         there.block = newest.number
+        # (0) Who is far behind lags, or the other one makes blocks up: whose newest block is young does not lag.
+        mine = head
         if newest.number - head.number > self._behind:
+            mine = self._block(here, "latest") or head  # the work since it was read took time
+        apart = newest.number - mine.number
+        first, last = sorted((mine, newest), key=lambda block: block.number)
+        if abs(apart) > self._behind and self._wall() - first.timestamp <= FRESH_SECONDS:
+            short, long = (here, there) if apart > 0 else (there, here)
+            raise EndpointsDisagree(
+                f"the endpoints {here.name} and {there.name} show different ledgers: {short.name} ends with block "
+                f"{first.number}, which is new, and {long.name} shows {last.number - first.number} blocks more"
+            )
+        if apart > self._behind:
             with self._lock:
-                ahead = newest.number - head.number
                 seen = self._seen
                 seen.best, seen.by, seen.at = max(seen.best, newest.number), there.url, self._clock()
-                self._unfit(here, _Unfit(f"is at block {head.number}, {ahead} behind {there.name}"))
-            raise LedgerError(f"{here.name} shows {ahead} blocks less than {there.name}", remedy="the next one is used")
+                self._unfit(here, _Unfit(f"is at block {mine.number}, {apart} behind {there.name}", differs=True))
+            raise LedgerError(f"{here.name} shows {apart} blocks less than {there.name}", remedy="the next one is used")
         # (1) The same height. The tips may differ for a moment; what is deep may not.
         height = min(head.number, newest.number)
         ours = head if height == head.number else self._block(here, height)
@@ -519,8 +542,8 @@ class Endpoints(JSONBaseProvider):
                 f"the endpoints {here.name} and {there.name} show different ledgers: block {deep} is "
                 f"{to_hex(one.hash)} at the first and {to_hex(other.hash)} at the second"
             )
-        if head.number - newest.number > self._behind:
-            raise _Unfit(f"is at block {newest.number}, {head.number - newest.number} behind {here.name}")
+        if -apart > self._behind:
+            raise _Unfit(f"is at block {newest.number}, {-apart} behind {here.name}", differs=True)
         # (2) The roster, which names all terms, members and keys: what the events of the one add up to, as the other has it.
         if self._consortium is None:
             return True

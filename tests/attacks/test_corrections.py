@@ -13,9 +13,10 @@ from fakes import DAY, FakeSigner, FakeTown, figures, subject
 
 from mpcredit import correcting, notices
 from mpcredit.correcting import Listener, Sender, Teller
-from mpcredit.errors import InvalidMessage, Refused
+from mpcredit.errors import InvalidMessage, KeyStoreError, Refused
 from mpcredit.events import Call, Noticed
 from mpcredit.notices import Affected, Corrected
+from mpcredit.pairkeys import AgreementKey
 from mpcredit.state import Inquiry
 
 
@@ -485,3 +486,21 @@ def test_teller__by_hand__sends_what_is_held_and_one_batch_a_day(place: Place) -
     assert len(place.told(0)) == 1
     with pytest.raises(Refused, match="nothing to tell today"):
         place.teller.send_now()
+
+
+def test_batch__sealed_to_a_key_that_was_destroyed__does_not_stop_who_starts_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.asked(1, by=0)
+    place.correct(3)
+    place.day(3)
+    desk = place.town.banks[0].desk
+
+    def destroyed(public: bytes) -> AgreementKey:
+        raise KeyStoreError("there is no such key any more")
+
+    monkeypatch.setattr(desk.keys, "institution_key", destroyed)
+    again = Listener(desk)
+
+    assert again.step() == []
+    assert again._read == len(desk.state.notices)

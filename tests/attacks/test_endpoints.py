@@ -33,10 +33,11 @@ from mpcredit import events as ev
 from mpcredit import protocol
 from mpcredit.disclosure import RefusalCode
 from mpcredit.encoding import abi_encode, to_hex
-from mpcredit.errors import WrongLedger
+from mpcredit.errors import EndpointsDisagree, WrongLedger
 from mpcredit.events import Change, Event, Position
 from mpcredit.inquirer import RequestState
 from mpcredit.pairkeys import InstitutionKey, KeyRef, derive
+from mpcredit.ports import Block
 from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.sealing import open_subjects_member
 from mpcredit.state import CHANGE_TYPES, SUPERVISOR, LedgerState, Pins, roster_link, roster_start
@@ -394,8 +395,10 @@ def test_endpoint__hides_a_members_readiness__the_true_cohort_is_refused(town: F
     assert answer["refused"] == RefusalCode.COHORT
 
 
-def a_made_up_inquiry_over_three(town: FakeTown, terms_too: bool, *, inquiries: int = 0, **terms: int) -> Lie:
-    """An endpoint and two members (0 and 1) make up an inquiry of which member 2 is the only honest one."""
+def a_made_up_inquiry_over_three(
+    town: FakeTown, terms_too: bool, *, inquiries: int = 0, later: int = 0, **terms: int
+) -> Lie:
+    """An endpoint and two members (0 and 1) make up an inquiry of which member 2 is the only honest one; `later`: seconds."""
 
     def lie(events: list[Event]) -> list[Event]:
         told = list(not_ready(3, 4)(events))
@@ -403,11 +406,11 @@ def a_made_up_inquiry_over_three(town: FakeTown, terms_too: bool, *, inquiries: 
 
     listen_to(town, 0, lie)
     town[0].sync()
-    opening, q = open_crafted(town[0], [(town.tagger.tag(subject(1)), town.consent(1, days=20))], post=False)
+    opening, q = open_crafted(town[0], [(town.tagger.tag(subject(1)), town.consent(1, days=60))], post=False)
     state = town[0].desk.state
     q0 = protocol.inquiry_q0(REALM, JOINT_CREDIT, 0, opening.n, opening.roster, opening.nonce)
     head = town.chain.head()
-    at = Position(head.number, head.hash, 99, head.timestamp, bytes(32), JOINT_CREDIT)
+    at = Position(head.number, head.hash, 99, head.timestamp + later, bytes(32), JOINT_CREDIT)
     assert ev.members_of(opening.cohort) == (0, 1, 2)
     assert len(state.inquiries) == inquiries
     made = ev.Opened(at, q, 0, q0, town.operators[0].address, head.timestamp + 3600, opening)
@@ -463,6 +466,41 @@ def test_endpoint__shrinks_cohort_and_window__only_an_own_window_refuses(town: F
     assert answer.get("refused") == (RefusalCode.WINDOW if own else None)
 
 
+@pytest.mark.parametrize("clocked", [False, True], ids=["no own clock", "own clock"])
+@pytest.mark.parametrize("false_time", ["the new one is of later", "the old one was earlier"])
+def test_endpoint__lies_about_the_time__own_window_goes_by_the_own_clock(
+    town: FakeTown, clocked: bool, false_time: str
+) -> None:
+    # As above, with an own window; the endpoint says that it is over. Nothing signs the time of a block. Without the own
+    # clock (the variant) it is answered.
+    bank = town[2]
+    if clocked:
+        bank.follower.clock = lambda: town.chain.time
+    town.ask(1)
+    town.settle()
+    bank.desk.minimum_window = 30 * DAY
+    later = 31 * DAY if false_time.startswith("the new") else 0
+    made_up = a_made_up_inquiry_over_three(
+        town, True, inquiries=1, later=later, window_seconds=0, cooldown_seconds=0, subjects_per_day=1000
+    )
+
+    def lie(events: list[Event]) -> list[Event]:
+        told: list[Event] = []
+        for event in made_up(events):
+            if isinstance(event, ev.ReadinessDeclared):
+                event = replace(event, until=event.until + later)
+            elif isinstance(event, ev.Opened) and not later and ev.members_of(event.opening.cohort) != (0, 1, 2):
+                event = replace(event, at=replace(event.at, timestamp=event.at.timestamp - 31 * DAY))
+            told.append(event)
+        return told
+
+    listen_to(town, 2, lie)
+    bank.work()
+
+    *_, answer = (value for _, value in bank.desk.store.items("answer") if value.get("cohort") != hex(0b11111))
+    assert answer.get("refused") == (RefusalCode.WINDOW if clocked else None)
+
+
 def test_endpoint__changes_what_was_published__id_does_not_follow_and_is_refused(town: FakeTown) -> None:
     town.asleep = {1, 2, 3, 4}
     town.ask(1)
@@ -486,3 +524,30 @@ def test_endpoint__changes_what_was_published__id_does_not_follow_and_is_refused
         refusal = town[2].furnisher.judge(inquiry)
         assert refusal is not None, changes
         assert refusal.code == RefusalCode.ENCODING
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["not compared", "compared"])
+def test_endpoint__is_contradicted_by_another__before_an_answer_is_made(
+    town: FakeTown, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between two comparisons an endpoint could show any terms and an inquiry under them.
+    town.ask(1)
+    town[0].work()
+    bank = town[2]
+    bank.sync()
+
+    def contradict(head: Block, roster: bytes, *, at_once: bool = False) -> None:
+        if at_once:
+            raise EndpointsDisagree("the endpoints show different rosters")
+
+    monkeypatch.setattr(town.chain, "witness", contradict)
+    if not asked:  # the variant
+        monkeypatch.setattr("mpcredit.follower.Follower.bear_out", lambda self: None)
+
+    if asked:
+        with pytest.raises(EndpointsDisagree):
+            bank.work()
+    else:
+        bank.work()
+
+    assert bool(list(bank.desk.store.items("answer"))) is not asked

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 from attackers import inquiry_key, plaintexts
-from fakes import FakeSigner, FakeTown, figures, found_town, subject, two_keys
+from fakes import DAY, TERMS, FakeSigner, FakeTown, figures, found_town, subject, two_keys
 
 from mpcredit import protocol
 from mpcredit.desk import Desk
 from mpcredit.disclosure import RefusalCode
 from mpcredit.encoding import to_hex
+from mpcredit.events import Call, Stage
 from mpcredit.furnisher import Furnisher
 from mpcredit.institution import Institution
 from mpcredit.outbox import Outbox
@@ -211,3 +212,70 @@ def test_crash__between_store_and_sending__the_stored_answer_is_sent_whatever_th
     assert totals == FIGURES_1.unpack(FIGURES_1.pack([{**figures(31), "lenders": 1}], 2048), 1, 2048, 5)[0] | {
         "lenders": 5
     }
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["nonce not looked at", "nonce looked at"])
+def test_machine_snapshot__set_back_without_a_start__does_not_state_that_nothing_was_sent(
+    town: FakeTown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: bool
+) -> None:
+    # The answer is in a mempool or an orphaned block only, and the inquiry has ended: `notSent` would excuse this member
+    # from the window rule, and whoever has the transaction would have two totals that differ by its figures (R27).
+    copy = backup(town, tmp_path)
+    town[BANK].desk.outbox.post("unready", Call("consortium", "declareReady", (town.chain.time + 3 * DAY,)))
+    request = town.ask(1)
+    town.asleep = {1, 2, 4}
+    town.supervised = False
+    town[0].work()
+    height = len(town.chain.blocks)
+    town[BANK].work()
+    assert town[BANK].desk.store.get("answer", to_hex(town.inquiry(request).id)) is not None
+    town.chain.reorganise(height)
+    restore(town, tmp_path, copy)
+    town[BANK]._started = True
+    town.chain.advance(TERMS.answer_seconds + 1)
+    town[0].work()
+    assert town.inquiry(request).stage is Stage.EXPIRED
+    if not looks:
+        monkeypatch.setattr(Outbox, "check_restored", lambda self, **_: False)
+
+    town[BANK].work()
+
+    assert ("notSent" in {t.call.function for t in town.chain.seen}) is not looks
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["looked at before answers only", "looked at before each step"])
+def test_machine_snapshot__answer_waits_and_another_step_comes_first__is_not_replaced_and_not_made_twice(
+    town: FakeTown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: bool
+) -> None:
+    # The forgotten answer waits in the mempool. Another step under its nonce, with a higher fee, takes its place: then store
+    # and node count alike, and nothing shows any more that there was an answer.
+    copy = backup(town, tmp_path)
+    request = town.ask(1)
+    town.asleep = {1, 2, 4}
+    town.supervised = False
+    town[0].work()
+    town.chain.held = True
+    town[BANK].work()
+    restore(town, tmp_path, copy)
+    town[BANK]._started = True
+    new_figures(town)
+    step = Call("consortium", "declareReady", (town.chain.time + 3 * DAY,))
+
+    if looks:
+        town[BANK].desk.outbox.post("another", step)
+    else:
+        with monkeypatch.context() as before:
+            before.setattr(Outbox, "check_restored", lambda self, **_: False)
+            town[BANK].desk.outbox.post("another", step)
+    for _ in range(3):
+        town[BANK].work()
+    town.chain.held = False
+    town.chain.mine()
+    town[BANK].work()
+
+    payloads = {t.call.arguments[1] for t in town.chain.seen if t.call.function == "contribute"}
+    assert len(payloads) == (1 if looks else 2)
+    (answer,) = (value for _, value in town[BANK].desk.store.items("answer"))
+    assert answer.get("refused") == (RefusalCode.RESTORED if looks else None)
+    if looks:
+        assert to_hex(town.inquiry(request).payload(BANK)) == to_hex(payloads.pop())

@@ -144,6 +144,20 @@ def test_taker__is_the_mined_transaction_with_that_nonce(still: Anvil) -> None:
     assert [taken.block for taken in found if taken] == [1, 3, 5]
 
 
+@pytest.mark.anvil
+def test_taker__of_another_chain__proves_nothing(still: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The same account on another chain signs the same nonce: an endpoint that shows that transaction here must not make
+    # a step fail, and the store count as restored.
+    wallet = Wallet(still.web3, OUTSIDER)
+    nonce = wallet.nonce()
+    wallet.broadcast(wallet.prepare(DEPLOYER.address, b"", nonce).raw)
+    still.mine(1)
+    assert wallet.taker(nonce) is not None
+    monkeypatch.setattr(wallet, "chain_id", 1)
+
+    assert wallet.taker(nonce) is None
+
+
 def test_embedded_chain__fees_are_raised_where_there_is_no_history() -> None:
     web3 = tester.embedded_chain([OUTSIDER.address])
     wallet = Wallet(web3, OUTSIDER)

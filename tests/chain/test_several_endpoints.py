@@ -410,7 +410,7 @@ def test_first_is_cut_off_from_the_start__the_longer_one_is_used(
 ) -> None:
     node.mine(20)
     first.ends_at = node.web3.eth.block_number - 15
-    follower = Follower(ledger_of(town, first, second))
+    follower = Follower(ledger_of(town, first, second, wall=lambda: time.time() + 3600))  # its newest block is old
 
     with pytest.raises(LedgerError, match="15 blocks less"):
         follower.sync()
@@ -470,3 +470,68 @@ consortium = "{town.deployed.consortium}"
     assert [(check.name, check.state) for check in examination.checks] == [("endpoint", "ok"), ("endpoint", "WRONG")]
     assert f"{second.url} belongs to chain 1" in examination.checks[1].detail
     assert "take it out" in examination.checks[1].remedy
+
+
+# --------------------------------------------------------------------- blocks made up on top
+
+
+def _made_up(blocks: int) -> Any:
+    """An endpoint that passes on the true history, and says that it goes on: there it could show any terms."""
+
+    def lie(method: str, parameters: list[Any], result: Any) -> Any:
+        if method == "eth_getBlockByNumber" and parameters[0] == "latest":
+            return {**result, "number": hex(int(result["number"], 16) + blocks), "hash": "0x" + "66" * 32}
+        return result
+
+    return lie
+
+
+@pytest.mark.parametrize("liar", [0, 1], ids=["the first lies", "the second lies"])
+def test_blocks_made_up_on_top__are_not_believed_and_the_true_one_is_not_called_behind(
+    town: World, node: Anvil, first: Relay, second: Relay, clock: Clock, liar: int
+) -> None:
+    node.mine(2)
+    newest = node.web3.eth.get_block("latest")
+    (first, second)[liar].lie = _made_up(50)
+    there = client(town, first, second, clock=clock, wall=lambda: newest["timestamp"] + 5)
+    endpoints: Any = there.provider
+    head = endpoints._block(endpoints._places[endpoints._current], "latest")
+
+    for _ in range(3):
+        with pytest.raises(EndpointsDisagree, match="50 blocks more"):
+            endpoints.witness(head, bytes(32))
+        clock.ahead += 20
+
+    assert endpoints.endpoint_uri == first.url
+
+
+def test_blocks_made_up_on_top__the_true_one_that_was_called_behind_is_a_witness_at_once(
+    town: World, node: Anvil, first: Relay, second: Relay, clock: Clock
+) -> None:
+    # The liar serves while the true one is down; that comes back, and is asked although it is called unfit.
+    node.mine(2)
+    newest = node.web3.eth.get_block("latest")
+    first.down, second.lie = True, _made_up(50)
+    there = client(town, first, second, clock=clock, wall=lambda: newest["timestamp"] + 5)
+    there.eth.get_block("latest")
+    first.down = False
+    endpoints: Any = there.provider
+    clock.ahead += 5
+    endpoints.tend()
+    assert [one.state for one in endpoints.states()] == ["unfit", "in use"]
+
+    with pytest.raises(EndpointsDisagree, match="50 blocks more"):
+        endpoints.witness(endpoints._block(endpoints._places[1], "latest"), bytes(32))
+
+
+def test_comparison_at_once__is_made_before_it_is_time(town: World, first: Relay, second: Relay) -> None:
+    follower = Follower(ledger_of(town, first, second))
+    follower.sync()
+
+    def other_roster(method: str, parameters: list[Any], result: Any) -> Any:
+        return "0x" + "11" * 32 if _asks_roster(method, parameters) else result
+
+    second.lie = other_roster
+    follower.sync()
+    with pytest.raises(EndpointsDisagree, match="different rosters"):
+        follower.bear_out()
