@@ -41,6 +41,7 @@ class Desk:
     _pairs: dict[tuple[KeyRef, KeyRef], PairKeys] = field(default_factory=dict, repr=False)
     _subjects: dict[bytes, SubjectList] = field(default_factory=dict, repr=False)
     _unreadable: set[bytes] = field(default_factory=set, repr=False)
+    _proven: set[tuple[bytes, int]] = field(default_factory=set, repr=False)
 
     @property
     def state(self) -> LedgerState:
@@ -106,6 +107,35 @@ class Desk:
             )
             self._subjects[inquiry.id] = known
         return known
+
+    def proves(self, inquiry: Inquiry, member: int) -> bool:
+        """Whether what excuses a member of a failed inquiry from a later cohort is signed by whom it is of (R27).
+
+        That is the member's statement that it sent nothing, its refusal, or the supervisor's verdict that names it.
+
+        Raises:
+            LedgerError: the node is not to be had.
+        """
+        if (inquiry.id, member) in self._proven:
+            return True
+        ledger, contract, found = self.follower.ledger, inquiry.joint_credit, self.state.members[member]
+        acting = found.last_operators if found.removed else found.operators
+        signers: list[bool] = []
+        if member in inquiry.statements:
+            call = Call(contract, "notSent", (inquiry.id,))
+            signers.append(ledger.signed_by(inquiry.statements[member], call) in acting)
+        if inquiry.refusal is not None and inquiry.refusal.member == member:
+            call = Call(contract, "refuse", (inquiry.id, inquiry.refusal.code))
+            signers.append(ledger.signed_by(inquiry.refusal.at.transaction, call) in acting)
+        if inquiry.verdict is not None and member in inquiry.culprits:
+            verdict = inquiry.verdict
+            call = Call(contract, "attest", (inquiry.id, verdict.valid, verdict.culprits, verdict.anchor))
+            account = ledger.signed_by(verdict.at.transaction, call)
+            signers.append(account in self.state.supervisors and self.state.pins.accepts_supervisor(str(account)))
+        if not any(signers):
+            return False
+        self._proven.add((inquiry.id, member))
+        return True
 
     def remember(self) -> list[Seen]:
         """What this member has seen: every inquiry whose subjects it could read, also those a reorganisation took away.

@@ -6,7 +6,7 @@ subject is a customer: the inputs are the inquiry, the tags this member has seen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -103,6 +103,13 @@ def _gives_nothing(inquiry: Inquiry | None) -> bool:
     return set(inquiry.cohort) - {inquiry.inquirer} <= _sent_nothing(inquiry)
 
 
+Proven = Callable[[Inquiry, int], bool]
+
+
+def _as_told(_inquiry: Inquiry, _member: int) -> bool:
+    return True
+
+
 def _before(order: tuple[int, int], memory: Iterable[Seen], state: LedgerState) -> Iterator[Seen]:
     """What came earlier on the ledger, and what was public all the same: what a reorganisation took off it, and what this
     member has answered, even if a reorganisation has put it behind the other one since.
@@ -119,6 +126,7 @@ def window_conflict(
     state: LedgerState,
     least: int = 0,
     clock: int = 0,
+    proven: Proven = _as_told,
 ) -> tuple[Seen, tuple[int, ...]] | None:
     """Find an earlier inquiry on one of the tags, within the window, over another cohort (R27).
 
@@ -126,6 +134,8 @@ def window_conflict(
         order: place of the inquiry on the ledger; what came later is not looked at.
         least: this member's own least window, seconds: terms that a false endpoint made up do not shorten it.
         clock: this member's own, unix seconds: times that a false endpoint made up do not let the least window pass; 0: none.
+        proven: whether what excuses a member of a failed inquiry is signed by whom it is of: a false endpoint can make up
+            that it sent nothing, while somebody holds what it sent.
 
     Returns:
         The earlier inquiry and the members by which the cohorts differ, or None.
@@ -134,14 +144,17 @@ def window_conflict(
     here = min(opened_at, clock) if clock else opened_at
     wanted = set(tags)
     for seen in _before(order, memory, state):
-        over = seen.opened_at + window <= opened_at and max(seen.opened_at, seen.answered_at) + least <= here
-        if over or wanted.isdisjoint(seen.tags):
+        own = not least or max(seen.opened_at, seen.answered_at) + least <= here
+        if (own and seen.opened_at + window <= opened_at) or wanted.isdisjoint(seen.tags):
             continue
         inquiry = state.inquiries.get(seen.inquiry)
-        if _gives_nothing(inquiry):
+        others = [] if inquiry is None else [i for i in inquiry.cohort if i != inquiry.inquirer]
+        if inquiry is not None and _gives_nothing(inquiry) and all(proven(inquiry, i) for i in others):
             continue
         differing = set(members_of(seen.cohort ^ cohort))
         removed_and_excused = {i for i in differing if seen.cohort >> i & 1} & _excused(inquiry)
+        if inquiry is not None:
+            removed_and_excused = {i for i in removed_and_excused if proven(inquiry, i)}
         if differing - removed_and_excused:
             return seen, tuple(sorted(differing - removed_and_excused))
     return None
@@ -198,6 +211,7 @@ def decide(
     book_as_of: int,
     now: int,
     minimum_window: int = 0,
+    proven: Proven = _as_told,
     clock: int = 0,
 ) -> Refusal | None:
     """Decide whether to answer, after the checks of cohort, key, form and seal have passed.
@@ -209,6 +223,7 @@ def decide(
         book_as_of: unix seconds of its snapshot.
         now: timestamp of the ledger's head.
         minimum_window: this member's own least window, seconds.
+        proven: see `window_conflict`.
         clock: this member's own, unix seconds; 0: none.
 
     Returns:
@@ -232,7 +247,7 @@ def decide(
         return Refusal(RefusalCode.CONSENT, problem)
 
     conflict = window_conflict(
-        tags, opened.opening.cohort, opened.at.timestamp, order, earlier, state, minimum_window, clock
+        tags, opened.opening.cohort, opened.at.timestamp, order, earlier, state, minimum_window, clock, proven
     )
     if conflict:
         names = ", ".join(inquiry.names.get(index, str(index)) for index in conflict[1])

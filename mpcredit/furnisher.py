@@ -165,6 +165,7 @@ class Furnisher:
             book_as_of=self.book.as_of,
             now=desk.follower.now,
             minimum_window=desk.minimum_window,
+            proven=desk.proves,
             clock=int(desk.follower.clock()),
         )
 

@@ -340,7 +340,9 @@ class Inquirer:
 
         # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
         memory = desk.remember()
-        conflict = window_conflict(request.tags, bitmap, now, (2**62, 0), memory, state, desk.minimum_window)
+        conflict = window_conflict(
+            request.tags, bitmap, now, (2**62, 0), memory, state, desk.minimum_window, 0, desk.proves
+        )
         if conflict:
             self._update(request, note=self._window_note(*conflict))
             return []

@@ -91,6 +91,11 @@ class Ledger(Protocol):
     def transaction(self, transaction: bytes) -> bytes:
         """The signed transaction, RLP as sent, whose keccak is its hash (for evidence)."""
 
+    def signed_by(self, transaction: bytes, call: Call) -> str | None:
+        """The account whose signature is on a transaction, if that is this call on this chain; None if it is another one, or
+        is not to be had. A signature needs no endpoint's word; that it was mined is not looked at.
+        """
+
     def witness(self, head: Block, roster: bytes, *, at_once: bool = False) -> None:
         """Have another endpoint, where there is one, bear out what was read of this one up to a head; now and then.
 

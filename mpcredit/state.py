@@ -115,6 +115,8 @@ class Member:
     owner: str
     name: str
     operators: set[str] = field(default_factory=set)
+    last_operators: frozenset[str] = frozenset()
+    """Of a member that was removed: who acted for it until then."""
     keys: dict[int, KeyRef] = field(default_factory=dict)
     """By version; the newest is current."""
     signed_by: dict[int, str] = field(default_factory=dict)
@@ -187,6 +189,8 @@ class Inquiry:
     report: ev.Reported | None = None
     verdict: ev.Attested | None = None
     not_sent: set[int] = field(default_factory=set)
+    statements: dict[int, bytes] = field(default_factory=dict)
+    """By member the transaction in which it stated that it had sent nothing."""
 
     @property
     def id(self) -> bytes:
@@ -412,7 +416,9 @@ class LedgerState:
             case ev.Contributed() | ev.Refusal() | ev.Expired() | ev.AggregateClosed():
                 self._moved(event)
             case ev.NotSent():
-                self._inquiry(event, event.inquiry).not_sent.add(event.member)
+                inquiry = self._inquiry(event, event.inquiry)
+                inquiry.not_sent.add(event.member)
+                inquiry.statements[event.member] = event.at.transaction
             case ev.Reported():
                 inquiry = self._inquiry(event, event.inquiry)
                 inquiry.report = event
@@ -510,6 +516,7 @@ class LedgerState:
                 self.members[values[0]].confirmed = True
             case Change.MEMBER_REMOVED:
                 self.members[values[0]].removed = True
+                self.members[values[0]].last_operators = frozenset(self.members[values[0]].operators)
                 self.members[values[0]].operators.clear()
             case Change.OWNER_REPLACED:
                 self.members[values[0]].owner = values[1]

@@ -145,6 +145,10 @@ class FakeChain:
                 return Outcome(block.outcomes[transaction], block.block.number, 100_000)
         return None
 
+    def signed_by(self, transaction: bytes, call: Call) -> str | None:
+        self._ask()
+        return next((t.sender for t in self.seen if t.hash == transaction and t.call == call), None)
+
     def witness(self, head: Block, roster: bytes, *, at_once: bool = False) -> None:
         self._ask()
 

@@ -545,6 +545,22 @@ class ChainLedger:
             raise self._nonsense(f"another transaction for the hash {to_hex(transaction)}")
         return raw
 
+    def signed_by(self, transaction: bytes, call: Call) -> str | None:
+        """See `ports.Ledger`."""
+        artifact, target = _target(call, self._realm.consortium)
+        try:
+            found = self.endpoint.ask(
+                "read a transaction", lambda: self.web3.eth.get_transaction(HexBytes(transaction))
+            )
+            raw = serialise(found)
+            said = parse_signed(raw)
+        except (_NotFound, KeyError, TypeError, ValueError):
+            return None
+        if keccak(raw) != transaction:
+            return None
+        wanted = (target, artifact.call_data(call.function, call.arguments), self._realm.chain_id)
+        return said.sender if (said.to, said.data, said.chain_id) == wanted else None
+
 
 def _target(call: Call, consortium_address: str) -> tuple[Artifact, ChecksumAddress]:
     if call.contract == "consortium":

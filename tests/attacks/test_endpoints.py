@@ -34,13 +34,13 @@ from mpcredit import protocol
 from mpcredit.disclosure import RefusalCode
 from mpcredit.encoding import abi_encode, to_hex
 from mpcredit.errors import EndpointsDisagree, WrongLedger
-from mpcredit.events import Change, Event, Position
+from mpcredit.events import Change, Event, Position, Stage
 from mpcredit.inquirer import RequestState
 from mpcredit.pairkeys import InstitutionKey, KeyRef, derive
 from mpcredit.ports import Block
 from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.sealing import open_subjects_member
-from mpcredit.state import CHANGE_TYPES, SUPERVISOR, LedgerState, Pins, roster_link, roster_start
+from mpcredit.state import CHANGE_TYPES, SUPERVISOR, Inquiry, LedgerState, Pins, roster_link, roster_start
 
 EVE = deterministic("eve")
 EVES_KEY = InstitutionKey.from_bytes(b"e" * 32)
@@ -551,3 +551,91 @@ def test_endpoint__is_contradicted_by_another__before_an_answer_is_made(
         bank.work()
 
     assert bool(list(bank.desk.store.items("answer"))) is not asked
+
+
+# --------------------------------------------------------------------- made-up excuses
+
+
+VICTIM = 4
+
+
+def second_without_the_victim(town: FakeTown) -> tuple[Inquiry, bytes]:
+    """The victim's answer is in a mempool, the deadline has passed; a cheating inquirer opens a second one without it."""
+    request = town.ask(1)
+    town.asleep = {VICTIM}
+    town.work()
+    town.work()
+    town.chain.held = True
+    town[VICTIM].work()
+    town.chain.held = False
+    town.chain.mempool.clear()
+    town.asleep = {1, 2, 3, VICTIM}
+    town.chain.advance(TERMS.answer_seconds)
+    town.settle()
+    first = town.inquiry(request)
+    assert first.stage is Stage.EXPIRED
+    town.chain.advance(TERMS.cooldown_seconds)
+    for index in (0, 1, 2, 3):
+        town[index].sync()
+        town[index].membership.declare(town[index].follower.next_time + DAY)
+    _, q = open_crafted(town[0], [(town.tagger.tag(subject(1)), town.consent(1, days=20))])
+    return first, q
+
+
+def makes_up(event: Event) -> Lie:
+    """Put an event behind everything that came before its block ends."""
+
+    def lie(events: list[Event]) -> list[Event]:
+        place = next((i for i, e in enumerate(events) if e.at.block > event.at.block), len(events))
+        return [*events[:place], event, *events[place:]]
+
+    return lie
+
+
+def excuse(town: FakeTown, first: Inquiry, kind: str) -> Event:
+    """What an endpoint makes up; its transaction is a true one, of something else."""
+    assert first.expired is not None
+    expired = first.expired.at
+    true = next(t for t in town.chain.seen if t.sender == town.operators[VICTIM].address)
+    at = replace(expired, log_index=expired.log_index + 50, transaction=true.hash)
+    if kind == "a statement":
+        return ev.NotSent(at, first.id, VICTIM)
+    supervisor = town.supervisor.outbox.signer.address
+    return ev.Attested(at, first.id, supervisor, False, 1 << VICTIM, bytes(32))
+
+
+@pytest.mark.parametrize("kind", ["a statement", "a verdict"])
+def test_endpoint__makes_up_what_excuses_a_member__is_refused_since_nobody_signed_it(
+    town: FakeTown, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first total can be had from the mempool copy, so a second one without the victim gives it away (R27). An excuse
+    # moves the victim out of the way; here an endpoint makes it up. The variant believes it and answers.
+    first, q = second_without_the_victim(town)
+    lie = makes_up(excuse(town, first, kind))
+
+    listen_to(town, 2, lie)
+    town[2].sync()
+    refusal = town[2].furnisher.judge(town[2].desk.state.inquiries[q])
+    assert refusal is not None
+    assert refusal.code == RefusalCode.WINDOW
+
+    monkeypatch.setattr(town[2].desk, "proves", lambda *_: True)
+    assert town[2].furnisher.judge(town[2].desk.state.inquiries[q]) is None
+
+
+def test_endpoint__shows_a_true_statement__is_believed(town: FakeTown) -> None:
+    # The twin: the victim was down, came back, and signed that it had sent nothing.
+    request = town.ask(1)
+    town.asleep = {VICTIM}
+    town.work()
+    town.chain.advance(TERMS.answer_seconds)
+    town.asleep = {1, 2, 3}
+    town.settle()
+    first = town.inquiry(request)
+    assert first.not_sent == {VICTIM}
+
+    town[2].sync()
+    known = town[2].desk.state.inquiries[first.id]
+
+    assert town[2].desk.proves(known, VICTIM)
+    assert not town[2].desk.proves(known, 3)

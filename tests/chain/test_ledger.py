@@ -145,6 +145,32 @@ def test_transaction__node_returns_another__is_a_ledger_error(world: World, monk
         world.ledger.transaction(world.all_events()[-1].at.transaction)
 
 
+def test_signed_by__the_call_on_this_chain__names_who_signed_it_and_nothing_else(world: World) -> None:
+    signer = world.signer(OUTSIDER)
+    target = world.deployed.joint_credit
+    call = Call(target, "notSent", (b"\x07" * 32,))
+    data = artifacts.joint_credit().call_data("notSent", (b"\x07" * 32,))
+    fields = {"nonce": signer.nonce(), "to": target, "value": 0, "gas": 100_000, "data": data, "gasPrice": 10 * 10**9}
+    raw = bytes(OUTSIDER.sign_transaction({**fields, "chainId": world.ledger.realm.chain_id}).raw_transaction)
+    signer.broadcast(raw)
+
+    # It was mined and failed: the signature is what is looked at.
+    assert world.ledger.signed_by(keccak(raw), call) == OUTSIDER.address
+    assert world.ledger.signed_by(keccak(raw), Call(target, "notSent", (b"\x08" * 32,))) is None
+    assert world.ledger.signed_by(keccak(raw), Call(target, "refuse", (b"\x07" * 32, 1))) is None
+    assert world.ledger.signed_by(keccak(raw), Call(OUTSIDER.address, "notSent", (b"\x07" * 32,))) is None
+    assert world.ledger.signed_by(b"\x01" * 32, call) is None
+
+
+def test_signed_by__node_returns_another_transaction__is_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = world.all_events()
+    other = world.web3.eth.get_transaction(events[0].at.transaction)
+    monkeypatch.setattr(world.web3.eth, "get_transaction", lambda _hash: other)
+
+    call = Call(world.deployed.joint_credit, "notSent", (b"\x07" * 32,))
+    assert world.ledger.signed_by(events[-1].at.transaction, call) is None
+
+
 # --------------------------------------------------------------------- events
 
 
