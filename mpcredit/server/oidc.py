@@ -479,8 +479,8 @@ class Provider:
             try:
                 path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
                 connection.request("GET" if form is None else "POST", path, form, sent)
-                response = connection.getresponse()  # a redirection is not followed: it could lead anywhere
-                status, body = response.status, response.read(LARGEST + 1)
+                with connection.getresponse() as response:  # a redirection is not followed: it could lead anywhere
+                    status, body = response.status, response.read(LARGEST + 1)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 # Not chained: the traceback of a failed call could show what was sent.
                 raise self._down(f"it cannot be reached: {_cause(error)}") from None

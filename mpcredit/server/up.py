@@ -325,8 +325,8 @@ def _is_ready(party: Party) -> tuple[bool, str]:
     connection = http.client.HTTPConnection("127.0.0.1", party.port, timeout=5)
     try:
         connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        return answer.status == 200, answer.read(400).decode(errors="replace").strip()
+        with connection.getresponse() as answer:
+            return answer.status == 200, answer.read(400).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         return False, f"its page does not answer ({type(error).__name__})"
     finally:

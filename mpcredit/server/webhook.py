@@ -247,7 +247,8 @@ class Webhook:
                 connection.request(
                     "POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers
                 )
-                status = connection.getresponse().status  # a redirection is not followed: it could lead anywhere
+                with connection.getresponse() as response:  # a redirection is not followed: it could lead anywhere
+                    status = response.status
             except (OSError, http.client.HTTPException, ValueError) as error:
                 return False, f"cannot be reached: {str(error) or type(error).__name__}"
         return True, "" if 200 <= status < 300 else f"answered with status {status}"
