@@ -9,8 +9,10 @@ The ledger keeps its ciphertexts for ever, so keys are what can be destroyed. On
 
 Without its openings no evidence file of an inquiry can be made any more: make it before, where a dispute is to be expected.
 
-The supervisor's period keys are only said to be due: what they sealed, mask keys included, cannot be checked again without
-them, so a person destroys them. Every entry of the audit log is written before what it tells of: cut off in between, the
+- X25519 keys of a period that is over: an institution's and the supervisor's, so long after the last inquiry under them, if
+  none of those is open and nothing in force rests on them. What they sealed cannot be read or checked again.
+
+Every entry of the audit log is written before what it tells of: cut off in between, the
 next run does it, and says so, again.
 """
 
@@ -44,6 +46,7 @@ class PeriodKey:
     """A key of the supervisor, or an institution key of this party."""
 
     version: int
+    public: bytes
     in_force: bool
     inquiries: int
     """How many rest on it."""
@@ -71,6 +74,11 @@ class Overview:
     supervisor_keys: tuple[PeriodKey, ...]
     tag_keys: tuple[int, ...]
 
+    @property
+    def next_institution_key(self) -> int | None:
+        """When the next of this institution's old keys is destroyed."""
+        return min((key.due for key in self.institution_keys if key.due is not None), default=None)
+
 
 class Retention:
     """The daily job and its page.
@@ -97,7 +105,6 @@ class Retention:
         self.applications = applications
         self._clock = clock
         self._next = 0.0
-        self._told: set[int] = set()
 
     # ----------------------------------------------------------------- the job
 
@@ -123,8 +130,14 @@ class Retention:
         """
         Footprints(self.audit.database, self.node, self.audit).prune(int(self._clock()) - LINK_DAYS * DAY)
         if isinstance(party, SupervisorNode):
-            return self._say_due(party)
-        lines = []
+            if not self._sealed_anew(party):
+                return []
+            return self._destroy_periods(
+                party, "supervisor", self._supervisor_keys(party), party.supervisor.keys, self.settings.disclosures
+            )
+        lines = self._destroy_periods(
+            party, "institution", self._institution_keys(party), party.desk.keys, self.settings.institution_keys
+        )
         destroyed = self._destroy_keys(party)
         if destroyed:
             lines.append(f"destroyed {destroyed} inquiry keys after {self.settings.inquiry_keys} days")
@@ -233,27 +246,38 @@ class Retention:
         value = None if application.request_id is None else party.desk.store.get("request", application.request_id)
         return None if value is None else Request(str(application.request_id), value)
 
-    def _say_due(self, party: SupervisorNode) -> list[str]:
-        if not self.settings.disclosures:
-            return []
-        lines = []
+    def _destroy_periods(
+        self, party: Institution | SupervisorNode, kind: str, found: Iterable[PeriodKey], keys: Any, days: int
+    ) -> list[str]:
         now = min(int(self._clock()), party.follower.now)
-        for key in self._supervisor_keys(party):
-            if key.due is None or key.due > now or key.version in self._told:
+        lines = []
+        for key in found:
+            if key.due is None or key.due > now:
                 continue
-            self._told.add(key.version)
             self.audit.append(
                 "node",
-                "retention.period_key_due",
-                f"supervisor_key/{key.version}",
-                f"{self.settings.disclosures} days are over",
+                "retention.period_key_destroyed",
+                f"{kind}_key/{key.version}",
+                f"{days} days are over",
                 inquiries=key.inquiries,
             )
-            lines.append(
-                f"the supervisor key of period {key.version} is past its retention: "
-                f"mpcredit keys destroy supervisor {key.version} --yes"
-            )
+            keys.destroy_institution_key(key.public)
+            lines.append(f"destroyed {kind} key {key.version} after {days} days")
         return lines
+
+    @staticmethod
+    def _sealed_anew(party: SupervisorNode) -> bool:
+        """Whether every member has sealed its mask keys to the supervisor's key in force: older copies are not needed then."""
+        state = party.follower.state
+        if state.supervisor_key is None:
+            return False
+        sealed = {
+            (event.member, event.key_version)
+            for event in state.mask_keys
+            if event.supervisor_key_version == state.supervisor_key.version
+        }
+        members = (state.members[index] for index in state.active())
+        return all(not member.keys or (member.index, member.key.version) in sealed for member in members)
 
     # ----------------------------------------------------------------- the page
 
@@ -274,18 +298,6 @@ class Retention:
             _decided_at(a)
             for a in (self.applications.newest(steps=[Step.DECIDED], limit=1_000_000) if self.applications else [])
         ]
-        state = party.desk.state
-        own_version = max(state.members[party.index].keys, default=0)
-        institution_keys = []
-        for version, public in keys.institution_versions().items():
-            times = [
-                i.opened.at.timestamp
-                for i in state.inquiries.values()
-                if party.index in i.keys and i.keys[party.index].public == public
-            ]
-            institution_keys.append(
-                PeriodKey(version, version == own_version, len(times), max(times, default=None), None)
-            )
         return Overview(
             inquiry_keys=len(named),
             next_key=_due(ends, self.settings.inquiry_keys),
@@ -293,7 +305,7 @@ class Retention:
             orphans=len(present - named),
             decided=len(decided),
             next_application=_due(decided, self.settings.applications),
-            institution_keys=tuple(institution_keys),
+            institution_keys=self._institution_keys(party),
             supervisor_keys=(),
             tag_keys=tuple(keys.tag_versions()),
         )
@@ -301,15 +313,29 @@ class Retention:
     def _supervisor_keys(self, party: SupervisorNode) -> tuple[PeriodKey, ...]:
         keys: Any = party.supervisor.keys
         state = party.follower.state
-        found = []
-        for version, public in keys.supervisor_versions().items():
-            under: list[Inquiry] = [i for i in state.inquiries.values() if i.supervisor_key.public == public]
-            times = [i.opened.at.timestamp for i in under]
-            in_force = state.supervisor_key is not None and state.supervisor_key.public == public
-            pending = any(not i.stage.ended for i in under)
-            due = None if in_force or pending else _due(times[-1:], self.settings.disclosures)
-            found.append(PeriodKey(version, in_force, len(times), max(times, default=None), due))
-        return tuple(found)
+        current = None if state.supervisor_key is None else state.supervisor_key.public
+        return tuple(
+            self._period(version, public, public == current, under, self.settings.disclosures)
+            for version, public in keys.supervisor_versions().items()
+            for under in [[i for i in state.inquiries.values() if i.supervisor_key.public == public]]
+        )
+
+    def _institution_keys(self, party: Institution) -> tuple[PeriodKey, ...]:
+        keys: Any = party.desk.keys
+        state, own = party.desk.state, party.index
+        newest = max(state.members[own].keys, default=0)
+        return tuple(
+            self._period(version, public, version >= newest, under, self.settings.institution_keys)
+            for version, public in keys.institution_versions().items()
+            for under in [[i for i in state.inquiries.values() if own in i.keys and i.keys[own].public == public]]
+        )
+
+    @staticmethod
+    def _period(version: int, public: bytes, in_force: bool, under: list[Inquiry], days: int) -> PeriodKey:
+        last = max((i.opened.at.timestamp for i in under), default=None)
+        pending = any(i.verdict is None and not i.stage.failed for i in under)
+        due = None if in_force or pending or last is None or not days else last + days * DAY
+        return PeriodKey(version, public, in_force, len(under), last, due)
 
 
 def _forget(party: Institution, request: Request) -> None:

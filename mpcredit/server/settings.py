@@ -103,7 +103,9 @@ class RetentionSettings(BaseModel):
     applications: int = Field(default=0, ge=0, le=36_500)
     """Decided applications, with consent, document and totals."""
     disclosures: int = Field(default=0, ge=0, le=36_500)
-    """The supervisor's period keys after the last inquiry under them: said to be due, and destroyed by hand."""
+    """The supervisor's period keys, so long after the last inquiry under them; what they sealed cannot be checked again."""
+    institution_keys: int = Field(default=0, ge=0, le=36_500)
+    """An institution's keys of before a rotation, so long after the last inquiry under them."""
 
 
 class MisuseSettings(BaseModel):

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 from web_world import EVIDENCE, World, world
 
+from mpcredit.chain import ChainSigner
 from mpcredit.consent import Consent, Purpose
 from mpcredit.errors import InvalidFile, KeyStoreError, Refused
+from mpcredit.events import Call, Stage
+from mpcredit.local import sign_key
 from mpcredit.policy import Outcome
 from mpcredit.server.casefile import Step
 from mpcredit.server.drafts import Draft
@@ -23,6 +26,7 @@ from mpcredit.server.footprint import Footprints
 from mpcredit.server.refusals import NotFound
 from mpcredit.server.retention import DAY, Retention
 from mpcredit.server.settings import RetentionSettings, ServerSettings
+from mpcredit.state import SUPERVISOR
 
 
 @pytest.fixture
@@ -278,32 +282,79 @@ def test_applications__packed_together__keep_the_inquiry_until_the_last(
     assert len(party.inquirer.requests()) == len(keys(there)) == 0
 
 
-def test_supervisor__period_key__is_said_to_be_due_and_not_destroyed(
-    there: World, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+def test_supervisor__period_key__is_destroyed_when_it_is_over_and_all_have_sealed_to_the_next(
+    there: World, later: Callable[[float], None]
 ) -> None:
     there.enter()
     there.settle()
-    site, node = there.supervisor, there.consortium.supervisor
+    site, node, consortium = there.supervisor, there.consortium.supervisor, there.consortium
+    keys_of: Any = node.supervisor.keys
     job = Retention(RetentionSettings(disclosures=50), site.node, site.audit, None, clock=lambda: 2e9)
     later(51)
     assert job.run(node) == []  # in force
-    page = site.sign_in("auditor").get("/retention").text
-    assert "it is in force" in page
+    assert "it is in force" in site.sign_in("auditor").get("/retention").text
+    later(-51)
 
-    monkeypatch.setattr(node.follower.state, "supervisor_keys", {})
-    (line,) = job.run(node)
-
-    assert "mpcredit keys destroy supervisor 1" in line
+    old = keys_of.supervisor_versions()[1]
+    new = keys_of.create_supervisor_key(2)
+    signature = sign_key(consortium.supervisor_account, consortium.ledger.realm, SUPERVISOR, 2, new.public, old)
+    node.outbox.post("supervisor-key/2", Call("consortium", "rotateSupervisorKey", (new.public, signature)))
+    site.node.round()
+    later(51)
+    assert job.run(node) == []  # nobody has sealed to the new one: the masks in force could not be checked
+    later(-51)
+    there.settle()
+    later(49)
     assert job.run(node) == []
-    assert Retention(RetentionSettings(), site.node, site.audit, None).run(node) == []
+    later(2)
+    assert Retention(RetentionSettings(), site.node, site.audit, None, clock=lambda: 2e9).run(node) == []  # for ever
+    assert job.run(node) == ["destroyed supervisor key 1 after 50 days"]
+
+    assert list(keys_of.supervisor_versions()) == [2]
+    assert job.run(node) == []
     (entry,) = site.audit.search(action="retention.")
     assert (entry.action, entry.about, entry.facts["inquiries"]) == (
-        "retention.period_key_due",
+        "retention.period_key_destroyed",
         "supervisor_key/1",
         1,
     )
-    keys_of: Any = node.supervisor.keys
-    assert list(keys_of.supervisor_versions()) == [1]
+    # The next inquiry is checked and attested under the new key.
+    later(-51)
+    there.enter()
+    there.settle()
+    assert [inquiry.stage for inquiry in node.follower.state.inquiries.values()] == [Stage.VALID, Stage.VALID]
+
+
+def test_institution__key_of_before_a_rotation__is_destroyed_when_its_last_inquiry_is_old(
+    there: World, later: Callable[[float], None]
+) -> None:
+    there.enter()
+    there.settle()
+    consortium, party = there.consortium, there.consortium["Bank A"]
+    keys_of: Any = party.desk.keys
+    job = retention(there, institution_keys=40)
+    later(41)
+    assert job.run(party) == []  # in force
+    old = party.desk.member.key
+    new = keys_of.create_institution_key(2)
+    assert job.run(party) == []  # made, not registered
+    signature = sign_key(consortium.owners["Bank A"], consortium.ledger.realm, old.member, 2, new.public, old.public)
+    ChainSigner(consortium.ledger.web3, consortium.owners["Bank A"], consortium.ledger.realm.consortium).transact(
+        Call("consortium", "rotateKey", (old.member, new.public, signature))
+    )
+    there.settle()
+    later(39)
+    assert job.run(party) == []
+    later(2)
+
+    assert retention(there).run(party) == []  # 0: for ever
+    assert job.overview(party).next_institution_key is not None
+    assert job.run(party) == ["destroyed institution key 1 after 40 days"]
+
+    assert list(keys_of.institution_versions()) == [2]
+    (entry,) = there.bank.audit.search(action="retention.")
+    assert (entry.about, entry.facts["inquiries"]) == ("institution_key/1", 1)
+    assert job.run(party) == []
 
 
 def test_overview__says_when_the_next_is_due(there: World) -> None:
