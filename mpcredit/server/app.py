@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from mpcredit import __version__
 from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditError, NotYet, Refused, StoreError
 from mpcredit.server import security
+from mpcredit.server.anchoring import DailyAnchor
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.bookdesk import BookDesk
@@ -111,6 +112,7 @@ def create_app(
         openapi_url="/api/openapi.json",
     )
     app.state.retention = retention_
+    node.each_round(DailyAnchor(audit))
     if applications_ is None:
         app.state.telling = Telling(node, audit, sends=settings.corrections)
         node.each_round(app.state.telling.follow)

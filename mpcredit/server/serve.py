@@ -31,7 +31,6 @@ from mpcredit.config import (
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError, WrongLedger
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.ports import Book
-from mpcredit.server.anchoring import DailyAnchor
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
@@ -289,7 +288,6 @@ def serve_party(
         if isinstance(party, Institution):
             party.membership.hindrance = getattr(party.furnisher.book, "hindrance", "")
         node = Node(party, upkeep=upkeep, say=_logger(config))
-        node.each_round(DailyAnchor(audit))
         # (4) the pages, and the worker behind them.
         webhook = _webhook(settings, database, audit) if isinstance(party, Institution) else None
         app = _application(settings, database, node, people, audit, webhook)

@@ -20,7 +20,7 @@ from mpcredit.cli import audit as command
 from mpcredit.encoding import abi_encode
 from mpcredit.events import Anchored, Change, Position, RosterChanged
 from mpcredit.pairkeys import Realm
-from mpcredit.server.anchoring import DailyAnchor
+from mpcredit.server.anchoring import DailyAnchor, own_anchors
 from mpcredit.server.audit import AuditLog, ledger_anchors
 from mpcredit.server.database import Database, audit_head_table, audit_table
 from mpcredit.state import LedgerState
@@ -187,6 +187,21 @@ def test_daily_anchor__binds_what_waited_for_a_day_and_nothing_sooner(there: Wor
         site.audit.append("console", "thing.done")
         clock.now += 2 * 86_400
         assert task(party) != []
+
+
+def test_daily_anchor__is_among_the_work_of_every_server(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for site in (there.bank, there.supervisor):
+        (task,) = (one for one in site.node._after if isinstance(one, DailyAnchor))
+        site.node.round()  # what others put there before
+        site.audit.append("console", "thing.done")
+        monkeypatch.setattr(task, "_clock", lambda: time.time() + 2 * 86_400)
+        monkeypatch.setattr(task, "_next", 0.0)
+        before = len(own_anchors(site.node.party))
+
+        site.node.round()
+        site.node.round()
+
+        assert len(own_anchors(site.node.party)) == before + 1
 
 
 def test_daily_anchor__of_another_party__binds_nothing_here(there: World) -> None:

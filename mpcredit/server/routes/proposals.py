@@ -63,15 +63,14 @@ def code_facts(shelf: Shelf, code_hash: bytes, in_force: bytes | None) -> dict[s
     }
 
 
-def _show(request: Request, number: int, *, problem: str = "", remedy: str = "", reason: str = "") -> Response:
+def proposal_page(
+    request: Request, template: str, facts: dict[str, Any], in_force: bytes | None, *, problem: str, **more: Any
+) -> Response:
+    """A proposal with its code compared; `in_force` is the hash of the code on which inquiries open now."""
     shelf = shelf_of(request)
-    with locked_node(request) as node:
-        facts = _find(node, number)
-        in_force = node.supervisor.state.joint_credit_code
-        now = node.follower.next_time
     return page(
         request,
-        "proposal.html",
+        template,
         status_code=422 if problem else 200,
         facts=facts,
         codes=[code_facts(shelf, code_hash, in_force) for code_hash in facts["codes"]],
@@ -80,9 +79,17 @@ def _show(request: Request, number: int, *, problem: str = "", remedy: str = "",
         version=compiler("JointCredit")[0],
         has_compiler=shelf.solc is not None,
         problem=problem,
-        remedy=remedy,
-        reason=reason,
-        ledger_now=now,
+        **more,
+    )
+
+
+def _show(request: Request, number: int, *, problem: str = "", remedy: str = "", reason: str = "") -> Response:
+    with locked_node(request) as node:
+        facts = _find(node, number)
+        in_force = node.supervisor.state.joint_credit_code
+        now = node.follower.next_time
+    return proposal_page(
+        request, "proposal.html", facts, in_force, ledger_now=now, problem=problem, remedy=remedy, reason=reason
     )
 
 

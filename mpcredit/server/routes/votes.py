@@ -13,14 +13,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, Path, Request, UploadFile
 from fastapi.responses import Response
 
-from mpcredit.chain.artifacts import compiler
 from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import MpcreditError
 from mpcredit.institution import Institution
 from mpcredit.proposals import facts_of
 from mpcredit.server.people import Role, User
 from mpcredit.server.refusals import NotAllowed, NotFound
-from mpcredit.server.routes.proposals import NO_SOURCE_REMEDY, CallsHash, Number, Reason, code_facts, rebuilt, shelf_of
+from mpcredit.server.routes.proposals import (
+    NO_SOURCE_REMEDY,
+    CallsHash,
+    Number,
+    Reason,
+    proposal_page,
+    rebuilt,
+    shelf_of,
+)
 from mpcredit.server.security import require
 from mpcredit.server.votes import OPEN, VoteOrders, VoteRefused
 from mpcredit.server.web import go, page, parts
@@ -67,25 +74,12 @@ def _facts(request: Request, party: Institution, number: int) -> dict[str, Any]:
 
 
 def _show(request: Request, number: int, *, problem: str = "", remedy: str = "", reason: str = "") -> Response:
-    shelf = shelf_of(request)
     with _locked(request) as party:
         facts = _facts(request, party, number)
         in_force = party.desk.state.joint_credit_code
         now = party.follower.next_time
-    return page(
-        request,
-        "vote.html",
-        status_code=422 if problem else 200,
-        facts=facts,
-        codes=[code_facts(shelf, code_hash, in_force) for code_hash in facts["codes"]],
-        in_force=to_hex(in_force) if in_force is not None else "",
-        packaged=to_hex(shelf.packaged_hash),
-        version=compiler("JointCredit")[0],
-        has_compiler=shelf.solc is not None,
-        problem=problem,
-        remedy=remedy,
-        reason=reason,
-        ledger_now=now,
+    return proposal_page(
+        request, "vote.html", facts, in_force, ledger_now=now, problem=problem, remedy=remedy, reason=reason
     )
 
 
