@@ -51,6 +51,15 @@ def test_institution_from_config__is_the_one_that_the_file_describes(bank: Party
     institution.desk.store.close()  # type: ignore[attr-defined]
 
 
+def test_institution_from_config__own_floors__are_those_of_the_file(configured: Party) -> None:
+    change(configured, r"\[inquiry\]", "[inquiry]\nminimum_cohort = 5\nminimum_window_days = 9")
+
+    institution = mpcredit.Institution.from_config(configured.config, ask=lambda _purpose: configured.passphrase)
+
+    assert (institution.desk.minimum_cohort, institution.desk.minimum_window) == (5, 9 * 86_400)
+    institution.desk.store.close()  # type: ignore[attr-defined]
+
+
 def test_institution_from_config__of_no_file__is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="there is no such file"):
         mpcredit.Institution.from_config(tmp_path / "bank.toml")
