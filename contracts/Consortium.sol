@@ -59,8 +59,8 @@ contract Consortium is IConsortium {
     uint256 private constant SHORTEST_TERM = 60;
     /// Stands for a supervisor in `keyStatement`, and for "no member" when an account is checked.
     uint8 private constant NOBODY = 255;
-    bytes32 private constant ROSTER_LABEL = "mpcredit/roster/1";
-    bytes32 private constant KEY_LABEL = "mpcredit/key/1";
+    bytes32 private constant ROSTER_LABEL = "mpcredit/roster/2";
+    bytes32 private constant KEY_LABEL = "mpcredit/key/2";
 
     // ---------------------------------------------------------------- storage
 

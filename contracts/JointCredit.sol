@@ -36,8 +36,8 @@ contract JointCredit is IJointCredit {
     uint256 private constant DUES = DUE_WORDS * DUES_PER_WORD;
     uint256 private constant DUE_BITS = 32;
     uint256 private constant DUE_MASK = type(uint32).max;
-    bytes32 private constant ID_LABEL = "mpcredit/q0/1";
-    bytes32 private constant LANE_LABEL = "mpcredit/lane/1";
+    bytes32 private constant ID_LABEL = "mpcredit/q0/2";
+    bytes32 private constant LANE_LABEL = "mpcredit/lane/2";
 
     /// The Consortium that created this contract.
     IConsortium public immutable consortium;

@@ -31,8 +31,8 @@ SCOPE_TOTALS: Final = "totals"
 """The one scope there is: the customer's totals over the consortium."""
 _FORMAT: Final = "mpcredit/consent"
 _VERSION: Final = 1
-_HASH_LABEL: Final = b"mpcredit/consent/1"
-_SIGNATURE_LABEL: Final = b"mpcredit/consent-signature/1"
+_HASH_LABEL: Final = b"mpcredit/consent/2"
+_SIGNATURE_LABEL: Final = b"mpcredit/consent-signature/2"
 _DAY_SECONDS: Final = 86_400
 _MAX_INTEGER: Final = 2**53 - 1
 _MEMBERS: Final = frozenset(

@@ -45,7 +45,7 @@ LOOK_BACK_SECONDS: Final = 30 * DAY
 """Inquirers are told of corrections of answers that they got within this time (R42)."""
 _SPREAD_SECONDS: Final = DAY // 2
 """Daily messages go out in the first half of the day, each member's at a moment of its own."""
-_SLOT_LABEL: Final = b"mpcredit/daily-moment/1"
+_SLOT_LABEL: Final = b"mpcredit/daily-moment/2"
 _LISTED: Final = 200
 
 

@@ -34,7 +34,7 @@ _COUNTRY_CODES: Final = """
 """
 COUNTRIES: Final = frozenset(_COUNTRY_CODES.split())
 
-_LABEL: Final = b"mpcredit/identity/1"
+_LABEL: Final = b"mpcredit/identity/2"
 # Besides all Unicode spaces and dashes: full stop, slash, and the middle dots that East Asian input methods produce.
 _SEPARATORS: Final = frozenset("./·•‧∙⋅・")
 _GENERIC = re.compile(r"[A-Z0-9]{4,32}", re.ASCII)

@@ -24,7 +24,7 @@ __all__ = ["ROOTS", "challenge", "check_key", "prove", "verify"]
 
 ROOTS: Final = 8
 """ceil(128 / log2(alpha)) with alpha = 2^16."""
-_LABEL: Final = b"mpcredit/keyproof/1"
+_LABEL: Final = b"mpcredit/keyproof/2"
 _STRETCH_BYTES: Final = 16
 
 

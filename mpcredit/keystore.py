@@ -11,7 +11,7 @@ unlocked (Argon2id by default), into a master key; each file is encrypted under 
     tag-<v>.json             the consortium's tag key, version v
 
     master   = Argon2id(passphrase, salt of keystore.json)
-    file key = HKDF-SHA256(ikm = master, salt = kdf.salt of the file, info = "mpcredit/keyfile/1")
+    file key = HKDF-SHA256(ikm = master, salt = kdf.salt of the file, info = "mpcredit/keyfile/2")
     aad      = canonical JSON of everything in the file but the ciphertext
 
 so that a file which was renamed, relabelled or had its public key exchanged does not open. Institution and supervisor
@@ -60,8 +60,8 @@ _log = logging.getLogger("mpcredit")
 _FORMAT = "mpcredit/key"
 _STORE_FORMAT = "mpcredit/keystore"
 _VERSION = 1
-_FILE_LABEL = b"mpcredit/keyfile/1"
-_CHECK_LABEL = b"mpcredit/keystore-check/1"
+_FILE_LABEL = b"mpcredit/keyfile/2"
+_CHECK_LABEL = b"mpcredit/keystore-check/2"
 _HEADER = "keystore.json"
 _ACCOUNT = "ledger-account.json"
 _MAX_FILE_BYTES = 64 * 1024  # ours; a 4096-bit Paillier key file has less than 4 KiB

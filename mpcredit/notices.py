@@ -66,8 +66,8 @@ _BATCH_HEAD: Final = 1 + 1 + 4 + 1 + 1 + 1
 _SLOT_BODY: Final = 1 + TOLD * _AFFECTED_BYTES
 _SLOT_BYTES: Final = 1 + 4 + _SLOT_BODY + _OVERHEAD
 _SLOTS: Final = (MAXIMUM_NOTICE - _BATCH_HEAD) // _SLOT_BYTES
-_DAILY_LABEL: Final = b"mpcredit/daily/1"
-_SLOT_LABEL: Final = b"mpcredit/told/1"
+_DAILY_LABEL: Final = b"mpcredit/daily/2"
+_SLOT_LABEL: Final = b"mpcredit/told/2"
 
 
 def kind_of(message: bytes) -> int:

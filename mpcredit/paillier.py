@@ -68,7 +68,7 @@ MAXIMUM_MODULUS_BITS: Final = 4096
 _MODULUS_STEP: Final = 256
 _SMALL_FACTOR_BOUND: Final = 2**16
 """Below it the check is trial division, from it on the proof of R7 (its alpha)."""
-_BASE_LABEL: Final = b"mpcredit/base/1"
+_BASE_LABEL: Final = b"mpcredit/base/2"
 _STRETCH_BITS: Final = 128
 """Extra bits before a reduction: the result is within 2^-128 of uniform."""
 _PRIMALITY_ROUNDS: Final = 40

@@ -57,9 +57,9 @@ _LOW_ORDER: Final = frozenset(
         _FIELD_PRIME - 1,
     }
 )
-_REALM_LABEL: Final = b"mpcredit/realm/1"
-_PAIR_LABEL: Final = b"mpcredit/pair/1/"
-_MASK_LABEL: Final = b"mpcredit/mask/1"
+_REALM_LABEL: Final = b"mpcredit/realm/2"
+_PAIR_LABEL: Final = b"mpcredit/pair/2/"
+_MASK_LABEL: Final = b"mpcredit/mask/2"
 _STRETCH_BITS: Final = 128
 
 

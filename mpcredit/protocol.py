@@ -64,7 +64,7 @@ def inquiry_q0(realm: Realm, joint_credit: str, inquirer: int, n: bytes, roster:
     return keccak(
         abi_encode(
             ["bytes32", "uint256", "address", "uint8", "bytes32", "bytes32", "uint64"],
-            [_label("mpcredit/q0/1"), realm.chain_id, joint_credit, inquirer, keccak(n), roster, nonce],
+            [_label("mpcredit/q0/2"), realm.chain_id, joint_credit, inquirer, keccak(n), roster, nonce],
         )
     )
 
@@ -105,7 +105,7 @@ def context(realm: Realm, joint_credit: str, inquiry: bytes, opening: Opening, s
                 "bytes32",
             ],
             [
-                _label("mpcredit/ctx/1"),
+                _label("mpcredit/ctx/2"),
                 realm.chain_id,
                 joint_credit,
                 inquiry,

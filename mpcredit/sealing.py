@@ -72,14 +72,14 @@ _VERSION: Final = 1
 _ZERO_NONCE: Final = bytes(12)
 """Every key used with it encrypts one message: content keys are fresh, wrapping keys depend on the commitment."""
 
-_DISCLOSURE_LABEL: Final = b"mpcredit/disclosure/1"
-_RANDOM_LABEL: Final = b"mpcredit/random/1"
-_REPORT_LABEL: Final = b"mpcredit/report/1"
-_REPORT_SEAL_LABEL: Final = b"mpcredit/report-seal/1"
-_MASK_KEYS_LABEL: Final = b"mpcredit/mask-keys/1"
-_SUBJECT_LABEL: Final = b"mpcredit/subject/1"
-_WRAP_LABEL: Final = b"mpcredit/wrap/1"
-_WRAP_SUPERVISOR_LABEL: Final = b"mpcredit/wrap-supervisor/1"
+_DISCLOSURE_LABEL: Final = b"mpcredit/disclosure/2"
+_RANDOM_LABEL: Final = b"mpcredit/random/2"
+_REPORT_LABEL: Final = b"mpcredit/report/2"
+_REPORT_SEAL_LABEL: Final = b"mpcredit/report-seal/2"
+_MASK_KEYS_LABEL: Final = b"mpcredit/mask-keys/2"
+_SUBJECT_LABEL: Final = b"mpcredit/subject/2"
+_WRAP_LABEL: Final = b"mpcredit/wrap/2"
+_WRAP_SUPERVISOR_LABEL: Final = b"mpcredit/wrap-supervisor/2"
 _SUBJECTS_FORMAT: Final = "mpcredit/subjects"
 
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)

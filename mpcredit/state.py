@@ -69,7 +69,7 @@ def _label(text: str) -> bytes:
 def roster_start(realm: Realm) -> bytes:
     """The value of the roster before its first change (R39)."""
     return keccak(
-        abi_encode(["bytes32", "uint256", "address"], [_label("mpcredit/roster/1"), realm.chain_id, realm.consortium])
+        abi_encode(["bytes32", "uint256", "address"], [_label("mpcredit/roster/2"), realm.chain_id, realm.consortium])
     )
 
 
@@ -83,7 +83,7 @@ def key_statement(realm: Realm, member: int, version: int, key: bytes, previous:
     return keccak(
         abi_encode(
             ["bytes32", "uint256", "address", "uint8", "uint32", "bytes32", "bytes32"],
-            [_label("mpcredit/key/1"), realm.chain_id, realm.consortium, member, version, key, previous],
+            [_label("mpcredit/key/2"), realm.chain_id, realm.consortium, member, version, key, previous],
         )
     )
 

@@ -19,8 +19,8 @@ from mpcredit.identity import Subject
 __all__ = ["TAG_BYTES", "HmacTagger", "TagKey", "Tagger"]
 
 TAG_BYTES: Final = 32
-_KEY_LABEL: Final = b"mpcredit/tagkey/1"
-_TAG_LABEL: Final = b"mpcredit/tag/1"
+_KEY_LABEL: Final = b"mpcredit/tagkey/2"
+_TAG_LABEL: Final = b"mpcredit/tag/2"
 
 
 class Tagger(Protocol):

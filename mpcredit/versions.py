@@ -4,7 +4,7 @@ A release reads the messages of its own version and of the one before, and write
 work in one consortium. What a member reads it says on the ledger, in the clear, through `sealMaskKeys`; who has said
 nothing reads version 1. An inquirer writes the highest version that every member of the cohort reads.
 
-    mpcredit/versions/1 || canonical JSON {"format", "version", "package", "lowest", "highest"}
+    mpcredit/versions/2 || canonical JSON {"format", "version", "package", "lowest", "highest"}
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mpcredit.errors import InvalidEncoding, InvalidMessage
 
 __all__ = ["FIRST", "THIS_RELEASE", "Release", "agreed_version", "is_announcement", "read_announcement"]
 
-_LABEL: Final = b"mpcredit/versions/1"
+_LABEL: Final = b"mpcredit/versions/2"
 _FORMAT: Final = "mpcredit/announcement"
 _VERSION: Final = 1
 _LARGEST: Final = 255

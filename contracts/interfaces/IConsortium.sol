@@ -277,6 +277,6 @@ interface IConsortium {
     function proposalAt(uint256 proposal) external view returns (Proposal memory);
     function approvedAt(uint256 proposal, address supervisor) external view returns (uint64);
     /// @notice The 32 bytes that an owner (or a supervisor, with index 255) signs (EIP-191, personal_sign) for a key.
-    /// @dev keccak256(abi.encode("mpcredit/key/1", chainid, consortium, index, version, key, previousKey)), the label a bytes32.
+    /// @dev keccak256(abi.encode("mpcredit/key/2", chainid, consortium, index, version, key, previousKey)), the label a bytes32.
     function keyStatement(uint8 index, uint32 version, bytes32 key, bytes32 previousKey) external view returns (bytes32);
 }

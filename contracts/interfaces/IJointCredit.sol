@@ -122,7 +122,7 @@ interface IJointCredit {
     // ---------------------------------------------------------------- inquirer
     /// @notice Open an inquiry over the ready members and contribute your own figures.
     /// @return inquiry q = keccak256(abi.encode(q0, keccak256(sealedSubject), subjectCommitment, cohort, schema, currency,
-    /// blocks, keccak256(abi.encode(consents)))) with q0 = keccak256(abi.encode(bytes32("mpcredit/q0/1"), chainid,
+    /// blocks, keccak256(abi.encode(consents)))) with q0 = keccak256(abi.encode(bytes32("mpcredit/q0/2"), chainid,
     /// address(this), inquirer, keccak256(n), roster, nonce))
     function open(Opening calldata opening) external returns (bytes32 inquiry);
     /// @notice Report the opened totals, sealed to the supervisor. Gives the lane back.

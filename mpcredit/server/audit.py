@@ -3,7 +3,7 @@
 An entry is written in the transaction of the change it tells of: `append` joins the `Database.transaction` of its thread.
 Entry n is one line of canonical JSON (RFC 8785); with H = SHA-256,
 
-    hash_n = H("mpcredit/audit/1" || line_n),      line_n holds n and hash_(n-1),      hash_0 = 32 zero bytes.
+    hash_n = H("mpcredit/audit/2" || line_n),      line_n holds n and hash_(n-1),      hash_0 = 32 zero bytes.
 
 So any changed, missing, added or reordered entry breaks the chain. That the end was cut off, or that all of it was written
 anew, shows only against a head that is elsewhere: on the ledger (`ledger_anchors`), or in the bank's monitoring, which
@@ -42,7 +42,7 @@ __all__ = [
 FORMAT: Final = "mpcredit/audit"
 VERSION: Final = 1
 """Of the lines; raised with every change of their form."""
-_LABEL: Final = b"mpcredit/audit/1"
+_LABEL: Final = b"mpcredit/audit/2"
 _START: Final = bytes(32)
 _PAGE: Final = 1000
 _NAMES: Final = {"about", "action", "actor", "at", "facts", "format", "previous", "seq", "version", "why"}

@@ -83,7 +83,7 @@ class Footprint:
 
 
 def _digest(token: str) -> bytes:
-    return hashlib.sha256(b"mpcredit/footprint/1" + token.encode("utf-8", "replace")).digest()
+    return hashlib.sha256(b"mpcredit/footprint/2" + token.encode("utf-8", "replace")).digest()
 
 
 class Footprints:

@@ -286,7 +286,7 @@ class Provider:
     # ----------------------------------------------------------------- this browser, once
 
     def _derive(self, use: str, payload: str) -> str:
-        text = f"mpcredit/oidc/1\0{use}\0{payload}".encode("utf-8", "replace")
+        text = f"mpcredit/oidc/2\0{use}\0{payload}".encode("utf-8", "replace")
         return _text(hmac.new(self._secret, text, hashlib.sha256).digest())
 
     def _once(self, payload: str) -> None:

@@ -184,7 +184,7 @@ class Change:
 
 
 def _digest(token: str) -> bytes:
-    return hashlib.sha256(b"mpcredit/token/1" + token.encode("utf-8", "replace")).digest()
+    return hashlib.sha256(b"mpcredit/token/2" + token.encode("utf-8", "replace")).digest()
 
 
 def _roles(roles: Iterable[Role | str]) -> frozenset[Role]:

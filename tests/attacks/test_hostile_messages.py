@@ -45,12 +45,12 @@ def seal_document(document: bytes, *, pad: bool = True) -> Callable[..., tuple[b
         if pad:
             content += bytes(-len(content) % 512)
         key = b"K" * 32
-        commitment = hashlib.sha256(b"mpcredit/subject/1" + key + content).digest()
+        commitment = hashlib.sha256(b"mpcredit/subject/2" + key + content).digest()
         sealed = bytes([1, len(wraps)])
         for member, wrap in sorted(wraps.items()):
             cipher = ChaCha20Poly1305(sealing._wrap_key(wrap, q0, inquirer, member, commitment))
             sealed += bytes([member]) + cipher.encrypt(bytes(12), key, commitment)
-        sealed += sealing.hpke_seal(supervisor_public, key, b"mpcredit/wrap-supervisor/1" + q0 + commitment)
+        sealed += sealing.hpke_seal(supervisor_public, key, b"mpcredit/wrap-supervisor/2" + q0 + commitment)
         return sealed + ChaCha20Poly1305(key).encrypt(bytes(12), content, q0), commitment
 
     return seal

@@ -76,7 +76,7 @@ def chi_square(values: list[int], bins: int, bin_of: Callable[[int], int]) -> fl
 def unstretched(mask_key: bytes, ctx: bytes, block: int, n: int) -> int:
     """The variant without the 128 extra bits of R18."""
     width = (n.bit_length() + 7) // 8
-    data = b"mpcredit/mask/1" + mask_key + ctx + block.to_bytes(4, "big")
+    data = b"mpcredit/mask/2" + mask_key + ctx + block.to_bytes(4, "big")
     return int.from_bytes(hashlib.shake_256(data).digest(width), "big") % n
 
 

@@ -122,12 +122,12 @@ def sealed_with_two_keys(
     """The attack in this product's own form: member 1 gets the first key, all others and the supervisor the second."""
     first, second, body = two_keys(content, Q0)
     shown = ChaCha20Poly1305(first if commit_to_first else second).decrypt(NONCE, body, Q0)
-    commitment = hashlib.sha256(b"mpcredit/subject/1" + (first if commit_to_first else second) + shown).digest()
+    commitment = hashlib.sha256(b"mpcredit/subject/2" + (first if commit_to_first else second) + shown).digest()
     sealed = bytes([1, len(wraps)])
     for member, wrap in sorted(wraps.items()):
         cipher = ChaCha20Poly1305(sealing._wrap_key(wrap, Q0, 0, member, commitment))
         sealed += bytes([member]) + cipher.encrypt(NONCE, first if member == 1 else second, commitment)
-    info = b"mpcredit/wrap-supervisor/1" + Q0 + commitment
+    info = b"mpcredit/wrap-supervisor/2" + Q0 + commitment
     return sealed + sealing.hpke_seal(supervisor.public, second, info) + body, commitment, first, second
 
 
@@ -180,7 +180,7 @@ def seal_two_contents(
     for member, wrap in sorted(wraps.items()):
         cipher = ChaCha20Poly1305(sealing._wrap_key(wrap, q0, inquirer, member, commitment))
         sealed += bytes([member]) + cipher.encrypt(NONCE, first if member == 1 else second, commitment)
-    info = b"mpcredit/wrap-supervisor/1" + q0 + commitment
+    info = b"mpcredit/wrap-supervisor/2" + q0 + commitment
     return sealed + sealing.hpke_seal(supervisor_public, second, info) + body, commitment
 
 

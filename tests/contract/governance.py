@@ -305,7 +305,7 @@ class Council(Deployed):
             encode(
                 ["bytes32", "uint256", "address", "uint8", "uint32", "bytes32", "bytes32"],
                 [
-                    b"mpcredit/key/1".ljust(32, b"\0"),
+                    b"mpcredit/key/2".ljust(32, b"\0"),
                     self.chain.backend.chain.chain_id,
                     self.address,
                     member,

@@ -119,7 +119,7 @@ class Credit(Deployed):
             encode(
                 ["bytes32", "uint256", "address", "uint8", "bytes32", "bytes32", "uint64"],
                 [
-                    b"mpcredit/q0/1".ljust(32, b"\0"),
+                    b"mpcredit/q0/2".ljust(32, b"\0"),
                     self.chain.backend.chain.chain_id,
                     self.address,
                     bank,

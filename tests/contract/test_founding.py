@@ -82,7 +82,7 @@ def test_constructor__complete_founding__puts_every_part_on_the_event_log(counci
 def test_roster__any_change__is_the_hash_chain_over_all_of_them(council):
     receipts = [council.receipt, council.confirm(council.banks[0]), council.confirm(council.banks[1])]
     chain_id = council.chain.backend.chain.chain_id
-    label = b"mpcredit/roster/1".ljust(32, b"\0")
+    label = b"mpcredit/roster/2".ljust(32, b"\0")
 
     expected = keccak(encode(["bytes32", "uint256", "address"], [label, chain_id, council.address]))
     for receipt in receipts:

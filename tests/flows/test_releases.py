@@ -199,9 +199,9 @@ def test_announcement__malformed__counts_as_nothing_said() -> None:
         good.replace(b'"highest":2', b'"highest":256'),
         good.replace(b'"lowest":1', b'"lowest":3'),
         good.replace(b'"version":1', b'"version":2'),
-        good.replace(b"mpcredit/versions/1", b"mpcredit/versions/2"),
-        b"mpcredit/versions/1" + canonical_json({"format": "mpcredit/announcement"}),
-        b"mpcredit/versions/1",
+        good.replace(b"mpcredit/versions/2", b"mpcredit/versions/3"),
+        b"mpcredit/versions/2" + canonical_json({"format": "mpcredit/announcement"}),
+        b"mpcredit/versions/2",
         b"",
     ):
         with pytest.raises(InvalidEncoding):

@@ -41,7 +41,7 @@ def test_append__entry__is_what_the_format_says(audit: AuditLog, clock: Clock) -
     stated = value.pop("hash")
     # The chain computed with the standard library alone.
     body = json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
-    assert stated == "0x" + hashlib.sha256(b"mpcredit/audit/1" + body).hexdigest()
+    assert stated == "0x" + hashlib.sha256(b"mpcredit/audit/2" + body).hexdigest()
     assert value == {
         "format": "mpcredit/audit",
         "version": 1,

@@ -83,7 +83,7 @@ def test_receipt__there_and_back__is_the_consent(consent: Consent) -> None:
         assert Consent.parse(one.receipt) == one
         assert Consent.from_json_object(one.to_json_object()) == one
         assert one.receipt == canonical_json(one.to_json_object())
-        assert one.hash == hashlib.sha256(b"mpcredit/consent/1" + one.receipt).digest()
+        assert one.hash == hashlib.sha256(b"mpcredit/consent/2" + one.receipt).digest()
 
 
 def test_receipt__of_a_subject__names_it_by_tag_only(consent: Consent) -> None:

@@ -22,7 +22,7 @@ def test_subject__valid_vector__is_canonical(case: dict[str, Any]) -> None:
 
     assert subject.number == case["canonical"]
     assert Subject(case["kind"], subject.number, subject.country) == subject
-    assert subject.canonical == f"mpcredit/identity/1|{case['kind']}|{subject.country}|{case['canonical']}".encode()
+    assert subject.canonical == f"mpcredit/identity/2|{case['kind']}|{subject.country}|{case['canonical']}".encode()
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not c["canonical"]], ids=lambda c: c["cause"])

@@ -61,7 +61,7 @@ def test_prove__by_the_definition__is_pow_of_the_hash(key: PrivateKey) -> None:
     n, phi = key.public.n, (key.p - 1) * (key.q - 1)
     expected = b""
     for index in range(8):
-        data = b"mpcredit/keyproof/1" + n.to_bytes(256, "big") + index.to_bytes(4, "big")
+        data = b"mpcredit/keyproof/2" + n.to_bytes(256, "big") + index.to_bytes(4, "big")
         rho = int.from_bytes(hashlib.shake_256(data).digest(272), "big") % n
         expected += pow(rho, pow(n, -1, phi), n).to_bytes(256, "big")
 

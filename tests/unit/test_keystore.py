@@ -298,7 +298,7 @@ def test_institution_file__opened_by_hand__has_the_documented_form(directory: Pa
     salt = bytes.fromhex(header["kdf"]["salt"][2:])
     master = Argon2id(salt=salt, length=32, iterations=1, lanes=1, memory_cost=8).derive(b"correct horse")
     file_salt = bytes.fromhex(file["kdf"]["salt"][2:])
-    file_key = HKDF(algorithm=SHA256(), length=32, salt=file_salt, info=b"mpcredit/keyfile/1").derive(master)
+    file_key = HKDF(algorithm=SHA256(), length=32, salt=file_salt, info=b"mpcredit/keyfile/2").derive(master)
     ciphertext = bytes.fromhex(file.pop("ciphertext")[2:])
     aad = json.dumps(file, sort_keys=True, separators=(",", ":")).encode()
 

@@ -45,7 +45,7 @@ def body(*rows: bytes, count: int | None = None, most: int = 16, width: int = 48
 
 
 def sealed(plain: bytes) -> bytes:
-    info = b"mpcredit/daily/1" + REALM.salt + b"\3" + (1).to_bytes(4, "big") + (20_000).to_bytes(4, "big")
+    info = b"mpcredit/daily/2" + REALM.salt + b"\3" + (1).to_bytes(4, "big") + (20_000).to_bytes(4, "big")
     head = b"\1\1" + (1).to_bytes(4, "big") + (20_000).to_bytes(4, "big")
     return head + hpke_seal(SUPERVISOR.public, plain, info)
 

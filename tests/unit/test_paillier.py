@@ -25,7 +25,7 @@ EXPONENTS = st.integers(1, 2**128 - 1)
 def h_s_by_the_definition(n: int) -> int:
     """R8, written out with nothing but `pow` and SHAKE256."""
     width = (n.bit_length() + 7) // 8
-    x = int.from_bytes(hashlib.shake_256(b"mpcredit/base/1" + n.to_bytes(width, "big")).digest(width + 16), "big") % n
+    x = int.from_bytes(hashlib.shake_256(b"mpcredit/base/2" + n.to_bytes(width, "big")).digest(width + 16), "big") % n
     return pow(-x * x, n, n * n)
 
 

@@ -120,7 +120,7 @@ def test_realm__not_well_formed__is_refused(chain_id: int, consortium: str) -> N
 
 
 def test_realm__salt__is_the_formula(realm: Realm) -> None:
-    data = b"mpcredit/realm/1" + (31337).to_bytes(32, "big") + bytes.fromhex(realm.consortium[2:])
+    data = b"mpcredit/realm/2" + (31337).to_bytes(32, "big") + bytes.fromhex(realm.consortium[2:])
 
     assert realm.salt == hashlib.sha256(data).digest()
 
@@ -148,7 +148,7 @@ def test_derive__by_the_definition__is_hkdf_of_x25519(
     pair = pairkeys.derive(privates[3], refs[3], refs[1], realm)
 
     for use in ("mask", "wrap", "audit", "range"):
-        assert getattr(pair, use) == hkdf_sha256(shared, realm.salt, b"mpcredit/pair/1/" + use.encode() + ends, 32)
+        assert getattr(pair, use) == hkdf_sha256(shared, realm.salt, b"mpcredit/pair/2/" + use.encode() + ends, 32)
 
 
 def test_derive__anything_else_in_it__gives_other_keys(
@@ -182,7 +182,7 @@ def test_derive__foreign_private_key_or_oneself__is_refused(
 
 
 def test_mask__by_the_definition__is_shake_of_key_ctx_and_block() -> None:
-    data = b"mpcredit/mask/1" + b"k" * 32 + CTX + (3).to_bytes(4, "big")
+    data = b"mpcredit/mask/2" + b"k" * 32 + CTX + (3).to_bytes(4, "big")
 
     expected = int.from_bytes(hashlib.shake_256(data).digest(32 + 16), "big") % N
 

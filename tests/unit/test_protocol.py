@@ -69,7 +69,7 @@ def test_ids__computed_with_eth_abi__agree() -> None:
     q0 = keccak(
         encode(
             ["bytes32", "uint256", "address", "uint8", "bytes32", "bytes32", "uint64"],
-            [label("mpcredit/q0/1"), 31337, JOINT_CREDIT, 1, keccak(OPENING.n), b"r" * 32, 7],
+            [label("mpcredit/q0/2"), 31337, JOINT_CREDIT, 1, keccak(OPENING.n), b"r" * 32, 7],
         )
     )
     q = keccak(
@@ -96,7 +96,7 @@ def test_ids__computed_with_eth_abi__agree() -> None:
                 "bytes32",
             ],
             [
-                *(label("mpcredit/ctx/1"), 31337, JOINT_CREDIT, q, 0b1011, b"r" * 32, keccak(OPENING.n)),
+                *(label("mpcredit/ctx/2"), 31337, JOINT_CREDIT, q, 0b1011, b"r" * 32, keccak(OPENING.n)),
                 *(keccak(FIGURES_1.definition), 1, b"c" * 32),
             ],
         )

@@ -177,7 +177,7 @@ def test_exponents__by_the_definition__are_shake_of_the_seed(key: PrivateKey, bi
         width = private.public.bits // 16
         expected = [
             int.from_bytes(
-                hashlib.shake_256(b"mpcredit/random/1" + SEED + CTX + b"\x05" + block.to_bytes(4, "big")).digest(width),
+                hashlib.shake_256(b"mpcredit/random/2" + SEED + CTX + b"\x05" + block.to_bytes(4, "big")).digest(width),
                 "big",
             )
             for block in range(3)
@@ -235,7 +235,7 @@ def test_report__there_and_back__is_the_openings(
     assert list(opened) == openings
     assert [opening.m for opening in opened] == [1000, 1001]
     parts = b"".join(o.m.to_bytes(256, "big") + o.r.to_bytes(256, "big") for o in openings)
-    assert commitment == hashlib.sha256(b"mpcredit/report/1" + Q + b"s" * 32 + parts).digest()
+    assert commitment == hashlib.sha256(b"mpcredit/report/2" + Q + b"s" * 32 + parts).digest()
     assert len(sealed) == 48 + 2 + 32 + 2 * 256
 
 
@@ -385,7 +385,7 @@ def test_seal_mask_keys__list_that_is_not_well_formed__is_refused(
 def test_open_mask_keys__body_that_is_not_canonical__is_refused(
     body: bytes, realm: Realm, refs: list[KeyRef], supervisor: InstitutionKey
 ) -> None:
-    info = b"mpcredit/mask-keys/1" + realm.salt + refs[0].encoded + bytes([0, 0, 0, 3])
+    info = b"mpcredit/mask-keys/2" + realm.salt + refs[0].encoded + bytes([0, 0, 0, 3])
     sealed = sealing.hpke_seal(supervisor.public, body, info)
 
     with pytest.raises(InvalidEncoding):
@@ -438,17 +438,17 @@ def test_seal_subjects__by_the_definition__has_the_form_of_the_specification(
         subjects, q0=Q0, inquirer=0, wraps=wraps, supervisor_public=supervisor.public, content_key=content_key
     )
 
-    assert commitment == hashlib.sha256(b"mpcredit/subject/1" + content_key + subjects.plaintext).digest()
+    assert commitment == hashlib.sha256(b"mpcredit/subject/2" + content_key + subjects.plaintext).digest()
     assert data[:2] == b"\x01\x04"
     for place, member in enumerate(range(1, 5)):
         start = 2 + 49 * place
         assert data[start] == member
-        info = b"mpcredit/wrap/1" + Q0 + b"\x00" + bytes([member]) + commitment
+        info = b"mpcredit/wrap/2" + Q0 + b"\x00" + bytes([member]) + commitment
         wrapping = hkdf_expand(wraps[member], info, 32)
         opened = ChaCha20Poly1305(wrapping).decrypt(bytes(12), data[start + 1 : start + 49], commitment)
         assert opened == content_key
     start = 2 + 49 * 4
-    info = b"mpcredit/wrap-supervisor/1" + Q0 + commitment
+    info = b"mpcredit/wrap-supervisor/2" + Q0 + commitment
     assert sealing.hpke_open(supervisor, data[start : start + 80], info) == content_key
     assert ChaCha20Poly1305(content_key).decrypt(bytes(12), data[start + 80 :], Q0) == subjects.plaintext
 

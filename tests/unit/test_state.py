@@ -49,7 +49,7 @@ def test_roster__computed_with_eth_abi__agrees() -> None:
     start = keccak(
         encode(
             ["bytes32", "uint256", "address"],
-            [b"mpcredit/roster/1".ljust(32, b"\0"), 31337, REALM.consortium],
+            [b"mpcredit/roster/2".ljust(32, b"\0"), 31337, REALM.consortium],
         )
     )
     data = encode(["uint8"], [3])
@@ -64,7 +64,7 @@ def test_key_statement__computed_with_eth_abi__agrees() -> None:
     expected = keccak(
         encode(
             ["bytes32", "uint256", "address", "uint8", "uint32", "bytes32", "bytes32"],
-            [b"mpcredit/key/1".ljust(32, b"\0"), 31337, REALM.consortium, 2, 1, b"k" * 32, bytes(32)],
+            [b"mpcredit/key/2".ljust(32, b"\0"), 31337, REALM.consortium, 2, 1, b"k" * 32, bytes(32)],
         )
     )
 

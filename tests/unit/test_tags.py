@@ -23,7 +23,7 @@ def hmac_sha256(key: bytes, message: bytes) -> bytes:
 def test_tag__of_a_subject__is_hmac_of_its_canonical_form() -> None:
     key = TagKey(1, bytes(range(32)))
 
-    expected = hmac_sha256(key.key, b"mpcredit/tag/1mpcredit/identity/1|national_id|TW|A123456789")
+    expected = hmac_sha256(key.key, b"mpcredit/tag/2mpcredit/identity/2|national_id|TW|A123456789")
 
     assert HmacTagger(key).tag(SUBJECT) == expected
 
@@ -52,7 +52,7 @@ def test_tag__other_key_kind_country_or_number__differs() -> None:
 def test_commitment__of_a_key__covers_version_and_key() -> None:
     key = TagKey(7, b"a" * 32)
 
-    assert key.commitment == hashlib.sha256(b"mpcredit/tagkey/1" + bytes([0, 0, 0, 7]) + b"a" * 32).digest()
+    assert key.commitment == hashlib.sha256(b"mpcredit/tagkey/2" + bytes([0, 0, 0, 7]) + b"a" * 32).digest()
     assert len({key.commitment, TagKey(8, b"a" * 32).commitment, TagKey(7, b"b" * 32).commitment}) == 3
 
 
