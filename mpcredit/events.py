@@ -191,6 +191,7 @@ class MaskKeysSealed(Event):
 
     member: int
     key_version: int
+    """Of the sender's own key, as the sender states it: the seal is bound to it."""
     period: int
     """Version of the period key, as the sender states it."""
     sealed_keys: bytes

@@ -17,7 +17,7 @@ from mpcredit import events as ev
 from mpcredit.encoding import keccak
 from mpcredit.errors import InvalidMessage, WrongLedger
 from mpcredit.events import Stage, members_of
-from mpcredit.ledger.roster import SUPERVISOR, PeriodKey, Pins, Roster
+from mpcredit.ledger.roster import PeriodKey, Pins, Roster
 from mpcredit.pairkeys import KeyRef, Realm
 from mpcredit.schema import Schema
 from mpcredit.versions import FIRST, Release, is_announcement, read_announcement

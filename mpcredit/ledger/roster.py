@@ -16,7 +16,7 @@ from mpcredit import events as ev
 from mpcredit.encoding import abi_decode, abi_encode, keccak
 from mpcredit.errors import InvalidMessage, WrongLedger
 from mpcredit.events import Change, members_of
-from mpcredit.pairkeys import KeyRef, Realm, check_public
+from mpcredit.pairkeys import KeyRef, PeriodRef, Realm, check_public
 
 __all__ = [
     "CHANGE_TYPES",
@@ -220,6 +220,11 @@ class PeriodKey:
     announced_at: int
     """Unix seconds."""
 
+    @property
+    def ref(self) -> PeriodRef:
+        """What keys of the period are derived with."""
+        return PeriodRef(self.version, self.public)
+
 
 class Roster:
     """The fold of the roster's chain and of readiness.
@@ -401,7 +406,14 @@ class Roster:
         return self.supervisors[owner] if index == SUPERVISOR else self.members[index]
 
     def _account_named(
-        self, event: ev.RosterChanged, index: int, owner: str, account: str, number: int, tenure: bytes, signature: bytes
+        self,
+        event: ev.RosterChanged,
+        index: int,
+        owner: str,
+        account: str,
+        number: int,
+        tenure: bytes,
+        signature: bytes,
     ) -> None:
         party = self._party(index, owner)
         statement = account_statement(self.realm, index, owner, account, number, tenure)

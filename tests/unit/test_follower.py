@@ -12,7 +12,7 @@ from mpcredit.errors import LedgerError, WrongLedger
 from mpcredit.events import Call
 from mpcredit.follower import Follower
 from mpcredit.ports import Block
-from mpcredit.state import Pins
+from mpcredit.ledger.roster import Pins
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from fakes import DAY, FakeTown, found_town, sign_statement
 from mpcredit.errors import MpcreditError, Refused
 from mpcredit.events import Call, Change
 from mpcredit.membership import Membership
-from mpcredit.state import Pins
+from mpcredit.ledger.roster import Pins
 
 READY = 5 * DAY
 

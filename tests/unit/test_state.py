@@ -27,7 +27,8 @@ from mpcredit.errors import InvalidMessage, WrongLedger
 from mpcredit.events import Change, Position, Stage
 from mpcredit.pairkeys import InstitutionKey
 from mpcredit.schema import GUARANTEES_2
-from mpcredit.state import CHANGE_TYPES, SUPERVISOR, LedgerState, Pins, key_statement, roster_link, roster_start
+from mpcredit.ledger.roster import CHANGE_TYPES, Pins, SUPERVISOR, key_statement, roster_link, roster_start
+from mpcredit.state import LedgerState
 
 
 @pytest.fixture
