@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes import JOINT_CREDIT, REALM, START, FakeChain, FakeTown, Transaction, found_town
+from fakes import JOINT_CREDIT, REALM, FakeChain, FakeTown, Transaction, found_town
 
 from mpcredit import events as ev
 from mpcredit.errors import LedgerError, WrongLedger
 from mpcredit.events import Call
 from mpcredit.follower import Follower
-from mpcredit.ports import Block
 from mpcredit.ledger.roster import Pins
+from mpcredit.ports import Block
 
 
 @pytest.fixture
@@ -57,16 +57,15 @@ def test_sync_piece_by_piece__ends_where_one_sync_ends(town: FakeTown) -> None:
 
 def test_block_replaced__starts_over_and_forgets_what_was_taken_away(town: FakeTown) -> None:
     follower = Follower(town.chain, town.pins)
-    until = START + 10_000
-    FakeTown.signer(town, 0).transact(Call("consortium", "declareReady", (until,)))
+    FakeTown.signer(town, 0).transact(Call("consortium", "setReady", (0, False)))
     follower.sync()
-    assert follower.state.members[0].ready_until == until
+    assert follower.state.ready_next() == 0b1110
 
     town.chain.reorganise(len(town.chain.blocks) - 1)
     new = follower.sync()
 
     assert follower.replays == 1
-    assert follower.state.members[0].ready_until != until
+    assert follower.state.ready_next() == 0b1111
     assert new == follower.events
     assert seals(follower) == 4
 
@@ -88,7 +87,7 @@ def test_block_replaced_while_it_is_read__leaves_the_view_as_it_was(town: FakeTo
     follower = Follower(town.chain, town.pins)
     follower.sync()
     events, head = list(follower.events), follower.head
-    town.signer(1).transact(Call("consortium", "declareReady", (0,)))
+    town.signer(1).transact(Call("consortium", "setReady", (1, False)))
     read = town.chain.events
 
     def replaced_meanwhile(first: int, last: int) -> Any:
