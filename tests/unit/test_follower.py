@@ -151,14 +151,14 @@ def test_final_block__lies_so_many_below_the_head(confirmations: int, final: int
 def test_next_time__is_the_later_of_head_and_clock() -> None:
     chain = FakeChain()
     follower = Follower(chain)
-    assert (follower.now, follower.next_time) == (0, 0)
+    assert (follower.now, follower.next_time) == (0, 1)
     follower.sync()
-    assert follower.next_time == follower.now == chain.head().timestamp
+    assert follower.next_time == follower.now + 1 == chain.head().timestamp + 1
 
     follower.clock = lambda: follower.now + 90.7
     assert follower.next_time == follower.now + 90
     follower.clock = lambda: follower.now - 90
-    assert follower.next_time == follower.now
+    assert follower.next_time == follower.now + 1
 
 
 def test_use_pins__folds_anew_with_them(town: FakeTown) -> None:

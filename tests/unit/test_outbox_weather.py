@@ -97,7 +97,7 @@ def test_call_has_become_useless__its_nonce_is_used_and_those_behind_are_mined(
     chain.held = False
     inquiry = town.inquiry(_opened(town), by=1)
     chain.held = True
-    outbox.post("step a", town.call("refuse", inquiry.id, 2))
+    outbox.post("step a", town.call("refuse", inquiry.id, 0, 2, b""))
     outbox.post("step b", ready(7))
     chain.mine(
         [Transaction(town.accounts[2].address, town.call("refuse", inquiry.id, 2, 2, b""), town.signer(2).nonce())]

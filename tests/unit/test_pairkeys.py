@@ -145,6 +145,7 @@ def test_derive__by_the_definition__is_hkdf_of_x25519(
 ) -> None:
     shared = privates[3].exchange(privates[1].public)
     ends = b"\x01" + bytes([0, 0, 0, 1]) + privates[1].public + b"\x03" + bytes([0, 0, 0, 1]) + privates[3].public
+    ends += bytes([0, 0, 0, 1]) + b"p" * 32
 
     pair = pairkeys.derive(privates[3], refs[3], refs[1], realm, PERIOD)
 
