@@ -163,6 +163,10 @@ class Credit(Deployed):
         under = under or key()
         opening = self.opening(bank, under, blocks, **changes)
         receipt = self.send(self.bank(bank).account, "open", bank, tuple(opening.values()))
+        return self.opened(bank, under, opening, receipt)
+
+    def opened(self, bank: int, under: Key, opening: dict[str, Any], receipt: dict[str, Any]) -> Inquiry:
+        """The inquiry that a mined opening began."""
         _, q = self.ids(bank, opening)
         body = opening["payload"][DISCLOSURE:]
         own = [int.from_bytes(body[i : i + under.width], "big") for i in range(0, len(body), under.width)]
@@ -282,12 +286,17 @@ class Inquiry:
         return self
 
 
-@cache
-def _credit(members: int) -> Credit:
+def credit_on(chain: Chain, members: int, **changes: Any) -> Credit:
+    """A new consortium on a chain: so many banks serve and are ready; one more is invited only."""
     code = bytes.fromhex(artifact("JointCredit")["bytecode"][2:])
-    council = Council(Chain(), invited=members + 1, joint_credit=code).deploy().found(members)
+    council = Council(chain, invited=members + 1, joint_credit=code, **changes).deploy().found(members)
     council.ready(range(members))
     return Credit(council)
+
+
+@cache
+def _credit(members: int) -> Credit:
+    return credit_on(Chain(), members)
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 import pytest
 from eth_utils import keccak
-from governance import DAY, PARAMETERS, ZERO, Council, bitmap
-from inquiries import STAGES, Credit, Stage, key, payload
-from onchain import Chain, artifact
+from governance import DAY, PARAMETERS, ZERO, bitmap
+from inquiries import STAGES, Stage, credit_on, key, payload
+from onchain import Chain
 
 
 def test_open__by_a_ready_member__opens_and_awaits_all_others(credit):
@@ -163,11 +163,8 @@ def test_open__of_an_unknown_schema_or_group__reverts(credit):
 
 def test_open__before_the_date_of_the_founding__reverts_with_too_early():
     chain = Chain()
-    code = bytes.fromhex(artifact("JointCredit")["bytecode"][2:])
     date = chain.now() + 7 * DAY
-    council = Council(chain, joint_credit=code, opensFrom=date).deploy().found(5)
-    council.ready(range(5))
-    credit = Credit(council)
+    credit = credit_on(chain, 5, opensFrom=date)
     opening = tuple(credit.opening().values())
 
     # Calls run at the time of the newest block, which is a second before the one that is travelled to.
