@@ -236,10 +236,10 @@ class Inquiry:
                 self.contribute(bank)
         return self
 
-    def report(self, account: str | None = None) -> dict[str, Any]:
+    def report(self, account: str | None = None, body: bytes = b"sealed report") -> dict[str, Any]:
         """The inquirer reports."""
         account = account or self.credit.bank(self.inquirer).account
-        return self.credit.send(account, "report", self.id, keccak(b"report"), b"sealed report", keccak(b"anchor"))
+        return self.credit.send(account, "report", self.id, keccak(b"report"), body, keccak(b"anchor"))
 
     def refuse(self, bank: int, code: int = 3, sealed_cohort: bytes = b"") -> dict[str, Any]:
         """A member refuses."""
