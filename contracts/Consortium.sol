@@ -89,10 +89,13 @@ contract Consortium is IConsortium {
 
     /// Two slots; `openingTerms` reads the first.
     Parameters private _parameters;
+    // Not immutable: every consortium has the same runtime code, which readers compare with the code that shipped.
+    // slither-disable-start immutable-states
     /// @inheritdoc IConsortium
     uint64 public opensFrom;
     /// @inheritdoc IConsortium
     uint8 public periodSeconds;
+    // slither-disable-end immutable-states
 
     /// Invited so far; the next index.
     uint8 private _invited;
@@ -350,6 +353,8 @@ contract Consortium is IConsortium {
     // ---------------------------------------------------------------- a supervisor's service account
 
     /// @inheritdoc IConsortium
+    // Versions count up by one and nobody can shift them, so both functions mean exactly this one.
+    // slither-disable-start incorrect-equality
     function auditOk(address supervisor, uint8 index, uint32 keyVersion, uint32 period) external {
         uint32 current = _records[index].keyVersion;
         PeriodKey storage key = period == _inForce.version ? _inForce : _announced;
@@ -383,6 +388,7 @@ contract Consortium is IConsortium {
 
         _record(Change.PeriodKeyInForce, abi.encode(version));
     }
+    // slither-disable-end incorrect-equality
 
     /// @inheritdoc IConsortium
     function suspend(address supervisor, uint8 index) external onlySupervisor(supervisor) {
@@ -784,10 +790,12 @@ contract Consortium is IConsortium {
         Account memory named = _accounts[own];
         require(account != address(0), ZeroAccount());
         require(party == SUPERVISOR ? tenure == 0 : tenure != 0, ZeroTenure());
+        bool begins = party != SUPERVISOR && tenure != _tenure[party];
+        require(begins || account != named.account, NothingChanges());
         _checkPause(named.namedAt);
         _checkSignature(accountStatement(party, msg.sender, account, ++named.namings, tenure), signature);
 
-        if (party != SUPERVISOR && tenure != _tenure[party]) {
+        if (begins) {
             require(!_tenureUsed[party][tenure], TenureUsed(tenure));
             _tenureUsed[party][tenure] = true;
             _tenure[party] = tenure;
@@ -975,9 +983,9 @@ contract Consortium is IConsortium {
         require(signer == msg.sender, BadSignature(signer, msg.sender));
     }
 
-    /// A day has passed since, or it is the first time.
+    /// A day has passed since `last`; the first time, with zero, it always has.
     function _checkPause(uint256 last) internal view {
-        require(last == 0 || block.timestamp >= last + PAUSE, TooEarly(last + PAUSE));
+        require(block.timestamp >= last + PAUSE, TooEarly(last + PAUSE));
     }
 
     /// The supervisor's approval stands and is old enough, and two thirds of the members agree.
