@@ -24,6 +24,7 @@ lanes: last freed first; a new one only if none is free
 from __future__ import annotations
 
 import pytest
+import rlp
 from eth_utils import keccak
 from governance import DAY, PARAMETERS, ZERO, bitmap
 from inquiries import STAGES, Stage, credit_on, key, payload
@@ -410,10 +411,33 @@ def test_open__at_the_edges_of_a_data_contracts_number__finds_its_address(credit
         assert inquiry.status["inquirer"] == 0
 
 
+def test_open__whose_data_contract_would_stand_elsewhere__reverts_with_data_not_stored(credit):
+    # No transaction brings the count and the nonce apart. If one could, every contribution would be lost.
+    address = bytes.fromhex(credit.address[2:])
+    credit.inquiry()
+
+    nonce = credit.chain.backend.get_nonce(address)
+    _change_state(credit, lambda state: state.set_nonce(address, nonce + 1))
+
+    assert credit.refusal_to_open() == ("DataNotStored",)
+
+
+def test_open__whose_data_contract_cannot_be_created__reverts_with_data_not_stored(credit):
+    # CREATE fails where an account has code already (EIP-684).
+    address = bytes.fromhex(credit.address[2:])
+    nonce = credit.chain.backend.get_nonce(address)
+    taken = keccak(rlp.encode([address, nonce]))[12:]
+    assert credit.refusal_to_open() is None
+
+    _change_state(credit, lambda state: state.set_code(taken, b"\0"))
+
+    assert credit.refusal_to_open() == ("DataNotStored",)
+
+
 def _skip_to(credit, number):
     """Let the contract have created that many data contracts."""
-    chain = credit.chain.tester.backend.chain
     address = bytes.fromhex(credit.address[2:])
+    chain = credit.chain.tester.backend.chain
     state = chain.get_vm().state
     slots = {slot: state.get_storage(address, slot) for slot in range(8)}
     credit.inquiry().refuse(1)
@@ -421,10 +445,20 @@ def _skip_to(credit, number):
     [counts] = [slot for slot in slots if state.get_storage(address, slot) != slots[slot]]
     word = state.get_storage(address, counts)
 
-    block = chain.get_block()
-    vm = chain.get_vm(block.header)
-    vm.state.set_nonce(address, number + 1)
-    vm.state.set_storage(address, counts, word - (word & 0xFFFFFFFF) + number)
+    def skip(state):
+        state.set_nonce(address, number + 1)
+        state.set_storage(address, counts, word - (word & 0xFFFFFFFF) + number)
+
+    _change_state(credit, skip)
+
+
+def _change_state(credit, change):
+    """Change what the chain stores, as no transaction could."""
+    chain = credit.chain.tester.backend.chain
+    vm = chain.get_vm(chain.get_block().header)
+    change(vm.state)
     vm.state.lock_changes()
     vm.state.persist()
     chain.header = chain.header.copy(state_root=vm.state.state_root)
+    # Calls are answered on the newest block.
+    credit.chain.tester.mine_block()
