@@ -134,9 +134,7 @@ def test_attest__on_another_report_than_the_one_that_stands__reverts_with_commit
 
 
 @pytest.mark.parametrize("stage", [Stage.OPEN, Stage.COMPLETE])
-def test_attest__on_a_report_that_does_not_stand__reverts_with_commitment_differs(
-    credit, open_inquiry, service, stage
-):
+def test_attest__on_a_report_that_does_not_stand__reverts_with_commitment_differs(credit, open_inquiry, service, stage):
     open_inquiry.brought_to(stage)
 
     for valid in (True, False):
