@@ -28,6 +28,7 @@ from mpcredit.errors import (
     InvalidMessage,
     LedgerError,
     MpcreditError,
+    NodeRefused,
     NotYet,
     ProtocolViolation,
     Refused,
@@ -264,6 +265,8 @@ class Inquirer:
             before = request.state
             try:
                 done.extend(self._move(request))
+            except NodeRefused as error:  # of this one call: the others may pass
+                self._update(request, note=str(error))
             except LedgerError:
                 raise
             except MpcreditError as error:  # one request must not hold up the others
@@ -479,12 +482,20 @@ class Inquirer:
             self.desk.store.delete("seen", attempt["inquiry"])
             self._update(request, state=RequestState.WANTED)
             return [f"request {request.id} was cut off before its opening was sent; it is made anew"]
-        if row.state == "failed":
-            # It was public, but nobody could answer it: it never was on this ledger.
-            self.desk.store.delete("seen", attempt["inquiry"])
-            self._update(request, state=RequestState.WANTED, note="the ledger refused the opening; trying again")
-            return [f"the ledger refused the opening of request {request.id}; it is made anew"]
-        return []
+        if row.state != "failed":
+            return []
+        filled = self.desk.outbox.filled_at(row.key)
+        if filled is not None and filled > self.desk.follower.final_block:
+            self._update(request, note="no node took the opening; it ends when what took its place is final")
+            return []
+        # It was public, but nobody could answer it: it never was on this ledger.
+        self.desk.store.delete("seen", attempt["inquiry"])
+        if filled is not None:
+            note = "no node took the opening, it is too large; ask about fewer customers at once"
+            self._update(request, state=RequestState.FAILED, note=note)
+            return [f"request {request.id} ended: {note}"]
+        self._update(request, state=RequestState.WANTED, note="the ledger refused the opening; trying again")
+        return [f"the ledger refused the opening of request {request.id}; it is made anew"]
 
     def _lost(self, request: Request) -> list[str]:
         """A reorganisation took the opening off the ledger. It was public, so it is sent again unchanged, by the outbox."""

@@ -192,6 +192,45 @@ def test_expire__after_the_deadline_and_not_before(town: FakeTown) -> None:
     assert "Bank E" in town[0].inquirer.get(request).note
 
 
+# ---------------------------------------------------------------- openings that no node takes
+
+
+def is_open(transaction: Any) -> bool:
+    return bool(transaction.call.function == "open")
+
+
+def test_open__no_node_takes_it__later_steps_go_on_and_the_request_ends_when_its_filler_is_final(
+    town: FakeTown,
+) -> None:
+    bank, confirmations = town[0], 3
+    for one in town.banks:
+        one.follower.confirmations = one.desk.outbox.confirmations = confirmations
+    town.chain.too_large = is_open
+    large = town.ask(1)
+    bank.work()
+    assert "oversized data" in bank.inquirer.get(large).note
+    theirs = town.ask(2, by=1)
+    town.chain.too_large = lambda transaction: is_open(transaction) and transaction.sender == town.operators[0].address
+    for _ in range(confirmations + 1):
+        town[1].work()
+        town.chain.advance(1)
+
+    bank.work()  # answers; the opening holds that up
+    bank.work()  # and makes way
+    bank.work()
+    assert bank.inquirer.get(large).state is RequestState.OPENING
+    assert "final" in bank.inquirer.get(large).note
+    for _ in range(confirmations + 1):
+        town.chain.advance(1)
+    bank.work()
+
+    assert bank.inquirer.get(large).state is RequestState.FAILED
+    assert "fewer customers" in bank.inquirer.get(large).note
+    assert 0 in town.inquiry(theirs, by=1).contributions
+    assert opens(town) == 1
+    assert bank.desk.outbox.restored_at == -1
+
+
 # ---------------------------------------------------------------- crashes
 
 
