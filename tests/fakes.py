@@ -337,13 +337,13 @@ class FakeChain:
             raise _no("RosterMoved")
         if opening.cohort != state.cohort(opening.group, now):
             raise _no("CohortMoved")
-        used = [i.opening.nonce for i in state.inquiries.values() if i.inquirer == member]
-        if opening.nonce <= max(used, default=0):
-            raise _no("NonceUsed")
         assert state.parameters is not None
         q0 = protocol.inquiry_q0(self.realm, JOINT_CREDIT, member, opening.n, opening.roster, opening.nonce)
+        inquiry = protocol.inquiry_id(q0, opening)
+        if inquiry in state.inquiries:
+            raise _no("InquiryExists")
         values = {
-            "inquiry": protocol.inquiry_id(q0, opening),
+            "inquiry": inquiry,
             "inquirer": member,
             "q0": q0,
             "operator": sender,
