@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
+import gmpy2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
@@ -30,7 +31,7 @@ from mpcredit.amounts import CURRENCIES
 from mpcredit.consent import Consent, Purpose
 from mpcredit.encoding import bytes_to_int, canonical_json, hex_bytes, int_to_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import InvalidEncoding, InvalidKey, InvalidMessage, InvalidProof, InvalidSubject
-from mpcredit.paillier import Opening, PublicKey, exponent_bits, open_with_root
+from mpcredit.paillier import Opening, PublicKey, open_with_root
 from mpcredit.pairkeys import MAXIMUM_MEMBERS, AgreementKey, KeyRef, Realm, check_public, reduced
 from mpcredit.versions import THIS_RELEASE
 
@@ -41,7 +42,7 @@ __all__ = [
     "ReportBody",
     "SubjectEntry",
     "SubjectList",
-    "exponents",
+    "derived_roots",
     "hpke_open",
     "hpke_seal",
     "open_disclosure",
@@ -66,6 +67,10 @@ _HASH_BYTES: Final = 32
 _KEY_BYTES: Final = 32
 _TAG_BYTES: Final = 16
 _WRAP_BYTES: Final = _KEY_BYTES + _TAG_BYTES
+_TRIES: Final = 256
+"""As many as one byte can number."""
+_STRETCH_BYTES: Final = 16
+"""Extra bytes before a reduction modulo n: the result is within 2^-128 of uniform."""
 _PADDING: Final = 512
 _MAXIMUM_SUBJECTS: Final = 4096
 _VERSION: Final = 1
@@ -150,17 +155,28 @@ def open_disclosure(private: AgreementKey, sealed: bytes, ctx: bytes, member: in
     return hpke_open(private, sealed, _disclosure_info(ctx, member, ciphertexts))
 
 
-def exponents(seed: bytes, ctx: bytes, member: int, blocks: int, public: PublicKey) -> list[int]:
-    """Derive the encryption exponents of all blocks of a contribution from its seed."""
+def derived_roots(seed: bytes, ctx: bytes, member: int, blocks: int, public: PublicKey) -> list[int]:
+    """Derive r of all blocks of a contribution from its seed: of each block the first try that is coprime to n (R19).
+
+    Raises:
+        InvalidKey: none of 256 tries is coprime to n.
+    """
     if len(seed) != SEED_BYTES or len(ctx) != _HASH_BYTES:
         raise ValueError("a seed and a ctx have 32 bytes each")
-    bits = exponent_bits(public)
     prefix = _RANDOM_LABEL + seed + ctx + int_to_bytes(member, 1)
-    width = (bits + 7) // 8
-    return [
-        bytes_to_int(hashlib.shake_256(prefix + int_to_bytes(block, 4)).digest(width)) >> (8 * width - bits)
-        for block in range(blocks)
-    ]
+    return [_first_coprime(prefix + int_to_bytes(block, 4), public) for block in range(blocks)]
+
+
+def _first_coprime(prefix: bytes, public: PublicKey) -> int:
+    # A modulus of R6 and R7 has at most 255 prime factors, since each is above 2^16 and n is below 2^4096. So a try fails
+    # with a probability below 255 / 2^16 < 2^-8, and all 256 fail with one below 2^-2048: only another n comes to the end.
+    for attempt in range(_TRIES):
+        data = hashlib.shake_256(prefix + int_to_bytes(attempt, 1)).digest(public.modulus_bytes + _STRETCH_BYTES)
+        r = bytes_to_int(data) % public.n
+        # Without this line an honest member would be named: an n of many small primes has a factor in common with some r.
+        if gmpy2.gcd(r, public.n) == 1:
+            return r
+    raise InvalidKey("no random number is coprime to the modulus", remedy="the inquirer must publish a modulus of R6")
 
 
 def _disclosure_info(ctx: bytes, member: int, ciphertexts: bytes) -> bytes:

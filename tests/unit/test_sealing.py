@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -169,34 +170,66 @@ def test_seal_disclosure__seed_or_ctx_of_other_width__is_refused(supervisor: Ins
         with pytest.raises(ValueError, match="32 bytes"):
             sealing.seal_disclosure(seed, supervisor.public, ctx, 3, b"")
         with pytest.raises(ValueError, match="32 bytes"):
-            sealing.exponents(seed, ctx, 0, 1, paillier.PublicKey(2**2048 - 1))
+            sealing.derived_roots(seed, ctx, 0, 1, paillier.PublicKey(2**2048 - 1))
 
 
-def test_exponents__by_the_definition__are_shake_of_the_seed(key: PrivateKey, big_key: PrivateKey) -> None:
+def root_by_the_definition(n: int, member: int, block: int, attempt: int) -> int:
+    """R19, written out with nothing but SHAKE256."""
+    data = b"mpcredit/random/2" + SEED + CTX + bytes([member]) + block.to_bytes(4, "big") + bytes([attempt])
+    width = (n.bit_length() + 7) // 8 + 16
+    return int.from_bytes(hashlib.shake_256(data).digest(width), "big") % n
+
+
+def test_derived_roots__by_the_definition__are_shake_of_the_seed(key: PrivateKey, big_key: PrivateKey) -> None:
     for private in (key, big_key):
-        width = private.public.bits // 16
-        expected = [
-            int.from_bytes(
-                hashlib.shake_256(b"mpcredit/random/2" + SEED + CTX + b"\x05" + block.to_bytes(4, "big")).digest(width),
-                "big",
-            )
-            for block in range(3)
+        n = private.public.n
+
+        assert sealing.derived_roots(SEED, CTX, 5, 3, private.public) == [
+            root_by_the_definition(n, 5, block, 0) for block in range(3)
         ]
 
-        assert sealing.exponents(SEED, CTX, 5, 3, private.public) == expected
+
+def test_derived_roots__first_tries_not_coprime__are_the_first_that_is() -> None:
+    # 8 of 15 numbers are coprime to 15, so that among 40 blocks some need one try and some need several.
+    first = [
+        next(a for a in range(256) if math.gcd(root_by_the_definition(15, 5, block, a), 15) == 1) for block in range(40)
+    ]
+    assert set(first) >= {0, 1, 2}
+
+    assert sealing.derived_roots(SEED, CTX, 5, 40, paillier.PublicKey(15)) == [
+        root_by_the_definition(15, 5, block, attempt) for block, attempt in enumerate(first)
+    ]
 
 
-def test_exponents__other_seed_ctx_or_member__differ(key: PrivateKey) -> None:
+def test_derived_roots__no_try_coprime__is_the_fault_of_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Four of ten numbers are coprime to this modulus; with one try the others end in the error.
+    toy = paillier.PublicKey(3 * 5 * 7 * 11 * 13)
+    monkeypatch.setattr(sealing, "_TRIES", 1)
+    failed = 0
+    for member in range(32):
+        coprime = math.gcd(root_by_the_definition(toy.n, member, 0, 0), toy.n) == 1
+        if coprime:
+            sealing.derived_roots(SEED, CTX, member, 1, toy)
+            continue
+        failed += 1
+        with pytest.raises(InvalidKey, match="coprime"):
+            sealing.derived_roots(SEED, CTX, member, 1, toy)
+    assert 0 < failed < 32
+
+
+def test_derived_roots__other_seed_ctx_or_member__differ(key: PrivateKey) -> None:
     drawn = [
-        exponent
+        root
         for seed in (SEED, bytes(32))
         for ctx in (CTX, bytes(32))
         for member in (0, 1)
-        for exponent in sealing.exponents(seed, ctx, member, 2, key.public)
+        for root in sealing.derived_roots(seed, ctx, member, 2, key.public)
     ]
 
     assert len(set(drawn)) == 16
-    assert all(0 < exponent < 2**1024 for exponent in drawn)
+    assert all(0 < root < key.public.n for root in drawn)
 
 
 # ---------------------------------------------------------------- reports
@@ -204,7 +237,7 @@ def test_exponents__other_seed_ctx_or_member__differ(key: PrivateKey) -> None:
 
 @pytest.fixture(scope="module")
 def aggregate(key: PrivateKey) -> list[int]:
-    return [paillier.encrypt(key.public, 1000 + i, exponent=12345 + i) for i in range(2)]
+    return [paillier.encrypt(key.public, 1000 + i, r=12345 + i) for i in range(2)]
 
 
 @pytest.fixture(scope="module")
