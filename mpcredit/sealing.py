@@ -31,7 +31,7 @@ from mpcredit.amounts import CURRENCIES
 from mpcredit.consent import Consent, Purpose
 from mpcredit.encoding import bytes_to_int, canonical_json, hex_bytes, int_to_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import InvalidEncoding, InvalidKey, InvalidMessage, InvalidProof, InvalidSubject
-from mpcredit.paillier import Opening, PublicKey, open_with_root
+from mpcredit.paillier import Opening, PrivateKey, PublicKey, open_with_root
 from mpcredit.pairkeys import MAXIMUM_MEMBERS, AgreementKey, KeyRef, Realm, check_public, reduced
 from mpcredit.versions import THIS_RELEASE
 
@@ -51,6 +51,7 @@ __all__ = [
     "open_subjects_member",
     "open_subjects_supervisor",
     "report_commitment",
+    "report_salt",
     "seal_disclosure",
     "seal_mask_keys",
     "seal_report",
@@ -80,6 +81,7 @@ _ZERO_NONCE: Final = bytes(12)
 _DISCLOSURE_LABEL: Final = b"mpcredit/disclosure/2"
 _RANDOM_LABEL: Final = b"mpcredit/random/2"
 _REPORT_LABEL: Final = b"mpcredit/report/2"
+_REPORT_SALT_LABEL: Final = b"mpcredit/report-salt/2"
 _REPORT_SEAL_LABEL: Final = b"mpcredit/report-seal/2"
 _MASK_KEYS_LABEL: Final = b"mpcredit/mask-keys/2"
 _SUBJECT_LABEL: Final = b"mpcredit/subject/2"
@@ -196,7 +198,7 @@ class ReportBody:
     """
 
     salt: bytes = field(repr=False)
-    """32 random bytes, so that the commitment on the ledger cannot be guessed from likely totals."""
+    """See `report_salt`, 32 bytes."""
     roots: tuple[int, ...] = field(repr=False)
     """r of each block."""
 
@@ -225,6 +227,23 @@ class ReportBody:
         )
 
 
+def report_salt(private: PrivateKey, inquiry: bytes, aggregate: bytes) -> bytes:
+    """SHA-256(label || smaller prime factor of n, |n|/2 bytes || q || aggregate): 32 bytes (R30).
+
+    It follows from the inquiry's private key, so that nobody else can try likely totals against the commitment on the
+    ledger; and from the aggregate, so that every report of one aggregate has one commitment, also after a restore.
+
+    Args:
+        private: the inquiry's key.
+        inquiry: q.
+        aggregate: all blocks as the ledger writes them, 2|n| bytes each.
+    """
+    if len(inquiry) != _HASH_BYTES or not aggregate or len(aggregate) % private.public.width:
+        raise ValueError("an inquiry id has 32 bytes, an aggregate 2|n| bytes for each block")
+    factor = int_to_bytes(private.p, (private.public.modulus_bytes + 1) // 2)
+    return hashlib.sha256(_REPORT_SALT_LABEL + factor + inquiry + aggregate).digest()
+
+
 def report_commitment(inquiry: bytes, salt: bytes, openings: Sequence[Opening], modulus_bytes: int) -> bytes:
     """SHA-256(label || q || salt || m and r of each block, |n| bytes each): what the ledger holds of a report.
 
@@ -243,7 +262,7 @@ def seal_report(
     ctx: bytes,
     modulus_bytes: int,
     supervisor_public: bytes,
-    salt: bytes | None = None,
+    salt: bytes,
 ) -> tuple[bytes, bytes]:
     """Seal the openings of the aggregate to the supervisor.
 
@@ -253,12 +272,11 @@ def seal_report(
         ctx: hash of what the cohort agrees on.
         modulus_bytes: width of n.
         supervisor_public: the supervisor's key of the inquiry.
-        salt: 32 random bytes; drawn when None.
+        salt: see `report_salt`.
 
     Returns:
         The sealed report and its commitment.
     """
-    salt = secrets.token_bytes(_HASH_BYTES) if salt is None else salt
     body = ReportBody(salt, tuple(opening.r for opening in openings)).encode(modulus_bytes)
     sealed = hpke_seal(supervisor_public, body, _report_info(inquiry, ctx))
     return sealed, report_commitment(inquiry, salt, openings, modulus_bytes)

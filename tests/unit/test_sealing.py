@@ -305,15 +305,35 @@ def test_open_report__anything_else__is_refused(
             sealing.open_report(**(good | change))
 
 
-def test_seal_report__without_a_salt__draws_one(
-    key: PrivateKey, supervisor: InstitutionKey, openings: list[Opening]
+def test_report_salt__by_the_definition__is_the_hash_of_smaller_factor_inquiry_and_aggregate(
+    key: PrivateKey, big_key: PrivateKey
 ) -> None:
-    commitments = {
-        sealing.seal_report(openings, inquiry=Q, ctx=CTX, modulus_bytes=256, supervisor_public=supervisor.public)[1]
-        for _ in range(2)
+    for private, width in ((key, 256), (big_key, 384)):
+        aggregate = bytes(range(256)) * (2 * 2 * width // 256)
+        smaller = min(private.p, private.q).to_bytes(width // 2, "big")
+
+        salt = sealing.report_salt(private, Q, aggregate)
+
+        assert salt == hashlib.sha256(b"mpcredit/report-salt/2" + smaller + Q + aggregate).digest()
+
+
+def test_report_salt__other_key_inquiry_or_aggregate__differs(key: PrivateKey, other_key: PrivateKey) -> None:
+    aggregate = b"a" * 512
+
+    salts = {
+        sealing.report_salt(private, inquiry, data)
+        for private in (key, other_key)
+        for inquiry in (Q, bytes(32))
+        for data in (aggregate, aggregate[1:] + b"b", aggregate * 2)
     }
 
-    assert len(commitments) == 2
+    assert len(salts) == 12
+
+
+@pytest.mark.parametrize(("inquiry", "aggregate"), [(Q[1:], b"a" * 512), (Q, b"a" * 511), (Q, b"")])
+def test_report_salt__of_other_widths__is_refused(key: PrivateKey, inquiry: bytes, aggregate: bytes) -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        sealing.report_salt(key, inquiry, aggregate)
 
 
 def test_report_body__there_and_back__and_any_other_form() -> None:
