@@ -304,7 +304,7 @@ contract JointCredit is IJointCredit {
 
     /// @inheritdoc IJointCredit
     function version() external pure returns (string memory) {
-        return "1";
+        return "2";
     }
 
     // ---------------------------------------------------------------- checks

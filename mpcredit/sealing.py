@@ -74,7 +74,7 @@ _STRETCH_BYTES: Final = 16
 """Extra bytes before a reduction modulo n: the result is within 2^-128 of uniform."""
 _PADDING: Final = 512
 _MAXIMUM_SUBJECTS: Final = 4096
-_VERSION: Final = 1
+_VERSION: Final = 2
 _ZERO_NONCE: Final = bytes(12)
 """Every key used with it encrypts one message: content keys are fresh, wrapping keys depend on the commitment."""
 
@@ -217,7 +217,7 @@ class ReportBody:
             InvalidEncoding: another version, no block, or another length.
         """
         if len(data) < 2 + _HASH_BYTES or data[0] != _VERSION or data[1] == 0:
-            raise InvalidEncoding("not a report of version 1")
+            raise InvalidEncoding("not a report of version 2")
         roots = data[2 + _HASH_BYTES :]
         if len(roots) != data[1] * modulus_bytes:
             raise InvalidEncoding("a report whose length does not fit its number of blocks")
@@ -367,7 +367,7 @@ def open_mask_keys(
 def _parse_mask_keys(body: bytes, sender: KeyRef) -> tuple[MaskKeyEntry, ...]:
     width = 1 + 4 + _KEY_BYTES
     if len(body) < 2 or body[0] != _VERSION or body[1] == 0 or len(body) != 2 + body[1] * width:
-        raise InvalidEncoding("not a list of mask keys of version 1")
+        raise InvalidEncoding("not a list of mask keys of version 2")
     entries = tuple(
         MaskKeyEntry(body[start], bytes_to_int(body[start + 1 : start + 5]), body[start + 5 : start + width])
         for start in range(2, len(body), width)
@@ -457,7 +457,7 @@ class SubjectList:
             if not isinstance(value, dict) or set(value) != names or not isinstance(value["entries"], list):
                 raise InvalidSubject("the subject list has missing or unknown members")
             if value["format"] != _SUBJECTS_FORMAT or type(value["version"]) is not int or value["version"] != _VERSION:
-                raise InvalidSubject("not a subject list of version 1")
+                raise InvalidSubject("not a subject list of version 2")
             if not isinstance(value["currency"], str) or value["purpose"] not in list(Purpose):
                 raise InvalidSubject("the subject list names no currency or purpose")
             entries = []

@@ -334,7 +334,7 @@ class LedgerState:
         return tuple(found)
 
     def release_of(self, member: int) -> Release:
-        """What a member's release reads, by its newest announcement; without one, version 1."""
+        """What a member's release reads, by its newest announcement; without one, version 2."""
         said = self.announced.get(member)
         return said[-1] if said else FIRST
 

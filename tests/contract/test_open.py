@@ -54,7 +54,7 @@ def test_open__by_a_ready_member__opens_and_awaits_all_others(credit):
     assert credit.read("aggregate", q) == inquiry.encoded_product
     assert credit.read("lastNonce", 0) == inquiry.opening["nonce"]
     assert credit.read("lanes") == (1, 0)
-    assert credit.read("version") == "1"
+    assert credit.read("version") == "2"
 
 
 def test_open__by_a_second_operator__opens_for_its_member(credit):

@@ -344,9 +344,9 @@ def test_report_body__there_and_back__and_any_other_form() -> None:
         b"",
         data[:-1],
         data + b"\0",
-        b"\x02" + data[1:],
+        b"\x01" + data[1:],
         data[:1] + b"\x01" + data[2:],
-        b"\x01\x00" + bytes(32),
+        b"\x02\x00" + bytes(32),
     ):
         with pytest.raises(InvalidEncoding):
             ReportBody.parse(wrong, 256)
@@ -424,15 +424,15 @@ def test_seal_mask_keys__list_that_is_not_well_formed__is_refused(
     "body",
     [
         b"",
-        b"\x01",
-        b"\x01\x00",
-        b"\x02\x01" + b"\x01" + bytes(36),
-        b"\x01\x01" + b"\x01" + bytes(35),
-        b"\x01\x01" + b"\x01" + bytes(37),
-        b"\x01\x02" + b"\x02" + bytes(36) + b"\x01" + bytes(36),
-        b"\x01\x02" + b"\x01" + bytes(36) + b"\x01" + bytes(36),
-        b"\x01\x01" + b"\x00" + bytes(36),
-        b"\x01\x01" + b"\xd8" + bytes(36),
+        b"\x02",
+        b"\x02\x00",
+        b"\x01\x01" + b"\x01" + bytes(36),
+        b"\x02\x01" + b"\x01" + bytes(35),
+        b"\x02\x01" + b"\x01" + bytes(37),
+        b"\x02\x02" + b"\x02" + bytes(36) + b"\x01" + bytes(36),
+        b"\x02\x02" + b"\x01" + bytes(36) + b"\x01" + bytes(36),
+        b"\x02\x01" + b"\x00" + bytes(36),
+        b"\x02\x01" + b"\xd8" + bytes(36),
     ],
 )
 def test_open_mask_keys__body_that_is_not_canonical__is_refused(
@@ -492,7 +492,7 @@ def test_seal_subjects__by_the_definition__has_the_form_of_the_specification(
     )
 
     assert commitment == hashlib.sha256(b"mpcredit/subject/2" + content_key + subjects.plaintext).digest()
-    assert data[:2] == b"\x01\x04"
+    assert data[:2] == b"\x02\x04"
     for place, member in enumerate(range(1, 5)):
         start = 2 + 49 * place
         assert data[start] == member
@@ -546,12 +546,12 @@ def test_open_subjects__anything_else__is_refused(
         {"sealed": data[:-1]},
         {"sealed": data + b"\0"},
         {"sealed": data[:-512]},
-        {"sealed": b"\x02" + data[1:]},
-        {"sealed": b"\x01\x03" + data[2:]},
+        {"sealed": b"\x01" + data[1:]},
+        {"sealed": b"\x02\x03" + data[2:]},
         {"sealed": data[:2] + data[51:100] + data[2:51] + data[100:]},
         {"sealed": data[:2] + data[2:51] + data[2:51] + data[100:]},
         {"sealed": b""},
-        {"sealed": b"\x01"},
+        {"sealed": b"\x02"},
         {"sealed": data[:-600] + bytes([data[-600] ^ 1]) + data[-599:]},
         {"sealed": data[:60] + bytes([data[60] ^ 1]) + data[61:]},
     ):
@@ -611,7 +611,8 @@ def test_subject_list__padding_that_is_not_zero_or_not_the_least__is_refused(sub
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
+        {"version": 3},
         {"version": True},
         {"format": "x"},
         {"schema": 0},
@@ -650,7 +651,7 @@ def test_subject_list__entry_that_is_not_well_formed__is_refused(subjects: Subje
         [entry, entry],
         [entry | {"tag": "0x00"}],
         [entry | {"extra": 1}],
-        [entry | {"consent": entry["consent"] | {"version": 2}}],
+        [entry | {"consent": entry["consent"] | {"version": 1}}],
         [entry | {"consent": None}],
     ):
         with pytest.raises(InvalidSubject):
