@@ -39,7 +39,15 @@ from mpcredit.errors import (
 from mpcredit.events import Call, Opening, Stage, members_of
 from mpcredit.paillier import PrivateKey
 from mpcredit.ports import Book
-from mpcredit.sealing import SubjectEntry, SubjectList, entry_length, seal_report, seal_subjects
+from mpcredit.sealing import (
+    SubjectEntry,
+    SubjectList,
+    entry_length,
+    report_commitment,
+    report_salt,
+    seal_report,
+    seal_subjects,
+)
 from mpcredit.state import Inquiry
 from mpcredit.versions import agreed_version
 
@@ -150,6 +158,8 @@ class Inquirer:
         self.random_bytes = random_bytes
         self.anchor = anchor
         self.hold: Callable[[Request], str] = lambda _request: ""
+        self._compared: set[bytes] = set()
+        """Commitments on the ledger that are not the stored ones, for which the totals were opened again."""
 
     # ----------------------------------------------------------------- requesting
 
@@ -566,7 +576,39 @@ class Inquirer:
     # ----------------------------------------------------------------- totals
 
     def _report(self, request: Request, inquiry: Inquiry) -> list[str]:
-        """Open the aggregate, check the totals, report them (R29, R30)."""
+        """Open the totals and report them (R29, R30)."""
+        # A contribution that a reorganisation replaces by another would make this report a false one.
+        if inquiry.completed_at is not None and inquiry.completed_at.block > self.desk.follower.final_block:
+            return []
+        stored = self._open_totals(request, inquiry)
+        key = to_hex(inquiry.id)
+        row = self.desk.post(
+            f"report/{key}",
+            Call(
+                inquiry.joint_credit,
+                "report",
+                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
+            ),
+        )
+        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+
+    def _compare_report(self, request: Request, inquiry: Inquiry) -> None:
+        """Open the totals again if the commitment on the ledger is not the stored one (R30): after a restore, say."""
+        if inquiry.report is None or inquiry.report.commitment in self._compared:
+            return
+        stored = self.desk.store.get("report", to_hex(inquiry.id))
+        if stored is not None and stored["commitment"] == to_hex(inquiry.report.commitment):
+            return
+        log.warning("the report of %s on the ledger is not the stored one", to_hex(inquiry.id)[:12])
+        self._open_totals(request, inquiry)
+        self._compared.add(inquiry.report.commitment)
+
+    def _open_totals(self, request: Request, inquiry: Inquiry) -> dict[str, Any]:
+        """Open the aggregate, check the totals, store them.
+
+        Returns:
+            The stored report: that of this aggregate.
+        """
         desk = self.desk
         frame = protocol.frame_of(inquiry, desk.realm)
         attempt = next(a for a in request.value["attempts"] if a["inquiry"] == to_hex(inquiry.id))
@@ -589,16 +631,17 @@ class Inquirer:
             totals = None
             note = f"the totals are not sums of figures ({error.message}); the supervisor will name who did it"
 
-        # (3) report, sealed to the supervisor: R30.
-        key = to_hex(inquiry.id)
+        # (3) the report of this aggregate, sealed to the supervisor: R30. One of another aggregate is replaced.
+        key, width = to_hex(inquiry.id), frame.public.modulus_bytes
+        salt = report_salt(private, inquiry.id, protocol.aggregate_bytes(frame, aggregate))
+        commitment = report_commitment(inquiry.id, salt, openings, width)
         stored = desk.store.get("report", key)
-        if stored is None:
-            salt = self.random_bytes(32)
-            sealed, commitment = seal_report(
+        if stored is None or stored["commitment"] != to_hex(commitment):
+            sealed, _ = seal_report(
                 openings,
                 inquiry=inquiry.id,
                 ctx=frame.ctx,
-                modulus_bytes=frame.public.modulus_bytes,
+                modulus_bytes=width,
                 supervisor_public=inquiry.period_key.public,
                 salt=salt,
             )
@@ -608,25 +651,19 @@ class Inquirer:
                 "commitment": to_hex(commitment),
                 "openings": [[hex(opening.m), hex(opening.r)] for opening in openings],
             }
-            desk.store.insert("report", key, stored)
+            desk.store.put("report", key, stored)
         self._update(
             request,
             state=RequestState.COMPLETE,
             note=note,
             totals=[{name: str(v) for name, v in record.items()} for record in totals] if totals else None,
         )
-        row = desk.post(
-            f"report/{key}",
-            Call(
-                inquiry.joint_credit,
-                "report",
-                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
-            ),
-        )
-        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+        return stored
 
     def _conclude(self, request: Request, inquiry: Inquiry) -> list[str]:
         names = inquiry.names
+        if inquiry.stage in (Stage.REPORTED, Stage.VALID):
+            self._compare_report(request, inquiry)
         match inquiry.stage:
             case Stage.REPORTED:
                 if request.state is RequestState.REPORTED:
