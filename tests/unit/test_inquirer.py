@@ -378,9 +378,9 @@ def test_open__keys_have_another_size_since__the_one_that_waited_is_destroyed(
     town.chain.too_dear = lambda _call: False
     town.chain.advance(60)
     bank.inquirer.bits = 2304
-    monkeypatch.setattr(paillier, "generate", lambda bits: public_key_pair("public-test-2048-b"))
-
-    bank.work()
+    with monkeypatch.context() as patch:
+        patch.setattr(paillier, "generate", lambda bits: public_key_pair("public-test-2048-b"))
+        bank.work()
 
     assert old not in kept(town)
     assert len(kept(town)) == 1
@@ -549,7 +549,7 @@ def test_report__reorganisation_with_another_contribution__is_replaced_by_that_o
 
     # The same figures with another seed: the member's store is an older one, say.
     signer = town.signer(member)
-    call = town.call("contribute", inquiry.id, bytes.fromhex(other[2:]))
+    call = town.call("contribute", inquiry.id, member, bytes.fromhex(other[2:]))
     signer.broadcast(signer.sign(call, signer.nonce()).raw)
     town.supervised = True
     town.settle()
