@@ -1,14 +1,15 @@
 """One file that proves an inquiry to somebody without a ledger node (R40).
 
 It holds the signed transactions as their senders made them, the roster's history, and the openings of the aggregate.
+The verdict names the report's commitment, which fixes q and the openings, and so the aggregate: no other totals fit it.
 `verify_evidence` needs nothing else: it recovers who signed what, recomputes the ids, the product and the totals, and names
 who lied. What it cannot prove is inclusion in a block: compare with the ledger (`mpcredit verify --ledger`) for that.
 
-The history of a roster is signed by nobody, so anybody can write one under any consortium's address, with members or
-operators of his own. A reader who does not trust the giver of the file must know a value of the roster itself
-(`Consortium.roster()` on any node, at the opening or later), which fixes members, accounts, terms, schemas and contracts;
-or have the founding file, which holds for members and operators that are still those of the founding. What a file was
-compared with is in `VerifiedEvidence.compared`; with neither, it is only consistent in itself.
+The history of a roster is signed by nobody, so anybody can write one under any consortium's address, with parties of their
+own. A reader who does not trust the giver of the file must know a value of the roster itself (`Consortium.roster()` on any
+node, at the opening or later), which fixes members, accounts, terms, schemas and contracts; or have the founding file, since
+owners sign their keys and service accounts. What a file was compared with is in `VerifiedEvidence.compared`; with neither, it
+is only consistent in itself.
 """
 
 from __future__ import annotations
@@ -306,6 +307,10 @@ def _verify(
         )
     joint_credit = to_checksum_address(value["joint_credit"])
     transactions = value["transactions"]
+
+    block = value["verdict_block"]
+    if block is not None and type(block) is not int:
+        raise InvalidEncoding("the evidence is malformed: the block of the verdict", remedy="ask for the file again")
 
     # (1) the roster: who is who, under which accounts and keys, on which terms: R39.
     changes = [(Change(change["kind"]), hex_bytes(change["data"], None)) for change in value["roster"]]
