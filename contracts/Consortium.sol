@@ -8,22 +8,43 @@ import {InstitutionKey} from "./libraries/InstitutionKey.sol";
 /// @title The consortium: who belongs to it, under which keys and rules
 /// @notice See `IConsortium` for what each function does and for whom.
 /// @dev Invariants after every transaction once founded: at least `minimumCohort` members and one supervisor; any two
-/// groups, and each group and the whole, are equal or differ by at least `minimumCohort` members; an account plays one part.
+/// groups, and each group and the whole, are equal or differ by at least `minimumCohort` members; an owner account owns one party.
 // Every change emits its event in _record, or at its end, which slither's events-maths does not follow into; loops that
-// write (costly-loop) are over the founders, once, over at most 8 operators, or over the culprits of one inquiry.
+// write (costly-loop) are over the founders, once, or over the culprits of one inquiry.
 // slither-disable-start events-maths,costly-loop
 contract Consortium is IConsortium {
     using Bitmap for uint256;
     using InstitutionKey for bytes32;
 
-    /// What the ledger keeps of a member beside the bitmaps. Owner and the two versions share a slot.
+    /// What the ledger keeps of a member beside the bitmaps. Owner, version and time share a slot.
     struct Record {
         address owner;
         uint32 keyVersion;
-        uint32 auditedVersion;
+        /// when the key was replaced last; zero before
+        uint64 rotatedAt;
         bytes32 key;
         string name;
-        address[] operators;
+    }
+
+    /// A party's service account, one slot: all that `contribute` reads of the roster.
+    struct Account {
+        address account;
+        /// when it was named last with another tenure
+        uint32 since;
+        uint32 namedAt;
+        uint16 namings;
+    }
+
+    struct Supervisor {
+        /// when the account was added; zero for all others
+        uint64 since;
+        uint64 announcedAt;
+    }
+
+    /// One slot: the members that are ready in this period of readiness, and its number.
+    struct Readiness {
+        uint216 members;
+        uint40 period;
     }
 
     // ---------------------------------------------------------------- limits
@@ -32,16 +53,16 @@ contract Consortium is IConsortium {
     uint256 public constant MAXIMUM_MEMBERS = 216;
     /// @notice Highest number of a group; 0 stands for all members.
     uint256 public constant MAXIMUM_GROUPS = 16;
-    /// @notice Most accounts that act for one member, so that removing it fits into a transaction.
-    uint256 public constant MAXIMUM_OPERATORS = 8;
     /// @notice Below three, a cohort leaves nobody to hide among.
     uint256 public constant LEAST_COHORT = 3;
     /// @notice Least time between a supervisor's approval and the execution, so that members see what comes.
     uint256 public constant MINIMUM_DELAY = 1 hours;
     /// @notice Longest time that any parameter in seconds about answers, reports and delays may name.
     uint256 public constant LONGEST_TERM = 30 days;
-    /// @notice How far ahead a member may declare itself ready.
-    uint256 public constant LONGEST_READINESS = 7 days;
+    /// @notice Least time between two rotations of a key, two namings of an account, two announcements of one party.
+    uint256 public constant PAUSE = 24 hours;
+    /// @notice How long an announced period key waits for members that are not audited for it.
+    uint256 public constant PERIOD_KEY_WAIT = 7 days;
     /// @notice How long a proposal lives.
     uint256 public constant PROPOSAL_LIFE = 60 days;
     /// @notice How long a change of supervisors waits that no supervisor approves.
@@ -50,17 +71,14 @@ contract Consortium is IConsortium {
     /// @notice Most bytes of a sealed message.
     uint256 public constant MAXIMUM_NOTICE = 4_096;
 
-    /// Members whose readiness shares one word, 32 bits each.
-    uint256 private constant LANES = 8;
-    uint256 private constant WORDS = MAXIMUM_MEMBERS / LANES;
-    uint256 private constant LANE_BITS = 32;
-    uint256 private constant LANE_MASK = type(uint32).max;
     uint256 private constant LONGEST_NAME = 64;
     uint256 private constant SHORTEST_TERM = 60;
-    /// Stands for a supervisor in `keyStatement`, and for "no member" when an account is checked.
-    uint8 private constant NOBODY = 255;
+    uint256 private constant FIELDS = 11;
+    /// Stands for a supervisor where a member index is asked for.
+    uint8 private constant SUPERVISOR = 255;
     bytes32 private constant ROSTER_LABEL = "mpcredit/roster/2";
     bytes32 private constant KEY_LABEL = "mpcredit/key/2";
+    bytes32 private constant ACCOUNT_LABEL = "mpcredit/account/2";
 
     // ---------------------------------------------------------------- storage
 
@@ -69,33 +87,48 @@ contract Consortium is IConsortium {
     /// @inheritdoc IConsortium
     bytes32 public roster;
 
-    /// One slot.
+    /// Two slots; `openingTerms` reads the first.
     Parameters private _parameters;
+    // Not immutable: every consortium has the same runtime code, which readers compare with the code that shipped.
+    // slither-disable-start immutable-states
+    /// @inheritdoc IConsortium
+    uint64 public opensFrom;
+    /// @inheritdoc IConsortium
+    uint8 public periodSeconds;
+    // slither-disable-end immutable-states
 
     /// Invited so far; the next index.
     uint8 private _invited;
     /// Confirmed and not removed.
     uint256 private _members;
     uint256 private _removed;
-    /// The current key passed the mask audit.
-    uint256 private _audited;
     uint256 private _suspended;
-    uint256[WORDS] private _readiness;
+    Readiness private _ready;
+    /// Ready from the period after that of `_ready` on.
+    uint256 private _readyNext;
     mapping(uint8 index => Record) private _records;
     /// Index + 1, so that zero means none.
     mapping(address account => uint8) private _memberOfOwner;
-    mapping(address account => uint8) private _memberOfOperator;
+    /// By index, or for a supervisor by `_slotOf` its owner account.
+    mapping(uint256 party => Account) private _accounts;
+    /// The tenure that was named last, and every one that was ever named.
+    mapping(uint8 index => bytes32) private _tenure;
+    mapping(uint8 index => mapping(bytes32 tenure => bool)) private _tenureUsed;
     /// Every key that was ever registered, by a member or a supervisor.
     mapping(bytes32 key => bool) private _keyUsed;
 
-    /// When the account was added; zero for all others.
-    mapping(address account => uint64) private _supervisorSince;
+    mapping(address owner => Supervisor) private _supervisors;
     uint256 private _supervisorCount;
-    /// The key that was registered last. It serves while its holder is set, which ends when the holder is removed.
-    bytes32 private _supervisorKey;
-    address private _supervisorKeyHolder;
-    uint32 private _supervisorKeyVersion;
+    /// Of version 0 while there is none.
+    PeriodKey private _inForce;
+    PeriodKey private _announced;
+    /// The newest ever, whatever became of it: the next statement names it as the previous one.
+    bytes32 private _newestPeriodKey;
+    uint32 private _newestPeriod;
     uint32 private _tagKeyVersion;
+    /// Members audited for a period key; the bit goes when the audited key is compromised.
+    mapping(uint32 period => uint256) private _audited;
+    mapping(uint32 period => mapping(uint8 index => uint32)) private _auditedVersion;
 
     /// @inheritdoc IConsortium
     mapping(uint16 schema => bytes32) public schemaHash;
@@ -119,14 +152,17 @@ contract Consortium is IConsortium {
         require(bytes(founding.name).length != 0, BadParameter("name"));
         require(founding.supervisors.length != 0, BadParameter("supervisors"));
         require(founding.schemas.length != 0, BadParameter("schemas"));
+        require(founding.periodSeconds != 0, BadParameter("periodSeconds"));
         require(founding.founders.length >= founding.parameters.minimumCohort, BadParameter("founders"));
 
         name = founding.name;
         roster = keccak256(abi.encode(ROSTER_LABEL, block.chainid, address(this)));
+        opensFrom = founding.opensFrom;
+        periodSeconds = founding.periodSeconds;
+        _record(Change.Founded, abi.encode(founding.opensFrom, founding.periodSeconds));
         _setParameters(founding.parameters);
         for (uint256 i = 0; i < founding.supervisors.length; ++i) _addSupervisor(founding.supervisors[i]);
-        for (uint256 i = 0; i < founding.founders.length; ++i)
-            _invite(founding.founders[i].owner, founding.founders[i].operator, founding.founders[i].name);
+        for (uint256 i = 0; i < founding.founders.length; ++i) _invite(founding.founders[i].owner, founding.founders[i].name);
         for (uint256 i = 0; i < founding.schemas.length; ++i)
             _registerSchema(founding.schemas[i].id, founding.schemas[i].definition);
         _setTagKey(founding.tagKeyCommitment);
@@ -135,24 +171,38 @@ contract Consortium is IConsortium {
 
     // ---------------------------------------------------------------- modifiers
 
+    // Each modifier calls a function, which stands in the code once.
+
     modifier onlyOwnerOf(uint8 index) {
-        _checkStands(index);
-        require(_records[index].owner == msg.sender, NotOwner(msg.sender, index));
+        _checkOwner(index);
         _;
     }
 
-    modifier onlySupervisor() {
-        require(isSupervisor(msg.sender), NotSupervisor(msg.sender));
+    modifier onlySupervisorOwner() {
+        _checkSupervisor(msg.sender);
         _;
     }
 
-    modifier onlyParty() {
-        if (!isSupervisor(msg.sender)) _confirmedMemberOf(msg.sender);
+    /// The supervisor's owner or service account.
+    modifier onlySupervisor(address supervisor) {
+        _checkSupervisor(supervisor);
+        if (msg.sender != supervisor) _checkSender(_slotOf(supervisor));
+        _;
+    }
+
+    modifier onlyAccountOf(uint8 index) {
+        _checkSender(index);
+        _;
+    }
+
+    modifier onlyPartyOf(address owner) {
+        uint8 successor = _memberOfOwner[owner];
+        _checkSender(successor == 0 ? _slotOf(owner) : successor - 1);
         _;
     }
 
     modifier onlyByProposal() {
-        require(msg.sender == address(this), OnlyByProposal());
+        _checkByProposal();
         _;
     }
 
@@ -161,110 +211,119 @@ contract Consortium is IConsortium {
         _;
     }
 
-    // ---------------------------------------------------------------- a member's own
+    // ---------------------------------------------------------------- a member's owner
 
     /// @inheritdoc IConsortium
-    function confirm(uint8 index, bytes32 key, bytes calldata signature) external onlyOwnerOf(index) {
+    function confirm(
+        uint8 index,
+        bytes32 key,
+        bytes calldata keySignature,
+        address account,
+        bytes32 tenure,
+        bytes calldata accountSignature
+    ) external onlyOwnerOf(index) {
         require(!_members.has(index), AlreadyConfirmed(index));
 
         _members = _members.with(index);
         _record(Change.MemberConfirmed, abi.encode(index));
-        _setKey(index, key, signature);
+        _setKey(index, key, false, keySignature);
+        _nameAccount(index, index, account, tenure, accountSignature);
         // A member more can bring a group and the whole too close together; a proposal then puts it into the group first.
         _checkGroups(_members, _parameters.minimumCohort);
     }
 
     /// @inheritdoc IConsortium
-    function rotateKey(uint8 index, bytes32 key, bytes calldata signature) external onlyOwnerOf(index) {
-        require(_members.has(index), UnknownMember(index));
+    function rotateKey(uint8 index, bytes32 key, bool compromised, bytes calldata signature)
+        external
+        onlyOwnerOf(index)
+    {
+        Record storage record = _records[index];
+        _checkMember(index);
+        _checkPause(record.rotatedAt);
 
-        _audited = _audited.without(index);
-        _setKey(index, key, signature);
+        record.rotatedAt = uint64(block.timestamp);
+        if (compromised) {
+            _audited[_inForce.version] = _audited[_inForce.version].without(index);
+            _audited[_announced.version] = _audited[_announced.version].without(index);
+        }
+        _setKey(index, key, compromised, signature);
+    }
+
+    // ---------------------------------------------------------------- any owner
+
+    /// @inheritdoc IConsortium
+    function nameAccount(uint8 party, address account, bytes32 tenure, bytes calldata signature) external {
+        _nameAccount(party, _ownParty(party), account, tenure, signature);
     }
 
     /// @inheritdoc IConsortium
-    function setOperator(uint8 index, address operator, bool allowed) external onlyOwnerOf(index) {
-        if (allowed) _allowOperator(index, operator);
-        else _forbidOperator(index, operator);
+    function takeAccount(uint8 party) external {
+        uint256 own = _ownParty(party);
+        require(_accounts[own].account != address(0), NothingChanges());
 
-        _record(Change.OperatorSet, abi.encode(index, operator, allowed));
+        _accounts[own].account = address(0);
+        if (party != SUPERVISOR) _switchOff(party);
+
+        _record(Change.AccountTaken, abi.encode(party, msg.sender));
+    }
+
+    // ---------------------------------------------------------------- a member's service account
+
+    /// @inheritdoc IConsortium
+    function setReady(uint8 index, bool ready) external onlyAccountOf(index) {
+        uint256 next = _readyNext;
+        require(next.has(index) != ready, NothingChanges());
+
+        _setReadyNext(ready ? next.with(index) : next.without(index));
+
+        emit ReadinessSet(index, ready);
     }
 
     /// @inheritdoc IConsortium
-    function declareReady(uint32 until) external {
-        uint8 index = _confirmedMemberOf(msg.sender);
-        uint256 latest = block.timestamp + LONGEST_READINESS;
-        require(until <= latest, ReadyTooLong(until, latest));
+    function sealMaskKeys(uint8 index, uint32 keyVersion, uint32 period, bytes calldata sealedKeys)
+        external
+        onlyAccountOf(index)
+    {
+        emit MaskKeysSealed(index, keyVersion, period, sealedKeys);
+    }
 
-        uint256 shift = (index % LANES) * LANE_BITS;
-        uint256 others = _readiness[index / LANES] & ~(LANE_MASK << shift);
-        _readiness[index / LANES] = others | (uint256(until) << shift);
+    // ---------------------------------------------------------------- any service account
 
-        emit ReadinessDeclared(index, until);
+    /// @inheritdoc IConsortium
+    function anchor(address owner, bytes32 head) external onlyPartyOf(owner) {
+        emit Anchored(owner, head);
     }
 
     /// @inheritdoc IConsortium
-    function sealMaskKeys(bytes calldata sealedKeys) external {
-        uint8 index = _confirmedMemberOf(msg.sender);
-        require(_supervisorKeyHolder != address(0), NoSupervisorKey());
-
-        emit MaskKeysSealed(index, _records[index].keyVersion, _supervisorKeyVersion, sealedKeys);
-    }
-
-    // ---------------------------------------------------------------- members and supervisors
-
-    /// @inheritdoc IConsortium
-    function anchor(bytes32 head) external onlyParty {
-        emit Anchored(msg.sender, head);
-    }
-
-    /// @inheritdoc IConsortium
-    function notify(bytes calldata message) external onlyParty {
+    function notify(address owner, bytes calldata message) external onlyPartyOf(owner) {
         require(
             message.length != 0 && message.length <= MAXIMUM_NOTICE, NoticeLength(message.length, MAXIMUM_NOTICE)
         );
 
-        emit Noticed(msg.sender, message);
+        emit Noticed(owner, message);
     }
 
-    // ---------------------------------------------------------------- supervisor
+    // ---------------------------------------------------------------- a supervisor's owner
 
     /// @inheritdoc IConsortium
-    function rotateSupervisorKey(bytes32 key, bytes calldata signature) external onlySupervisor {
-        uint32 version = _supervisorKeyVersion + 1;
-        _useKey(key, keyStatement(NOBODY, version, key, _supervisorKey), signature);
+    function announcePeriodKey(bytes32 key, bytes calldata signature) external onlySupervisorOwner {
+        uint32 version = _newestPeriod + 1;
+        Supervisor storage supervisor = _supervisors[msg.sender];
+        _checkPause(supervisor.announcedAt);
+        _useKey(key, keyStatement(SUPERVISOR, version, key, _newestPeriodKey), signature);
 
-        _supervisorKey = key;
-        _supervisorKeyHolder = msg.sender;
-        _supervisorKeyVersion = version;
+        supervisor.announcedAt = uint64(block.timestamp);
+        _newestPeriodKey = key;
+        _newestPeriod = version;
+        _announced = PeriodKey(key, msg.sender, version, uint64(block.timestamp));
 
-        _record(Change.SupervisorKeySet, abi.encode(version, key, msg.sender, signature));
-    }
-
-    /// @inheritdoc IConsortium
-    function auditOk(uint8 index, uint32 keyVersion) external onlySupervisor {
-        Record storage record = _records[index];
-        require(_members.has(index), UnknownMember(index));
-        require(keyVersion == record.keyVersion, KeyVersion(keyVersion, record.keyVersion));
-        if (_audited.has(index)) return;
-
-        _audited = _audited.with(index);
-        record.auditedVersion = keyVersion;
-
-        _record(Change.MemberAudited, abi.encode(index, keyVersion));
+        _record(Change.PeriodKeyAnnounced, abi.encode(version, key, msg.sender, signature));
     }
 
     /// @inheritdoc IConsortium
-    function suspend(uint8 index) external onlySupervisor {
-        require(_members.has(index), UnknownMember(index));
-
-        _suspend(index);
-    }
-
-    /// @inheritdoc IConsortium
-    function reinstate(uint8 index) external onlySupervisor {
-        require(_members.has(index), UnknownMember(index));
-        if (!_suspended.has(index)) return;
+    function reinstate(uint8 index) external onlySupervisorOwner {
+        _checkMember(index);
+        require(_suspended.has(index), NothingChanges());
 
         _suspended = _suspended.without(index);
 
@@ -272,11 +331,13 @@ contract Consortium is IConsortium {
     }
 
     /// @inheritdoc IConsortium
-    function approve(uint256 proposal, bytes32 callsHash) external onlySupervisor {
+    /// @dev The votes come first, so that members have the whole delay to see what will happen.
+    function approve(uint256 proposal, bytes32 callsHash) external onlySupervisorOwner {
         Proposal storage proposed = _living(proposal);
         require(callsHash == proposed.callsHash, CallsDiffer(callsHash, proposed.callsHash));
         // An approval given again does not start the delay again; one from before a removal does not count any more.
-        if (_approvals[proposal][msg.sender] >= _supervisorSince[msg.sender]) return;
+        require(_approvals[proposal][msg.sender] < _supervisors[msg.sender].since, NothingChanges());
+        _checkVotes(proposed, _twoThirds(_members.count()));
 
         _approvals[proposal][msg.sender] = uint64(block.timestamp);
 
@@ -292,11 +353,69 @@ contract Consortium is IConsortium {
         emit Approved(proposal, msg.sender, false);
     }
 
+    // ---------------------------------------------------------------- a supervisor's service account
+
+    /// @inheritdoc IConsortium
+    // Versions count up by one and nobody can shift them, so both functions mean exactly this one.
+    // slither-disable-start incorrect-equality
+    function auditOk(address supervisor, uint8 index, uint32 keyVersion, uint32 period) external {
+        uint32 current = _records[index].keyVersion;
+        PeriodKey storage key = period == _inForce.version ? _inForce : _announced;
+        require(period != 0 && period == key.version && key.holder == supervisor, UnknownPeriodKey(period));
+        _checkSender(_slotOf(supervisor));
+        _checkMember(index);
+        require(keyVersion == current, KeyVersion(keyVersion, current));
+        require(_auditedVersion[period][index] != current, NothingChanges());
+
+        _audited[period] = _audited[period].with(index);
+        _auditedVersion[period][index] = current;
+
+        _record(Change.MemberAudited, abi.encode(index, current, period));
+    }
+
+    /// @inheritdoc IConsortium
+    function putPeriodKeyInForce(address supervisor, uint32 version) external {
+        PeriodKey memory key = _announced;
+        require(version != 0 && key.version == version && key.holder == supervisor, UnknownPeriodKey(version));
+        _checkSender(_slotOf(supervisor));
+        uint256 wanted = _members & ~_suspended;
+        uint256 audited = wanted & _audited[version];
+        require(
+            audited.count() >= _parameters.minimumCohort
+                && (audited == wanted || block.timestamp >= key.announcedAt + PERIOD_KEY_WAIT),
+            PeriodKeyNotAccepted(wanted & ~audited, audited)
+        );
+
+        _inForce = key;
+        delete _announced;
+
+        _record(Change.PeriodKeyInForce, abi.encode(version));
+    }
+    // slither-disable-end incorrect-equality
+
+    /// @inheritdoc IConsortium
+    function suspend(address supervisor, uint8 index) external onlySupervisor(supervisor) {
+        _checkMember(index);
+        require(!_suspended.has(index), NothingChanges());
+
+        _suspend(index);
+    }
+
+    /// @inheritdoc IConsortium
+    function endPeriodKey(address supervisor, uint32 version) external onlySupervisor(supervisor) {
+        require(version != 0, UnknownPeriodKey(version));
+        if (_inForce.version == version) delete _inForce;
+        else if (_announced.version == version) delete _announced;
+        else revert UnknownPeriodKey(version);
+
+        _record(Change.PeriodKeyEnded, abi.encode(version));
+    }
+
     // ---------------------------------------------------------------- proposals
 
     /// @inheritdoc IConsortium
     function propose(bytes[] calldata calls, string calldata reason) external returns (uint256 proposal) {
-        _ownedBy(msg.sender);
+        uint8 index = _ownedBy(msg.sender);
         uint256 members = _members;
         require(
             members.count() >= _parameters.minimumCohort, NotFounded(members.count(), _parameters.minimumCohort)
@@ -304,13 +423,13 @@ contract Consortium is IConsortium {
 
         bytes32 callsHash = keccak256(abi.encode(calls));
         Proposal storage proposed = _proposals.push();
-        proposed.proposer = msg.sender;
+        proposed.proposer = index;
         proposed.callsHash = callsHash;
         proposed.electorate = members;
         proposed.proposedAt = uint64(block.timestamp);
         proposal = _proposals.length;
 
-        emit Proposed(proposal, msg.sender, callsHash, calls, reason);
+        emit Proposed(proposal, index, callsHash, calls, reason);
     }
 
     /// @inheritdoc IConsortium
@@ -338,47 +457,55 @@ contract Consortium is IConsortium {
     }
 
     /// @inheritdoc IConsortium
+    function withdrawProposal(uint256 proposal) external {
+        uint8 index = _ownedBy(msg.sender);
+        Proposal storage proposed = _living(proposal);
+        require(index == proposed.proposer, NotProposer(index, proposed.proposer));
+
+        proposed.withdrawn = true;
+
+        emit Withdrawn(proposal);
+    }
+
+    /// @inheritdoc IConsortium
     /// @dev R34: votes are counted over today's members: a removed one counts neither for nor against, a suspended one still
     /// does, because a supervisor that could take votes away could shape a majority.
     function execute(uint256 proposal, bytes[] calldata calls, address supervisor) external {
         Proposal storage proposed = _living(proposal);
         bytes32 callsHash = keccak256(abi.encode(calls));
-        uint64 since = _supervisorSince[supervisor];
+        uint64 since = _supervisors[supervisor].since;
         require(callsHash == proposed.callsHash, CallsDiffer(callsHash, proposed.callsHash));
         if (supervisor == address(0)) _checkUnapproved(proposed, calls);
         else _checkApproved(proposal, proposed, supervisor, since);
 
         proposed.executed = true;
-        for (uint256 i = 0; i < calls.length; ++i) {
-            // The only code that runs here is this contract's own: what a proposal may call is behind onlyByProposal, and
-            // what belongs to people knows this contract as nobody. Hence no reentrancy, and calls in a loop are the point.
-            // slither-disable-next-line low-level-calls,calls-loop,reentrancy-events
-            (bool done, bytes memory reason) = address(this).call(calls[i]);
-            require(done, CallFailed(i, reason));
-        }
-
+        _carryOut(calls);
         // The approval of a supervisor that these calls remove does not count.
-        require(_supervisorSince[supervisor] == since, ApprovalMissing(proposal, supervisor));
-        _checkStanding();
+        require(_supervisors[supervisor].since == since, ApprovalMissing(proposal, supervisor));
 
         emit Executed(proposal);
     }
 
     /// @inheritdoc IConsortium
-    function inviteMember(address owner, address operator, string calldata memberName) external onlyByProposal {
-        _invite(owner, operator, memberName);
+    function tryOut(bytes[] calldata calls) external {
+        _carryOut(calls);
+        revert WouldPass();
+    }
+
+    /// @inheritdoc IConsortium
+    function inviteMember(address owner, string calldata memberName) external onlyByProposal {
+        _invite(owner, memberName);
     }
 
     /// @inheritdoc IConsortium
     function removeMember(uint8 index) external onlyByProposal {
         _checkStands(index);
 
-        Record storage record = _records[index];
         _members = _members.without(index);
         _removed = _removed.with(index);
-        delete _memberOfOwner[record.owner];
-        for (uint256 i = 0; i < record.operators.length; ++i) delete _memberOfOperator[record.operators[i]];
-        delete record.operators;
+        delete _memberOfOwner[_records[index].owner];
+        _accounts[index].account = address(0);
+        _switchOff(index);
 
         _record(Change.MemberRemoved, abi.encode(index));
     }
@@ -386,7 +513,7 @@ contract Consortium is IConsortium {
     /// @inheritdoc IConsortium
     function replaceOwner(uint8 index, address owner) external onlyByProposal {
         _checkStands(index);
-        _checkFree(owner, index);
+        _checkFree(owner);
 
         delete _memberOfOwner[_records[index].owner];
         _setOwner(index, owner);
@@ -401,18 +528,49 @@ contract Consortium is IConsortium {
 
     /// @inheritdoc IConsortium
     function removeSupervisor(address supervisor) external onlyByProposal {
-        require(isSupervisor(supervisor), NotSupervisor(supervisor));
+        _checkSupervisor(supervisor);
 
-        delete _supervisorSince[supervisor];
+        delete _supervisors[supervisor].since;
+        _accounts[_slotOf(supervisor)].account = address(0);
         --_supervisorCount;
         // What is sealed from now on must not open with a key that only a removed supervisor answers for.
-        if (_supervisorKeyHolder == supervisor) _supervisorKeyHolder = address(0);
+        if (_announced.holder == supervisor) {
+            _record(Change.PeriodKeyEnded, abi.encode(_announced.version));
+            delete _announced;
+        }
+        if (_inForce.holder == supervisor) {
+            _record(Change.PeriodKeyEnded, abi.encode(_inForce.version));
+            delete _inForce;
+        }
 
         _record(Change.SupervisorRemoved, abi.encode(supervisor));
     }
 
     /// @inheritdoc IConsortium
-    function setParameters(Parameters calldata changed) external onlyByProposal {
+    function setTerms(uint16 named, Parameters calldata values) external onlyByProposal {
+        Parameters memory changed = _parameters;
+        Parameters memory given = values;
+        bool same = true;
+        require(named >> FIELDS == 0, BadParameter("named"));
+        for (uint256 i = 0; i < FIELDS; ++i) {
+            uint256 value;
+            uint256 before;
+            // Safe: a struct in memory has one word a field.
+            assembly ("memory-safe") {
+                value := mload(add(given, shl(5, i)))
+                before := mload(add(changed, shl(5, i)))
+            }
+            if ((named >> i) & 1 == 0) {
+                require(value == 0, BadParameter("named"));
+                continue;
+            }
+            same = same && value == before;
+            assembly ("memory-safe") {
+                mstore(add(changed, shl(5, i)), value)
+            }
+        }
+        require(!same, NothingChanges());
+
         _setParameters(changed);
     }
 
@@ -425,6 +583,7 @@ contract Consortium is IConsortium {
     function setGroup(uint8 group, uint256 members) external onlyByProposal {
         require(group != 0 && group <= MAXIMUM_GROUPS, UnknownGroup(group));
         require(members >> _invited == 0 && members & _removed == 0, BadParameter("members"));
+        require(members != _groups[group], NothingChanges());
 
         _groups[group] = members;
 
@@ -465,59 +624,66 @@ contract Consortium is IConsortium {
     // ---------------------------------------------------------------- JointCredit
 
     /// @inheritdoc IConsortium
-    function openingTerms(address operator, uint8 group, uint16 schema) external view returns (Terms memory terms) {
+    function openingTerms(uint8 index, address sender, uint8 group, uint16 schema)
+        external
+        view
+        returns (Terms memory terms)
+    {
         require(msg.sender == jointCredit, NotCurrentJointCredit(msg.sender, jointCredit));
-        Parameters memory current = _parameters;
+        require(sender == _accounts[index].account, NotAccount(sender, _accounts[index].account));
+        Parameters storage current = _parameters;
         uint256 members = _members;
-        terms.member = memberOf(operator);
-        terms.cohort = _readyOf(_serving(members) & _groupOf(group, members));
+        terms.ready = _readySet() & _serving() & _groupOf(group, members);
         terms.roster = roster;
         terms.schemaHash = schemaHash[schema];
+        terms.minimumCohort = current.minimumCohort;
         terms.minimumModulusBits = current.minimumModulusBits;
         terms.answerSeconds = current.answerSeconds;
         terms.reportSeconds = current.reportSeconds;
+        terms.silenceSeconds = current.silenceSeconds;
 
-        uint256 size = terms.cohort.count();
-        uint256 least = current.minimumCohort;
+        uint256 size = terms.ready.count();
+        uint256 least = terms.minimumCohort;
+        require(block.timestamp >= opensFrom, TooEarly(opensFrom));
         require(members.count() >= least, NotFounded(members.count(), least));
-        require(_supervisorKeyHolder != address(0), NoSupervisorKey());
+        require(_inForce.version != 0, NoPeriodKey());
         require(terms.schemaHash != 0, UnknownSchema(schema));
         require(size >= least, CohortTooSmall(size, least));
-        require(terms.cohort.has(terms.member), NotServing(terms.member));
+        require(terms.ready.has(index), NotServing(index));
     }
 
     /// @inheritdoc IConsortium
-    function lapse(uint256 silent) external onlyJointCredit {
-        for (uint256 word = 0; word < WORDS; ++word) {
-            uint256 lanes = (silent >> (word * LANES)) & 0xff;
-            uint256 kept = type(uint256).max;
-            for (uint256 lane = 0; lanes >> lane != 0; ++lane)
-                if ((lanes >> lane) & 1 != 0) kept &= ~(LANE_MASK << (lane * LANE_BITS));
-            if (lanes != 0) _readiness[word] &= kept;
-        }
+    function lapse(uint256 silent) external onlyJointCredit returns (uint256 off) {
+        off = _readyNext & silent;
+        if (off == 0) return 0;
 
-        emit ReadinessLapsed(silent);
+        _setReadyNext(_readyNext & ~silent);
+
+        emit ReadinessLapsed(off);
     }
 
     /// @inheritdoc IConsortium
     function suspendCulprits(uint256 culprits) external onlyJointCredit {
-        uint256 left = culprits & _members;
+        uint256 left = culprits & _members & ~_suspended;
         for (uint8 index = 0; left >> index != 0; ++index) if (left.has(index)) _suspend(index);
     }
 
     // ---------------------------------------------------------------- views
 
     /// @inheritdoc IConsortium
-    function memberOf(address operator) public view returns (uint8) {
-        uint8 successor = _memberOfOperator[operator];
-        require(successor != 0, NotMember(operator));
-
-        return successor - 1;
+    function accountOf(uint8 index) external view returns (address account, uint32 since) {
+        Account storage named = _accounts[index];
+        return (named.account, named.since);
     }
 
     /// @inheritdoc IConsortium
-    function isSupervisor(address account) public view returns (bool) {
-        return _supervisorSince[account] != 0;
+    function supervisorAccount(address supervisor) external view returns (address account) {
+        return _accounts[_slotOf(supervisor)].account;
+    }
+
+    /// @inheritdoc IConsortium
+    function isSupervisor(address owner) public view returns (bool) {
+        return _supervisors[owner].since != 0;
     }
 
     /// @inheritdoc IConsortium
@@ -525,12 +691,16 @@ contract Consortium is IConsortium {
         require(index < _invited, UnknownMember(index));
 
         Record storage record = _records[index];
+        Account storage named = _accounts[index];
         shown.owner = record.owner;
+        shown.account = named.account;
+        shown.since = named.since;
+        shown.namings = named.namings;
         shown.name = record.name;
         shown.key = record.key;
         shown.keyVersion = record.keyVersion;
-        shown.auditedVersion = record.auditedVersion;
-        shown.readyUntil = uint32(_readiness[index / LANES] >> ((index % LANES) * LANE_BITS));
+        if (_audited[_inForce.version].has(index)) shown.auditedVersion = _auditedVersion[_inForce.version][index];
+        shown.ready = _readySet().has(index);
         shown.confirmed = record.key != 0;
         shown.suspended = _suspended.has(index);
         shown.removed = _removed.has(index);
@@ -544,15 +714,13 @@ contract Consortium is IConsortium {
     /// @inheritdoc IConsortium
     function memberSets() external view returns (uint256 members, uint256 serving, uint256 ready) {
         members = _members;
-        serving = _serving(members);
-        ready = _readyOf(serving);
+        serving = _serving();
+        ready = serving & _readySet();
     }
 
     /// @inheritdoc IConsortium
     function cohortOf(uint8 group) external view returns (uint256 cohort) {
-        uint256 members = _members;
-
-        return _readyOf(_serving(members) & _groupOf(group, members));
+        return _readySet() & _serving() & _groupOf(group, _members);
     }
 
     /// @inheritdoc IConsortium
@@ -566,8 +734,8 @@ contract Consortium is IConsortium {
     }
 
     /// @inheritdoc IConsortium
-    function supervisorKey() external view returns (bytes32 key, uint32 version) {
-        return (_supervisorKeyHolder == address(0) ? bytes32(0) : _supervisorKey, _supervisorKeyVersion);
+    function periodKeys() external view returns (PeriodKey memory inForce, PeriodKey memory announced) {
+        return (_inForce, _announced);
     }
 
     /// @inheritdoc IConsortium
@@ -589,20 +757,30 @@ contract Consortium is IConsortium {
         return keccak256(abi.encode(KEY_LABEL, block.chainid, address(this), index, version, key, previousKey));
     }
 
-    // ---------------------------------------------------------------- members, inside
+    /// @inheritdoc IConsortium
+    function accountStatement(uint8 party, address owner, address account, uint16 number, bytes32 tenure)
+        public
+        view
+        returns (bytes32)
+    {
+        return keccak256(
+            abi.encode(ACCOUNT_LABEL, block.chainid, address(this), party, owner, account, number, tenure)
+        );
+    }
 
-    function _invite(address owner, address operator, string memory memberName) internal {
+    // ---------------------------------------------------------------- parties, inside
+
+    function _invite(address owner, string memory memberName) internal {
         uint8 index = _invited;
         require(index < MAXIMUM_MEMBERS, TooManyMembers());
         require(bytes(memberName).length != 0 && bytes(memberName).length <= LONGEST_NAME, BadParameter("name"));
-        _checkFree(owner, index);
+        _checkFree(owner);
 
         _invited = index + 1;
         _setOwner(index, owner);
-        _allowOperator(index, operator);
         _records[index].name = memberName;
 
-        _record(Change.MemberInvited, abi.encode(index, owner, operator, memberName));
+        _record(Change.MemberInvited, abi.encode(index, owner, memberName));
     }
 
     function _setOwner(uint8 index, address owner) internal {
@@ -610,28 +788,30 @@ contract Consortium is IConsortium {
         _memberOfOwner[owner] = index + 1;
     }
 
-    function _allowOperator(uint8 index, address operator) internal {
-        address[] storage operators = _records[index].operators;
-        require(operators.length < MAXIMUM_OPERATORS, TooManyOperators(index));
-        require(_memberOfOperator[operator] == 0, AccountInUse(operator));
-        _checkFree(operator, index);
+    /// Name the sender's service account; `own` is where its slot stands.
+    function _nameAccount(uint8 party, uint256 own, address account, bytes32 tenure, bytes calldata signature) internal {
+        Account memory named = _accounts[own];
+        require(account != address(0), ZeroAccount());
+        require(party == SUPERVISOR ? tenure == 0 : tenure != 0, ZeroTenure());
+        bool begins = party != SUPERVISOR && tenure != _tenure[party];
+        require(begins || account != named.account, NothingChanges());
+        _checkPause(named.namedAt);
+        _checkSignature(accountStatement(party, msg.sender, account, ++named.namings, tenure), signature);
 
-        operators.push(operator);
-        _memberOfOperator[operator] = index + 1;
+        if (begins) {
+            require(!_tenureUsed[party][tenure], TenureUsed(tenure));
+            _tenureUsed[party][tenure] = true;
+            _tenure[party] = tenure;
+            named.since = uint32(block.timestamp);
+        }
+        named.account = account;
+        named.namedAt = uint32(block.timestamp);
+        _accounts[own] = named;
+
+        _record(Change.AccountNamed, abi.encode(party, msg.sender, account, named.namings, tenure, signature));
     }
 
-    function _forbidOperator(uint8 index, address operator) internal {
-        require(_memberOfOperator[operator] == index + 1, NotMember(operator));
-
-        address[] storage operators = _records[index].operators;
-        uint256 place = 0;
-        while (operators[place] != operator) ++place;
-        operators[place] = operators[operators.length - 1];
-        operators.pop();
-        delete _memberOfOperator[operator];
-    }
-
-    function _setKey(uint8 index, bytes32 key, bytes calldata signature) internal {
+    function _setKey(uint8 index, bytes32 key, bool compromised, bytes calldata signature) internal {
         Record storage record = _records[index];
         uint32 version = record.keyVersion + 1;
         _useKey(key, keyStatement(index, version, key, record.key), signature);
@@ -639,22 +819,33 @@ contract Consortium is IConsortium {
         record.key = key;
         record.keyVersion = version;
 
-        _record(Change.KeySet, abi.encode(index, version, key, signature));
+        _record(Change.KeySet, abi.encode(index, version, key, compromised, signature));
     }
 
     /// Check a new key and its signature by the sender, and keep it from ever being registered again.
     function _useKey(bytes32 key, bytes32 statement, bytes calldata signature) internal {
         require(key.isAcceptable(), BadKey());
         require(!_keyUsed[key], KeyInUse(key));
-        address signer = statement.signerOf(signature);
-        require(signer == msg.sender, BadKeySignature(signer, msg.sender));
+        _checkSignature(statement, signature);
 
         _keyUsed[key] = true;
     }
 
-    function _suspend(uint8 index) internal {
-        if (_suspended.has(index)) return;
+    /// Change readiness from the next period on.
+    function _setReadyNext(uint256 members) internal {
+        uint40 period = uint40(block.timestamp / periodSeconds);
+        // What was for the next period holds in this one, if that has come.
+        if (period > _ready.period) _ready = Readiness(uint216(_readyNext), period);
+        _readyNext = members;
+    }
 
+    /// Not ready any more, at once.
+    function _switchOff(uint8 index) internal {
+        _ready.members = uint216(uint256(_ready.members).without(index));
+        _readyNext = _readyNext.without(index);
+    }
+
+    function _suspend(uint8 index) internal {
         _suspended = _suspended.with(index);
 
         _record(Change.MemberSuspended, abi.encode(index));
@@ -663,9 +854,9 @@ contract Consortium is IConsortium {
     // ---------------------------------------------------------------- changes, inside
 
     function _addSupervisor(address supervisor) internal {
-        _checkFree(supervisor, NOBODY);
+        _checkFree(supervisor);
 
-        _supervisorSince[supervisor] = uint64(block.timestamp);
+        _supervisors[supervisor].since = uint64(block.timestamp);
         ++_supervisorCount;
 
         _record(Change.SupervisorAdded, abi.encode(supervisor));
@@ -684,13 +875,20 @@ contract Consortium is IConsortium {
         require(_isTerm(changed.answerSeconds, SHORTEST_TERM), BadParameter("answerSeconds"));
         require(_isTerm(changed.reportSeconds, SHORTEST_TERM), BadParameter("reportSeconds"));
         require(_isTerm(changed.delaySeconds, MINIMUM_DELAY), BadParameter("delaySeconds"));
+        require(
+            changed.silenceSeconds != 0 && changed.silenceSeconds <= changed.answerSeconds, BadParameter("silenceSeconds")
+        );
+        require(
+            changed.repeatSeconds >= changed.answerSeconds && changed.repeatSeconds <= changed.cooldownSeconds,
+            BadParameter("repeatSeconds")
+        );
         require(changed.subjectsPerDay != 0, BadParameter("subjectsPerDay"));
         require(changed.bookAgeSeconds != 0, BadParameter("bookAgeSeconds"));
 
         _parameters = changed;
 
-        _record(Change.TermsSet, abi.encode(changed));
-        emit ParametersSet(changed);
+        _record(Change.TermsChanged, abi.encode(changed));
+        emit TermsSet(changed);
     }
 
     function _registerSchema(uint16 schema, bytes memory definition) internal {
@@ -714,10 +912,23 @@ contract Consortium is IConsortium {
 
     function _approveJointCredit(bytes32 initCodeHash) internal {
         require(initCodeHash != 0, BadParameter("jointCreditInitCodeHash"));
+        require(initCodeHash != approvedInitCodeHash, NothingChanges());
 
         approvedInitCodeHash = initCodeHash;
 
-        emit JointCreditApproved(initCodeHash);
+        _record(Change.JointCreditApproved, abi.encode(initCodeHash));
+    }
+
+    /// Run the calls of a proposal, and check what must hold after them.
+    function _carryOut(bytes[] calldata calls) internal {
+        for (uint256 i = 0; i < calls.length; ++i) {
+            // The only code that runs here is this contract's own: what a proposal may call is behind onlyByProposal, and
+            // what belongs to people knows this contract as nobody. Hence no reentrancy, and calls in a loop are the point.
+            // slither-disable-next-line low-level-calls,calls-loop,reentrancy-events
+            (bool done, bytes memory reason) = address(this).call(calls[i]);
+            require(done, CallFailed(i, reason));
+        }
+        _checkStanding();
     }
 
     /// Add a link to the hash chain over everything that happened to the roster.
@@ -736,17 +947,48 @@ contract Consortium is IConsortium {
         require(index < _invited && !_removed.has(index), UnknownMember(index));
     }
 
-    /// The account plays no part yet, other than for this one member.
-    function _checkFree(address account, uint8 index) internal view {
-        require(account != address(0), ZeroAccount());
-        uint256 own = uint256(index) + 1;
-        uint256 owned = _memberOfOwner[account];
-        uint256 operated = _memberOfOperator[account];
+    /// The account owns no party yet.
+    function _checkFree(address owner) internal view {
+        require(owner != address(0), ZeroAccount());
         require(
-            account != address(this) && !isSupervisor(account) && (owned == 0 || owned == own)
-                && (operated == 0 || operated == own),
-            AccountInUse(account)
+            owner != address(this) && !isSupervisor(owner) && _memberOfOwner[owner] == 0, AccountInUse(owner)
         );
+    }
+
+    /// The sender is the party's service account, starts the transaction itself, and has no code: an account that EIP-7702
+    /// delegated could send a payload that the signature of its transaction does not cover.
+    function _checkSender(uint256 party) internal view {
+        address account = _accounts[party].account;
+        require(msg.sender == account, NotAccount(msg.sender, account));
+        // slither-disable-next-line tx-origin
+        require(msg.sender == tx.origin && msg.sender.code.length == 0, NotPlainAccount(msg.sender));
+    }
+
+    function _checkOwner(uint8 index) internal view {
+        _checkStands(index);
+        require(_records[index].owner == msg.sender, NotOwner(msg.sender, index));
+    }
+
+    function _checkSupervisor(address owner) internal view {
+        require(isSupervisor(owner), NotSupervisor(owner));
+    }
+
+    function _checkMember(uint8 index) internal view {
+        require(_members.has(index), UnknownMember(index));
+    }
+
+    function _checkByProposal() internal view {
+        require(msg.sender == address(this), OnlyByProposal());
+    }
+
+    function _checkSignature(bytes32 statement, bytes calldata signature) internal view {
+        address signer = statement.signerOf(signature);
+        require(signer == msg.sender, BadSignature(signer, msg.sender));
+    }
+
+    /// A day has passed since `last`; the first time, with zero, it always has.
+    function _checkPause(uint256 last) internal view {
+        require(block.timestamp >= last + PAUSE, TooEarly(last + PAUSE));
     }
 
     /// The supervisor's approval stands and is old enough, and two thirds of the members agree.
@@ -759,10 +1001,10 @@ contract Consortium is IConsortium {
         require(approved >= since, ApprovalMissing(proposal, supervisor));
         uint256 permittedAt = uint256(approved) + _parameters.delaySeconds;
         require(block.timestamp >= permittedAt, TooEarly(permittedAt));
-        _checkVotes(proposed, 2, 3);
+        _checkVotes(proposed, _twoThirds(_members.count()));
     }
 
-    /// Only supervisors change, the proposal is old enough, and five sixths of the members agree.
+    /// Only supervisors change, the proposal is old enough, and five sixths of the members, or all but one, agree (R35).
     function _checkUnapproved(Proposal storage proposed, bytes[] calldata calls) internal view {
         for (uint256 i = 0; i < calls.length; ++i) {
             bytes4 selector = calls[i].length < 4 ? bytes4(0) : bytes4(calls[i][0:4]);
@@ -771,16 +1013,16 @@ contract Consortium is IConsortium {
                 OnlySupervisorChanges()
             );
         }
+        uint256 members = _members.count();
+        uint256 sixths = (members * 5 + 5) / 6;
+        _checkVotes(proposed, sixths < members ? sixths : members - 1);
         uint256 permittedAt = uint256(proposed.proposedAt) + UNAPPROVED_DELAY;
         require(block.timestamp >= permittedAt, TooEarly(permittedAt));
-        _checkVotes(proposed, 5, 6);
     }
 
-    function _checkVotes(Proposal storage proposed, uint256 part, uint256 whole) internal view {
-        uint256 members = _members;
+    function _checkVotes(Proposal storage proposed, uint256 needed) internal view {
         // Only members of the electorate can vote, so the votes need no second look at it.
-        uint256 votes = (proposed.votes & members).count();
-        uint256 needed = (members.count() * part + whole - 1) / whole;
+        uint256 votes = (proposed.votes & _members).count();
         require(votes >= needed, VotesMissing(votes, needed));
     }
 
@@ -812,10 +1054,15 @@ contract Consortium is IConsortium {
 
     // ---------------------------------------------------------------- look-ups, inside
 
-    /// The confirmed member for which an operator account acts.
-    function _confirmedMemberOf(address operator) internal view returns (uint8 index) {
-        index = memberOf(operator);
-        require(_members.has(index), UnknownMember(index));
+    /// Where the account of a party of the sender stands.
+    function _ownParty(uint8 party) internal view returns (uint256) {
+        if (party == SUPERVISOR) {
+            _checkSupervisor(msg.sender);
+            return _slotOf(msg.sender);
+        }
+        _checkOwner(party);
+        _checkMember(party);
+        return party;
     }
 
     /// The confirmed member that an account owns.
@@ -823,7 +1070,7 @@ contract Consortium is IConsortium {
         uint8 successor = _memberOfOwner[owner];
         require(successor != 0, NotMember(owner));
         index = successor - 1;
-        require(_members.has(index), UnknownMember(index));
+        _checkMember(index);
     }
 
     function _proposalAt(uint256 proposal) internal view returns (Proposal storage) {
@@ -832,27 +1079,31 @@ contract Consortium is IConsortium {
         return _proposals[proposal - 1];
     }
 
-    /// A proposal that was not executed and has not expired.
+    /// A proposal that was not executed or withdrawn and has not expired.
     function _living(uint256 proposal) internal view returns (Proposal storage proposed) {
         proposed = _proposalAt(proposal);
         require(!proposed.executed, AlreadyExecuted(proposal));
+        require(!proposed.withdrawn, ProposalWithdrawn(proposal));
         require(block.timestamp <= uint256(proposed.proposedAt) + PROPOSAL_LIFE, ProposalExpired(proposal));
     }
 
-    function _serving(uint256 members) internal view returns (uint256) {
-        return members & _audited & ~_suspended;
+    /// Members of the roster that are audited for the key in force and not suspended.
+    function _serving() internal view returns (uint256) {
+        return _members & _audited[_inForce.version] & ~_suspended;
     }
 
-    /// Those of the set that declared themselves ready beyond this moment: one word is read for eight members.
-    function _readyOf(uint256 set) internal view returns (uint256 ready) {
-        for (uint256 word = 0; word < WORDS; ++word) {
-            uint256 lanes = (set >> (word * LANES)) & 0xff;
-            if (lanes == 0) continue;
-            uint256 readiness = _readiness[word];
-            for (uint256 lane = 0; lane < LANES; ++lane)
-                if (((readiness >> (lane * LANE_BITS)) & LANE_MASK) > block.timestamp)
-                    ready |= (lanes & (1 << lane)) << (word * LANES);
-        }
+    /// Those that are ready in this period, whether they serve or not.
+    function _readySet() internal view returns (uint256) {
+        return block.timestamp / periodSeconds > _ready.period ? _readyNext : _ready.members;
+    }
+
+    /// Where the account of a supervisor stands: above every member index, whatever the owner account is.
+    function _slotOf(address owner) internal pure returns (uint256) {
+        return (1 << 160) | uint160(owner);
+    }
+
+    function _twoThirds(uint256 members) internal pure returns (uint256) {
+        return (members * 2 + 2) / 3;
     }
 
     function _groupOf(uint8 group, uint256 members) internal view returns (uint256 set) {

@@ -36,6 +36,8 @@ contract JointCredit is IJointCredit {
     uint256 private constant DUES = DUE_WORDS * DUES_PER_WORD;
     uint256 private constant DUE_BITS = 32;
     uint256 private constant DUE_MASK = type(uint32).max;
+    /// Longest cohort sealed into a refusal.
+    uint256 private constant SEALED_COHORT = 64;
     bytes32 private constant ID_LABEL = "mpcredit/q0/2";
     bytes32 private constant LANE_LABEL = "mpcredit/lane/2";
 
@@ -49,15 +51,6 @@ contract JointCredit is IJointCredit {
         Progress progress;
         bytes32 aggregateHash;
         bytes32 reportCommitment;
-        /// members that stated that they never sent anything
-        uint256 stated;
-    }
-
-    /// What a member that inquires has used up.
-    struct Inquirer {
-        uint64 lastNonce;
-        /// when the report of each unfinished inquiry is due, eight times of 32 bits to a word; zero: a free place
-        uint256[DUE_WORDS] due;
     }
 
     /// One slot.
@@ -68,7 +61,8 @@ contract JointCredit is IJointCredit {
     }
 
     mapping(bytes32 inquiry => Inquiry) private _inquiries;
-    mapping(uint8 member => Inquirer) private _inquirers;
+    /// When the report of each unfinished inquiry of a member is due, eight times of 32 bits to a word; zero: a free place.
+    mapping(uint8 inquirer => uint256[DUE_WORDS]) private _due;
     Counts private _counts;
     /// The free lanes, last freed last, up to `_counts.freeLanes`; what stands above is stale.
     mapping(uint256 place => uint32 lane) private _freeLanes;
@@ -80,57 +74,37 @@ contract JointCredit is IJointCredit {
     // ---------------------------------------------------------------- inquirer
 
     /// @inheritdoc IJointCredit
-    function open(Opening calldata opening) external returns (bytes32 inquiry) {
-        IConsortium.Terms memory terms = consortium.openingTerms(msg.sender, opening.group, opening.schema);
-        Inquirer storage inquirer = _inquirers[terms.member];
-        uint256 width = 2 * opening.n.length;
+    function open(uint8 member, Opening calldata opening) external returns (bytes32 inquiry) {
+        IConsortium.Terms memory terms = consortium.openingTerms(member, msg.sender, opening.group, opening.schema);
 
-        require(opening.roster == terms.roster, RosterMoved(terms.roster));
-        require(opening.cohort == terms.cohort, CohortMoved(terms.cohort));
-        require(opening.nonce > inquirer.lastNonce, NonceUsed(opening.nonce, inquirer.lastNonce));
-        require(opening.blocks >= 1 && opening.blocks <= MAXIMUM_BLOCKS, BlocksOutOfRange(opening.blocks));
-        require(
-            Paillier.isWidthOfModulus(opening.n.length, terms.minimumModulusBits),
-            ModulusWidth(opening.n.length, terms.minimumModulusBits)
-        );
-        require(Paillier.isFormOfModulus(opening.n), ModulusForm());
-        require(opening.consents.length > 0, ConsentsMissing());
-        _checkLength(opening.payload, opening.blocks, width);
+        _checkPlain();
+        _checkForm(opening, terms);
+        _checkCohort(member, opening, terms);
 
         bytes32 q0;
-        (q0, inquiry) = _identify(opening, terms.member);
-        // Checked: sums of seconds up to the year 2106, and the Consortium bounds the terms.
-        uint32 deadline = uint32(block.timestamp) + terms.answerSeconds;
+        (q0, inquiry) = _identify(opening, member);
+        require(_inquiries[inquiry].progress.stage() == Stage.None, InquiryExists(inquiry));
+        Terms agreed = _agree(member, opening, terms);
         Workspace space = Paillier.workspaceFor(opening.n);
 
-        inquirer.lastNonce = opening.nonce;
-        Terms agreed = termsOf(
-            deadline,
-            _takeLane(),
-            terms.member,
-            _takeDue(inquirer, deadline + terms.reportSeconds),
-            opening.blocks,
-            uint16(width)
-        );
-        uint32 number = _publish(agreed, terms.cohort, space);
-        _inquiries[inquiry].progress = progressOf(terms.cohort.without(terms.member), number, Stage.Open);
+        uint32 number = _publish(agreed, opening.cohort, space);
+        _inquiries[inquiry].progress = progressOf(opening.cohort.without(member), number, Stage.Open);
         for (uint256 i = 0; i < opening.blocks; ++i) {
-            space.takeCiphertext(_ciphertext(opening.payload, i, width), i);
+            space.takeCiphertext(_ciphertext(opening.payload, i, agreed.width()), i);
             _startLane(space, _slotOf(agreed, i));
         }
 
-        emit Opened(inquiry, terms.member, q0, msg.sender, deadline, opening);
+        emit Opened(inquiry, member, q0, msg.sender, agreed.deadline(), opening);
     }
 
     /// @inheritdoc IJointCredit
     function report(bytes32 inquiry, bytes32 commitment, bytes calldata sealedReport, bytes32 anchor) external {
-        uint8 member = consortium.memberOf(msg.sender);
         Inquiry storage record = _inquiries[inquiry];
         Progress progress = record.progress;
         Terms terms = _termsAt(_dataContract(progress.number()));
 
         require(progress.stage() == Stage.Complete, WrongStage(progress.stage()));
-        require(member == terms.inquirer(), NotInquirer(member, terms.inquirer()));
+        _checkAccount(terms.inquirer());
 
         record.progress = progress.into(Stage.Reported);
         record.reportCommitment = commitment;
@@ -142,8 +116,8 @@ contract JointCredit is IJointCredit {
     // ---------------------------------------------------------------- furnisher
 
     /// @inheritdoc IJointCredit
-    function contribute(bytes32 inquiry, bytes calldata payload) external {
-        uint8 member = consortium.memberOf(msg.sender);
+    function contribute(bytes32 inquiry, uint8 member, bytes calldata payload) external {
+        uint256 since = _checkAccount(member);
         Inquiry storage record = _inquiries[inquiry];
         Progress progress = record.progress;
         address data = _dataContract(progress.number());
@@ -151,6 +125,7 @@ contract JointCredit is IJointCredit {
         uint256 width = terms.width();
 
         _checkAwaited(progress, member);
+        require(terms.opened() > since, OpenedBeforeTenure(terms.opened(), since));
         _checkLength(payload, terms.blocks(), width);
 
         progress = progress.without(member);
@@ -168,46 +143,39 @@ contract JointCredit is IJointCredit {
     }
 
     /// @inheritdoc IJointCredit
-    function refuse(bytes32 inquiry, uint8 code) external {
-        uint8 member = consortium.memberOf(msg.sender);
+    function refuse(bytes32 inquiry, uint8 member, uint8 code, bytes calldata sealedCohort) external {
+        _checkAccount(member);
         Inquiry storage record = _inquiries[inquiry];
         Progress progress = record.progress;
 
         _checkAwaited(progress, member);
         require(code != 0, RefusalCode());
+        require(sealedCohort.length <= SEALED_COHORT, SealedLength(sealedCohort.length));
 
         record.progress = progress.into(Stage.Refused);
         _close(inquiry, record, progress, _termsAt(_dataContract(progress.number())));
 
-        emit Refused(inquiry, member, code);
+        emit Refused(inquiry, member, code, sealedCohort);
     }
 
     /// @inheritdoc IJointCredit
-    function notSent(bytes32 inquiry) external {
-        uint8 member = consortium.memberOf(msg.sender);
-        Inquiry storage record = _inquiries[inquiry];
-        Progress progress = record.progress;
-
-        require(
-            progress.stage() == Stage.Refused || progress.stage() == Stage.Expired || progress.stage() == Stage.Void,
-            WrongStage(progress.stage())
-        );
-        _checkMissing(progress, member);
-        require(!record.stated.has(member), AlreadyStated(member));
-
-        record.stated = record.stated.with(member);
-
-        emit NotSent(inquiry, member);
-    }
-
-    /// @inheritdoc IJointCredit
-    function revokeConsent(bytes32 consent) external {
-        uint8 member = consortium.memberOf(msg.sender);
+    function revokeConsent(uint8 member, bytes32 consent) external {
+        _checkAccount(member);
 
         emit ConsentRevoked(consent, member);
     }
 
     // ---------------------------------------------------------------- anyone
+
+    /// @inheritdoc IJointCredit
+    function lapse(bytes32 inquiry) external {
+        Progress progress = _inquiries[inquiry].progress;
+        Terms terms = _termsAt(_dataContract(progress.number()));
+
+        require(progress.stage() == Stage.Open, WrongStage(progress.stage()));
+        require(block.timestamp >= terms.silentFrom(), TooEarly(terms.silentFrom()));
+        require(consortium.lapse(progress.awaited()) != 0, NothingChanges());
+    }
 
     /// @inheritdoc IJointCredit
     function expire(bytes32 inquiry) external {
@@ -222,24 +190,33 @@ contract JointCredit is IJointCredit {
         _close(inquiry, record, progress, terms);
 
         emit Expired(inquiry, progress.awaited());
+        // slither-disable-next-line unused-return
         consortium.lapse(progress.awaited());
     }
 
     // ---------------------------------------------------------------- supervisor
 
     /// @inheritdoc IJointCredit
-    function attest(bytes32 inquiry, bool valid, uint256 culprits, bytes32 anchor) external {
+    function attest(
+        bytes32 inquiry,
+        address supervisor,
+        bool valid,
+        uint256 culprits,
+        bytes32 commitment,
+        bytes32 anchor
+    ) external {
         Inquiry storage record = _inquiries[inquiry];
         Progress progress = record.progress;
         Stage stage = progress.stage();
 
-        require(consortium.isSupervisor(msg.sender), NotSupervisor(msg.sender));
+        _checkSender(consortium.supervisorAccount(supervisor));
+        // A verdict is on one report: after a reorganisation another one can stand here.
+        require(commitment == record.reportCommitment, CommitmentDiffers(commitment, record.reportCommitment));
         if (valid) {
             require(stage == Stage.Reported, WrongStage(stage));
             require(culprits == 0, CulpritsNamed());
         } else {
             require(stage == Stage.Open || stage == Stage.Complete || stage == Stage.Reported, WrongStage(stage));
-            require(culprits != 0, CulpritsMissing());
             uint256 outside = culprits & ~_cohortAt(_dataContract(progress.number()));
             require(outside == 0, CulpritsOutsideCohort(outside));
         }
@@ -247,8 +224,8 @@ contract JointCredit is IJointCredit {
         record.progress = progress.into(valid ? Stage.Valid : Stage.Void);
         if (stage != Stage.Reported) _close(inquiry, record, progress, _termsAt(_dataContract(progress.number())));
 
-        emit Attested(inquiry, msg.sender, valid, culprits, anchor);
-        if (!valid) consortium.suspendCulprits(culprits);
+        emit Attested(inquiry, supervisor, msg.sender, valid, culprits, commitment, anchor);
+        if (culprits != 0) consortium.suspendCulprits(culprits);
     }
 
     // ---------------------------------------------------------------- views
@@ -263,7 +240,9 @@ contract JointCredit is IJointCredit {
             stage: progress.stage(),
             inquirer: terms.inquirer(),
             blocks: uint8(terms.blocks()),
+            opened: uint32(terms.opened()),
             deadline: terms.deadline(),
+            silentFrom: uint32(terms.silentFrom()),
             cohort: _cohortAt(_dataContract(progress.number())),
             awaited: progress.awaited(),
             width: terms.width(),
@@ -293,21 +272,64 @@ contract JointCredit is IJointCredit {
     }
 
     /// @inheritdoc IJointCredit
-    function lastNonce(uint8 member) external view returns (uint64) {
-        return _inquirers[member].lastNonce;
-    }
-
-    /// @inheritdoc IJointCredit
     function lanes() external view returns (uint256 made, uint256 free) {
         return (_counts.lanes, _counts.freeLanes);
     }
 
     /// @inheritdoc IJointCredit
     function version() external pure returns (string memory) {
-        return "1";
+        return "2";
     }
 
     // ---------------------------------------------------------------- checks
+
+    /// The sender is the member's service account.
+    /// @return since when its store began its tenure
+    function _checkAccount(uint8 member) private view returns (uint256) {
+        (address account, uint32 since) = consortium.accountOf(member);
+        _checkSender(account);
+
+        return since;
+    }
+
+    function _checkSender(address account) private view {
+        require(msg.sender == account, NotAccount(msg.sender, account));
+        _checkPlain();
+    }
+
+    /// The sender starts the transaction and has no code: an account that EIP-7702 delegated could send a payload that the
+    /// signature of its transaction does not cover.
+    function _checkPlain() private view {
+        // slither-disable-next-line tx-origin
+        require(msg.sender == tx.origin && msg.sender.code.length == 0, NotPlainAccount(msg.sender));
+    }
+
+    function _checkForm(Opening calldata opening, IConsortium.Terms memory terms) private pure {
+        require(opening.roster == terms.roster, RosterMoved(terms.roster));
+        require(opening.blocks >= 1 && opening.blocks <= MAXIMUM_BLOCKS, BlocksOutOfRange(opening.blocks));
+        require(
+            Paillier.isWidthOfModulus(opening.n.length, terms.minimumModulusBits),
+            ModulusWidth(opening.n.length, terms.minimumModulusBits)
+        );
+        require(Paillier.isFormOfModulus(opening.n), ModulusForm());
+        require(opening.consents.length > 0, ConsentsMissing());
+        _checkLength(opening.payload, opening.blocks, 2 * opening.n.length);
+    }
+
+    /// The cohort is all ready members, or repeats one: ready members, the inquirer among them, two thirds at least.
+    function _checkCohort(uint8 member, Opening calldata opening, IConsortium.Terms memory terms) private pure {
+        uint256 cohort_ = opening.cohort;
+        if (!opening.repeats) {
+            require(cohort_ == terms.ready, CohortMoved(terms.ready));
+            return;
+        }
+        uint256 size = cohort_.count();
+        require(
+            cohort_ & ~terms.ready == 0 && cohort_.has(member) && size >= terms.minimumCohort
+                && 3 * size >= 2 * terms.ready.count(),
+            NotRepeatable(cohort_, terms.ready)
+        );
+    }
 
     /// The inquiry takes contributions, and the member owes one.
     function _checkAwaited(Progress progress, uint8 member) private view {
@@ -333,6 +355,24 @@ contract JointCredit is IJointCredit {
 
     // ---------------------------------------------------------------- an inquiry's parts
 
+    /// What `open` fixes; takes a lane and a due time.
+    function _agree(uint8 member, Opening calldata opening, IConsortium.Terms memory terms) private returns (Terms) {
+        // Checked: sums of seconds up to the year 2106, and the Consortium bounds the terms.
+        uint32 opened = uint32(block.timestamp);
+        uint32 deadline = opened + terms.answerSeconds;
+
+        return termsOf(
+            deadline,
+            _takeLane(),
+            member,
+            _takeDue(_due[member], deadline + terms.reportSeconds),
+            opening.blocks,
+            uint16(2 * opening.n.length),
+            opened,
+            opened + terms.silenceSeconds
+        );
+    }
+
     function _identify(Opening calldata opening, uint8 inquirer) private view returns (bytes32 q0, bytes32 inquiry) {
         q0 = keccak256(
             abi.encode(
@@ -345,6 +385,8 @@ contract JointCredit is IJointCredit {
                 keccak256(opening.sealedSubject),
                 opening.subjectCommitment,
                 opening.cohort,
+                opening.group,
+                opening.repeats,
                 opening.schema,
                 opening.currency,
                 opening.blocks,
@@ -374,7 +416,7 @@ contract JointCredit is IJointCredit {
 
         record.aggregateHash = keccak256(product);
         _freeLane(terms.lane());
-        _freeDue(_inquirers[terms.inquirer()], terms.due());
+        _freeDue(_due[terms.inquirer()], terms.due());
 
         emit AggregateClosed(inquiry, product);
     }
@@ -406,7 +448,8 @@ contract JointCredit is IJointCredit {
             }
             made := create(0, code, add(length, 0x0a))
         }
-        require(made != address(0) && made == _dataContract(number), DataNotStored());
+        // Zero, of a creation that failed, is no such address either.
+        require(made == _dataContract(number), DataNotStored());
     }
 
     /// The address of the contract that this one created as its `nonce`-th: the hash of the RLP list of this address
@@ -516,10 +559,10 @@ contract JointCredit is IJointCredit {
     // ---------------------------------------------------------------- due times
 
     /// Note when the report is due, in the first free place; none of the inquirer's others may have passed.
-    function _takeDue(Inquirer storage inquirer, uint32 due) private returns (uint8 place) {
+    function _takeDue(uint256[DUE_WORDS] storage dues, uint32 due) private returns (uint8 place) {
         uint256 firstFree = DUES;
         for (uint256 word = 0; word < DUE_WORDS; ++word) {
-            uint256 times = inquirer.due[word];
+            uint256 times = dues[word];
             for (uint256 i = 0; i < DUES_PER_WORD; ++i) {
                 uint256 other = (times >> (i * DUE_BITS)) & DUE_MASK;
                 require(other == 0 || block.timestamp < other, ReportOverdue(other));
@@ -529,10 +572,10 @@ contract JointCredit is IJointCredit {
         require(firstFree < DUES, TooManyOpen());
 
         place = uint8(firstFree);
-        inquirer.due[place / DUES_PER_WORD] |= uint256(due) << ((place % DUES_PER_WORD) * DUE_BITS);
+        dues[place / DUES_PER_WORD] |= uint256(due) << ((place % DUES_PER_WORD) * DUE_BITS);
     }
 
-    function _freeDue(Inquirer storage inquirer, uint8 place) private {
-        inquirer.due[place / DUES_PER_WORD] &= ~(DUE_MASK << ((place % DUES_PER_WORD) * DUE_BITS));
+    function _freeDue(uint256[DUE_WORDS] storage dues, uint8 place) private {
+        dues[place / DUES_PER_WORD] &= ~(DUE_MASK << ((place % DUES_PER_WORD) * DUE_BITS));
     }
 }

@@ -727,7 +727,7 @@ def _attempt(consortium: LocalConsortium, request: Request, inquiry: Inquiry, su
 
     # (2) the naive scheme: the same figures, packed and encrypted under the same key, without masks.
     packed = schema.pack(records, public.bits)[block]
-    unmasked = paillier.encrypt(public, packed, exponent=paillier.random_exponent(public))
+    unmasked = paillier.encrypt(public, packed, r=paillier.random_root(public))
     naive = slots(paillier.decrypt(private, unmasked))
 
     # (3) here: the ciphertext that is on the ledger.

@@ -36,10 +36,18 @@ from mpcredit.errors import (
     Refused,
     ValueOutOfRange,
 )
-from mpcredit.events import Call, Opening, Stage
+from mpcredit.events import Call, Opening, Stage, members_of
 from mpcredit.paillier import PrivateKey
 from mpcredit.ports import Book
-from mpcredit.sealing import SubjectEntry, SubjectList, entry_length, seal_report, seal_subjects
+from mpcredit.sealing import (
+    SubjectEntry,
+    SubjectList,
+    entry_length,
+    report_commitment,
+    report_salt,
+    seal_report,
+    seal_subjects,
+)
 from mpcredit.state import Inquiry
 from mpcredit.versions import agreed_version
 
@@ -150,6 +158,8 @@ class Inquirer:
         self.random_bytes = random_bytes
         self.anchor = anchor
         self.hold: Callable[[Request], str] = lambda _request: ""
+        self._compared: set[bytes] = set()
+        """Commitments on the ledger that are not the stored ones, for which the totals were opened again."""
 
     # ----------------------------------------------------------------- requesting
 
@@ -334,7 +344,7 @@ class Inquirer:
 
         # (1) is there a cohort, with me in it? R14.
         if not bitmap >> desk.index & 1:
-            self._update(request, note="this institution is not ready itself; declare it ready (`mpcredit ready`)")
+            self._update(request, note="this institution is not ready itself; switch it on (`mpcredit ready --on`)")
             return []
         if bitmap.bit_count() < minimum:
             self._update(
@@ -376,9 +386,8 @@ class Inquirer:
 
         # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
         memory = desk.remember()
-        conflict = window_conflict(
-            request.tags, bitmap, now, (2**62, 0), memory, state, desk.minimum_window, 0, desk.proves
-        )
+        window = state.parameters.window_seconds if state.parameters else 0
+        conflict = window_conflict(request.tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
         if conflict:
             self._update(request, note=self._window_note(*conflict))
             return []
@@ -388,7 +397,7 @@ class Inquirer:
         public = private.public
         n = int_to_bytes(public.n, public.modulus_bytes)
         joint_credit = state.joint_credit
-        if joint_credit is None or state.supervisor_key is None:
+        if joint_credit is None or state.period_key is None:
             raise NotYet("the consortium is not founded yet", remedy="see `mpcredit doctor`")
         nonce = int.from_bytes(self.random_bytes(8), "big")
         q0 = protocol.inquiry_q0(desk.realm, joint_credit, desk.index, n, state.roster, nonce)
@@ -398,15 +407,15 @@ class Inquirer:
             purpose=Purpose(value["purpose"]),
             entries=tuple(SubjectEntry(c.tag, c) for c in consents),
         )
-        cohort = {i: state.members[i].key for i in range(bitmap.bit_length()) if bitmap >> i & 1}
-        own = cohort[desk.index]
-        wraps = {i: desk.pair_keys(own, other).wrap for i, other in cohort.items() if i != desk.index}
+        cohort = {i: serving for i in members_of(bitmap) if (serving := state.serving_key(i)) is not None}
+        own, period = cohort[desk.index], state.period_key.ref
+        wraps = {i: desk.pair_keys(own, other, period).wrap for i, other in cohort.items() if i != desk.index}
         sealed, commitment = seal_subjects(
             subjects,
             q0=q0,
             inquirer=desk.index,
             wraps=wraps,
-            supervisor_public=state.supervisor_key.public,
+            supervisor_public=state.period_key.public,
             content_key=self.random_bytes(32),
             version=version,
         )
@@ -416,6 +425,7 @@ class Inquirer:
             return Opening(
                 nonce=nonce,
                 group=value["group"],
+                repeats=False,
                 schema=schema.id,
                 blocks=schema.blocks(len(consents), public.bits),
                 currency=value["currency"],
@@ -436,9 +446,9 @@ class Inquirer:
             frame,
             desk.index,
             [self.book.record(schema, tag) for tag in request.tags],
-            desk.mask_keys(cohort),
+            desk.mask_keys(cohort, period),
             seed=self.random_bytes(32),
-            supervisor_public=state.supervisor_key.public,
+            supervisor_public=state.period_key.public,
         )
         opening = opening_with(payload)
 
@@ -457,7 +467,7 @@ class Inquirer:
                 order=(2**62, 0),
             )
         try:
-            row = desk.outbox.post(key, Call(joint_credit, "open", (opening.arguments(),)))
+            row = desk.outbox.post(key, Call(joint_credit, "open", (desk.index, opening.arguments())))
         except (Refused, NodeRefused) as error:
             if desk.store.outbox_by_key(key) is None:  # at the estimate: nothing was signed
                 self._take_back(request)
@@ -566,7 +576,39 @@ class Inquirer:
     # ----------------------------------------------------------------- totals
 
     def _report(self, request: Request, inquiry: Inquiry) -> list[str]:
-        """Open the aggregate, check the totals, report them (R29, R30)."""
+        """Open the totals and report them (R29, R30)."""
+        # A contribution that a reorganisation replaces by another would make this report a false one.
+        if inquiry.completed_at is not None and inquiry.completed_at.block > self.desk.follower.final_block:
+            return []
+        stored = self._open_totals(request, inquiry)
+        key = to_hex(inquiry.id)
+        row = self.desk.post(
+            f"report/{key}",
+            Call(
+                inquiry.joint_credit,
+                "report",
+                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
+            ),
+        )
+        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+
+    def _compare_report(self, request: Request, inquiry: Inquiry) -> None:
+        """Open the totals again if the commitment on the ledger is not the stored one (R30): after a restore, say."""
+        if inquiry.report is None or inquiry.report.commitment in self._compared:
+            return
+        stored = self.desk.store.get("report", to_hex(inquiry.id))
+        if stored is not None and stored["commitment"] == to_hex(inquiry.report.commitment):
+            return
+        log.warning("the report of %s on the ledger is not the stored one", to_hex(inquiry.id)[:12])
+        self._open_totals(request, inquiry)
+        self._compared.add(inquiry.report.commitment)
+
+    def _open_totals(self, request: Request, inquiry: Inquiry) -> dict[str, Any]:
+        """Open the aggregate, check the totals, store them.
+
+        Returns:
+            The stored report: that of this aggregate.
+        """
         desk = self.desk
         frame = protocol.frame_of(inquiry, desk.realm)
         attempt = next(a for a in request.value["attempts"] if a["inquiry"] == to_hex(inquiry.id))
@@ -589,17 +631,18 @@ class Inquirer:
             totals = None
             note = f"the totals are not sums of figures ({error.message}); the supervisor will name who did it"
 
-        # (3) report, sealed to the supervisor: R30.
-        key = to_hex(inquiry.id)
+        # (3) the report of this aggregate, sealed to the supervisor: R30. One of another aggregate is replaced.
+        key, width = to_hex(inquiry.id), frame.public.modulus_bytes
+        salt = report_salt(private, inquiry.id, protocol.aggregate_bytes(frame, aggregate))
+        commitment = report_commitment(inquiry.id, salt, openings, width)
         stored = desk.store.get("report", key)
-        if stored is None:
-            salt = self.random_bytes(32)
-            sealed, commitment = seal_report(
+        if stored is None or stored["commitment"] != to_hex(commitment):
+            sealed, _ = seal_report(
                 openings,
                 inquiry=inquiry.id,
                 ctx=frame.ctx,
-                modulus_bytes=frame.public.modulus_bytes,
-                supervisor_public=inquiry.supervisor_key.public,
+                modulus_bytes=width,
+                supervisor_public=inquiry.period_key.public,
                 salt=salt,
             )
             stored = {
@@ -608,25 +651,19 @@ class Inquirer:
                 "commitment": to_hex(commitment),
                 "openings": [[hex(opening.m), hex(opening.r)] for opening in openings],
             }
-            desk.store.insert("report", key, stored)
+            desk.store.put("report", key, stored)
         self._update(
             request,
             state=RequestState.COMPLETE,
             note=note,
             totals=[{name: str(v) for name, v in record.items()} for record in totals] if totals else None,
         )
-        row = desk.post(
-            f"report/{key}",
-            Call(
-                inquiry.joint_credit,
-                "report",
-                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
-            ),
-        )
-        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+        return stored
 
     def _conclude(self, request: Request, inquiry: Inquiry) -> list[str]:
         names = inquiry.names
+        if inquiry.stage in (Stage.REPORTED, Stage.VALID):
+            self._compare_report(request, inquiry)
         match inquiry.stage:
             case Stage.REPORTED:
                 if request.state is RequestState.REPORTED:

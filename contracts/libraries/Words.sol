@@ -8,11 +8,12 @@ import {IJointCredit} from "../interfaces/IJointCredit.sol";
 type Progress is uint256;
 
 /// What `open` fixed. From the highest bit: the deadline (32), the lane (32), the inquirer (8), which of its due times is
-/// this inquiry's (8), blocks (8), bytes of one ciphertext (16).
+/// this inquiry's (8), blocks (8), bytes of one ciphertext (16), the time of the opening (32), and the time from which silent
+/// members can be switched off (32).
 type Terms is uint256;
 
 using {awaited, number, stage, has, isOpenFor, without, into} for Progress global;
-using {deadline, lane, inquirer, due, blocks, width} for Terms global;
+using {deadline, lane, inquirer, due, blocks, width, opened, silentFrom} for Terms global;
 
 uint256 constant AWAITED_BITS = 216;
 uint256 constant STAGE_SHIFT = 248;
@@ -58,11 +59,21 @@ function into(Progress progress, IJointCredit.Stage stage_) pure returns (Progre
 
 // ---------------------------------------------------------------- terms
 
-function termsOf(uint32 deadline_, uint32 lane_, uint8 inquirer_, uint8 due_, uint8 blocks_, uint16 width_)
-    pure
-    returns (Terms)
-{
-    return Terms.wrap(uint256(bytes32(abi.encodePacked(deadline_, lane_, inquirer_, due_, blocks_, width_))));
+function termsOf(
+    uint32 deadline_,
+    uint32 lane_,
+    uint8 inquirer_,
+    uint8 due_,
+    uint8 blocks_,
+    uint16 width_,
+    uint32 opened_,
+    uint32 silentFrom_
+) pure returns (Terms) {
+    return Terms.wrap(
+        uint256(
+            bytes32(abi.encodePacked(deadline_, lane_, inquirer_, due_, blocks_, width_, opened_, silentFrom_))
+        )
+    );
 }
 
 function deadline(Terms terms) pure returns (uint32) {
@@ -87,4 +98,12 @@ function blocks(Terms terms) pure returns (uint256) {
 
 function width(Terms terms) pure returns (uint256) {
     return uint16(Terms.unwrap(terms) >> 152);
+}
+
+function opened(Terms terms) pure returns (uint256) {
+    return uint32(Terms.unwrap(terms) >> 120);
+}
+
+function silentFrom(Terms terms) pure returns (uint256) {
+    return uint32(Terms.unwrap(terms) >> 88);
 }

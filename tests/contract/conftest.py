@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from eth_utils import to_checksum_address
-from governance import Chain, Deployed, artifact
 from inquiries import Credit, Inquiry, Stage, credit_of_five
+from onchain import Chain, Deployed, artifact
 
 ROOT = Path(__file__).resolve().parents[2]
 HARNESSES = ("BitmapHarness", "JointCreditStandIn", "ModMathHarness")

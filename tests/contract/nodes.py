@@ -1,4 +1,4 @@
-"""Anvil as a `governance.Chain`: the same calls under the rules of any fork, for tests and for `tools/gas.py`."""
+"""Anvil as an `onchain.Chain`: the same calls under the rules of any fork, for tests and for `tools/gas.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from eth_account import Account
 from eth_tester.exceptions import TransactionFailed
 from eth_utils import to_checksum_address
-from governance import ACCOUNTS, PUBLIC_TEST_MNEMONIC, ROOT, Chain, Deployed, artifact
+from onchain import ACCOUNTS, PUBLIC_TEST_MNEMONIC, ROOT, Chain, Deployed, artifact
 
 # Of the first block: results are the same in every run.
 GENESIS_TIME = 1_790_000_000

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from eth_utils import to_checksum_address
-from governance import Chain, Deployed, artifact
+from onchain import Chain, Deployed, artifact
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,9 @@ import pytest
 from eth.exceptions import VMError
 from eth.vm.forks.prague.computation import PragueComputation
 from eth_tester.exceptions import TransactionFailed
-from governance import Deployed
 from inquiries import Key, key
 from nodes import AnvilChain
+from onchain import Deployed
 
 BITS = (2048, 3072, 4096)
 PAIRS_PER_CALL = 40

@@ -18,6 +18,7 @@ from mpcredit.chain import ChainSigner
 from mpcredit.consent import Consent, Purpose
 from mpcredit.errors import InvalidFile, KeyStoreError, Refused, TooLarge
 from mpcredit.events import Call, Stage
+from mpcredit.ledger.roster import SUPERVISOR
 from mpcredit.local import sign_key
 from mpcredit.policy import Outcome
 from mpcredit.server.casefile import Step
@@ -26,7 +27,6 @@ from mpcredit.server.footprint import Footprints
 from mpcredit.server.refusals import NotFound
 from mpcredit.server.retention import DAY, Retention
 from mpcredit.server.settings import RetentionSettings, ServerSettings
-from mpcredit.state import SUPERVISOR
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import secrets
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fakes import DAY, TERMS, FakeTown, Transaction, figures, found_town, public_key_pair, subject, two_keys
+from fakes import DAY, TERMS, FakeSigner, FakeTown, Transaction, figures, found_town, public_key_pair, subject, two_keys
 
 from mpcredit import limits, paillier
 from mpcredit.consent import Purpose
@@ -212,7 +213,7 @@ def test_open__no_node_takes_it__later_steps_go_on_and_the_request_ends_when_its
     bank.work()
     assert "oversized data" in bank.inquirer.get(large).note
     theirs = town.ask(2, by=1)
-    town.chain.too_large = lambda transaction: is_open(transaction) and transaction.sender == town.operators[0].address
+    town.chain.too_large = lambda transaction: is_open(transaction) and transaction.sender == town.accounts[0].address
     for _ in range(confirmations + 1):
         town[1].work()
         town.chain.advance(1)
@@ -246,7 +247,7 @@ def many(town: FakeTown, *numbers: int) -> str:
 
 def estimated(town: FakeTown) -> list[Opening]:
     """What the node has seen of openings, in order."""
-    return [Opening(*t.call.arguments[0]) for t in town.chain.seen if t.call.function == "open"]
+    return [Opening(*t.call.arguments[1]) for t in town.chain.seen if t.call.function == "open"]
 
 
 def kept(town: FakeTown) -> tuple[str, ...]:
@@ -259,7 +260,7 @@ def test_open__refused_at_the_estimate__waits_longer_each_time_with_one_key_and_
     town: FakeTown,
 ) -> None:
     bank = town[0]
-    town.chain.too_dear = lambda call: call.function == "open" and len(call.arguments[0][9]) > 2
+    town.chain.too_dear = lambda call: call.function == "open" and len(call.arguments[1][10]) > 2
     large, small = many(town, 10, 11, 12), town.ask(1)
 
     town.settle()
@@ -315,13 +316,14 @@ def test_open__cohort_moved_since_the_estimate__same_key_and_nothing_else_of_the
 
     def moved(call: Call, nonce: int) -> Any:
         if call.function == "open":
-            town.signer(4).transact(Call("consortium", "declareReady", (0,)))
+            supervisor = FakeSigner(town.chain, town.supervisor_account.address)
+            supervisor.transact(Call("consortium", "suspend", (town.supervisor_owner.address, 4)))
         return sign(call, nonce)
 
     with monkeypatch.context() as patch:
         patch.setattr(bank.desk.outbox.signer, "sign", moved)
         bank.work()
-    assert "CohortMoved" in bank.inquirer.get(request).note
+    assert "RosterMoved" in bank.inquirer.get(request).note
     assert bank.inquirer.get(request).value["attempts"] == []
     assert list(bank.desk.store.items("seen")) == []
     town.asleep = {4}
@@ -345,7 +347,15 @@ def test_open__signed_and_then_reverted__the_next_attempt_has_a_key_of_its_own(t
     bank.work()
     [row] = [row for row in bank.desk.store.outbox_pending() if row.call["function"] == "open"]
     # A change of the roster is mined before the opening, which then reverts.
-    town.chain.mine([Transaction(town.supervisor_account.address, Call("consortium", "suspend", (4,)), 10**6)])
+    town.chain.mine(
+        [
+            Transaction(
+                town.supervisor_account.address,
+                Call("consortium", "suspend", (town.supervisor_owner.address, 4)),
+                10**6,
+            )
+        ]
+    )
     town.chain.held = False
     town.chain.mine()
     town.settle()
@@ -462,13 +472,139 @@ def test_report__crash_before_it_is_sent__is_the_same_afterwards(
     assert town.inquiry(request).stage is Stage.VALID
 
 
+def reported(town: FakeTown) -> str:
+    """A request whose report is on the ledger and not judged."""
+    request = town.ask(1)
+    town.supervised = False
+    town.settle()
+    assert town[0].inquirer.get(request).state is RequestState.REPORTED
+    return request
+
+
+def stored_report(town: FakeTown, request: str) -> dict[str, Any]:
+    found = town[0].desk.store.get("report", "0x" + town.inquiry(request).id.hex())
+    assert found is not None
+    return found
+
+
+def ledger_commitment(town: FakeTown, request: str) -> str:
+    report = town.inquiry(request).report
+    assert report is not None
+    return "0x" + report.commitment.hex()
+
+
+def salt_by_the_definition(town: FakeTown, request: str) -> str:
+    """R30, written out with nothing but SHA-256 and a product."""
+    inquiry = town.inquiry(request)
+    n = int.from_bytes(inquiry.opening.n, "big")
+    product = 1
+    for member in inquiry.cohort:
+        product = product * int.from_bytes(inquiry.payload(member)[80:], "big") % n**2
+    private = next(key for key in (public_key_pair(), public_key_pair("public-test-2048-b")) if n % key.p == 0)
+    smaller = min(private.p, private.q).to_bytes(128, "big")
+    data = b"mpcredit/report-salt/2" + smaller + inquiry.id + product.to_bytes(512, "big")
+    return "0x" + hashlib.sha256(data).hexdigest()
+
+
+def test_report__its_salt__follows_from_key_inquiry_and_aggregate(town: FakeTown) -> None:
+    request = reported(town)
+
+    assert stored_report(town, request)["salt"] == salt_by_the_definition(town, request)
+    assert stored_report(town, request)["commitment"] == ledger_commitment(town, request)
+
+
+def test_report__store_of_before_it__opens_the_totals_again_to_the_commitment_on_the_ledger(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    before = dict(town[0].inquirer.get(request).value)
+    town.supervised = False
+    town.settle()
+    lost = stored_report(town, request)
+    inquiry = town.inquiry(request)
+    # What a backup of before the report has: the key and an open request.
+    town[0].desk.store.delete("report", "0x" + inquiry.id.hex())
+    town[0].desk.store.put("request", request, before)
+    town.supervised = True
+    town.settle()
+
+    again = stored_report(town, request)
+    found = town[0].inquirer.await_final(request)
+    assert again == lost | {"sealed": again["sealed"]}
+    assert again["commitment"] == ledger_commitment(town, request)
+    assert (found.state, found.totals) == (RequestState.ATTESTED, [figures(31) | {"lenders": 5}])
+
+
+def test_report__reorganisation_with_another_contribution__is_replaced_by_that_of_the_new_aggregate(
+    town: FakeTown,
+) -> None:
+    request = reported(town)
+    first, inquiry = stored_report(town, request), town.inquiry(request)
+    last = max(inquiry.contributions.values(), key=lambda event: event.at.block)
+    member = next(i for i, event in inquiry.contributions.items() if event is last)
+    town[member].sync()
+    other = town[member].furnisher._figures(town[member].desk.state.inquiries[inquiry.id])["payload"]
+    town.chain.reorganise(last.at.block)
+    town[0].work()
+    assert town.inquiry(request).awaited == (member,)
+
+    # The same figures with another seed: the member's store is an older one, say.
+    signer = town.signer(member)
+    call = town.call("contribute", inquiry.id, bytes.fromhex(other[2:]))
+    signer.broadcast(signer.sign(call, signer.nonce()).raw)
+    town.supervised = True
+    town.settle()
+
+    second = stored_report(town, request)
+    assert second["commitment"] != first["commitment"]
+    assert second["commitment"] == ledger_commitment(town, request)
+    assert second["salt"] == salt_by_the_definition(town, request)
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def test_report__of_somebody_else_with_the_account__leaves_the_true_totals_in_the_store(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    town.asleep, town.supervised = {0}, False
+    town.settle()
+    inquiry = town.inquiry(request)
+    town[0].desk.outbox.post("false report", town.call("report", inquiry.id, b"f" * 32, b"sealed", bytes(32)))
+    town.asleep = set()
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert (found.state, found.totals) == (RequestState.REPORTED, [figures(31) | {"lenders": 5}])
+    assert stored_report(town, request)["salt"] == salt_by_the_definition(town, request)
+    assert ledger_commitment(town, request) == "0x" + (b"f" * 32).hex()
+
+
+def test_report__last_contribution_not_final__waits(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    town[0].follower.confirmations = 2
+    for bank in town.banks[1:]:
+        bank.work()
+    town[0].work()
+    town[0].work()
+    assert town.inquiry(request).stage is Stage.COMPLETE
+    assert town[0].inquirer.get(request).totals is None
+
+    town.chain.mine([])
+    town.chain.mine([])
+    town[0].work()
+
+    assert town.inquiry(request).stage is Stage.REPORTED
+
+
 def test_totals__of_an_inquiry_that_ended_void__are_shown_as_what_they_are(town: FakeTown) -> None:
     request = town.ask(1)
     town.supervised = False
     town.settle()
     found = town[0].inquirer.get(request)
     assert (found.state, found.totals is None) == (RequestState.REPORTED, False)
-    void = town.call("attest", town.inquiry(request).id, False, 0b10, bytes(32))
+    report = town.inquiry(request).report
+    assert report is not None
+    verdict = (town.supervisor_owner.address, False, 0b10, report.commitment, bytes(32))
+    void = town.call("attest", town.inquiry(request).id, *verdict)
     town.supervisor.outbox.post("void", void)
     town.settle()
 
