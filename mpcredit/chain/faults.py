@@ -52,17 +52,25 @@ class Fault:
 FAULTS: dict[str, Fault] = {
     # ------------------------------------------------ who may act
     "NotMember": Fault(
-        "the account {account} acts for no member of the consortium",
-        "the owner of your institution must allow it: setOperator(member, {account}, true); check the account in your "
-        "configuration as well",
+        "the account {account} is the owner account of no confirmed member",
+        "send this from the owner account of a member; an invited institution must confirm its record first",
     ),
     "NotOwner": Fault(
         "the account {account} is not the owner of member {member}",
         "send this from the owner account of member {member}; if that is lost, propose replaceOwner",
     ),
+    "NotAccount": Fault(
+        "the account {sender} is not the service account of this party, which is {account}",
+        "send this from {account}, or let the party's owner name another account (nameAccount); where that account is "
+        "zero, the owner has named none",
+    ),
+    "NotPlainAccount": Fault(
+        "the account {sender} has code, or a contract sends this for it",
+        "a service account sends its own transactions: end its delegation (EIP-7702), or name an account without code",
+    ),
     "NotSupervisor": Fault(
-        "the account {account} is not a supervisor",
-        "a supervisor must send this; a new supervisor's account is added by proposal (addSupervisor)",
+        "the account {account} is not the owner account of a supervisor",
+        "a supervisor must send this; a new supervisor's owner account is added by proposal (addSupervisor)",
     ),
     "NotJointCredit": Fault(
         "{account} is not a JointCredit that this consortium created",
@@ -72,6 +80,7 @@ FAULTS: dict[str, Fault] = {
         "the JointCredit at {account} opens no inquiries any more: {current} has taken its place",
         "open the inquiry at {current}; running inquiries end where they began",
     ),
+    "NothingChanges": Fault("this would change nothing", "nothing is left to do: it is so already"),
     "OnlyByProposal": Fault(
         "this changes the consortium and so needs a proposal",
         "propose the call, let members vote and a supervisor approve it, then execute the proposal",
@@ -82,9 +91,17 @@ FAULTS: dict[str, Fault] = {
     ),
     "AccountInUse": Fault(
         "the account {account} already has a part in the consortium",
-        "use another account: each serves one institution, or one supervisor, in one part",
+        "use another owner account: each owns one institution, or is one supervisor",
     ),
     "ZeroAccount": Fault("the zero address cannot have a part", "give the account's real address"),
+    "ZeroTenure": Fault(
+        "a member names its service account with the tenure of its store, a supervisor with none",
+        "give the 32 bytes that the member's service shows; for a supervisor give zeros",
+    ),
+    "TenureUsed": Fault(
+        "the tenure {tenure} was named before and another one after it",
+        "begin a new tenure in the store, and name that",
+    ),
     # ------------------------------------------------ members and keys
     "UnknownMember": Fault(
         "there is no member {member}, or it has been removed or has not confirmed its record",
@@ -97,34 +114,26 @@ FAULTS: dict[str, Fault] = {
         "the consortium has given out all 216 member indices",
         "indices are never used again: the members must found a successor consortium",
     ),
-    "TooManyOperators": Fault(
-        "member {member} has 8 operator accounts, the most permitted",
-        "its owner must forbid one first: setOperator(member, account, false)",
-    ),
     "BadKey": Fault(
         "the X25519 public key is zero or of low order",
-        "make a new institution key and give its 32-byte public key",
+        "make a new key and give its 32-byte public half",
     ),
     "KeyInUse": Fault(
-        "the institution key {key} is or was in use",
-        "make a new institution key: none may be used twice or shared",
+        "the key {key} is or was in use, of an institution or for a period",
+        "make a new key: none may be used twice or shared",
     ),
-    "BadKeySignature": Fault(
-        "the key statement is signed by {signer}, not by {owner}",
-        "sign the statement with the account {owner}, over the same member, version and key",
+    "BadSignature": Fault(
+        "the statement is signed by {signer}, not by {owner}",
+        "sign the statement with the owner account {owner}, over the same party, number or version, and key or account",
     ),
     "KeyVersion": Fault(
         "key version {given} was given where {expected} is due",
         "read the member's key version from the ledger again and repeat the step for version {expected}",
     ),
-    "ReadyTooLong": Fault(
-        "readiness until {until} is further ahead than {latest}, the latest permitted",
-        "declare readiness until {latest} at most and renew it in time",
-    ),
     "NotServing": Fault(
-        "member {member} does not serve in cohorts now",
-        "it may lack the mask audit of its key (the supervisor: auditOk), be suspended (the supervisor: reinstate), or "
-        "not be ready (its own service: declareReady)",
+        "member {member} is not in the cohort of this group now",
+        "it may be outside the group, lack the mask audit of its key (the supervisor: auditOk), be suspended (the supervisor: reinstate), or "
+        "not be ready (its own service: setReady, which counts from the next period on)",
     ),
     # ------------------------------------------------ cohorts, schemas, groups, parameters
     "CohortTooSmall": Fault(
@@ -152,8 +161,19 @@ FAULTS: dict[str, Fault] = {
     "LastSupervisor": Fault(
         "the only supervisor cannot be removed", "add the successor first, in the same proposal if need be"
     ),
-    "NoSupervisorKey": Fault(
-        "no supervisor has registered a key yet", "a supervisor must register one: rotateSupervisorKey"
+    "NoPeriodKey": Fault(
+        "no period key is in force",
+        "a supervisor's owner announces one (announcePeriodKey), and its service puts it in force when the members are "
+        "audited for it",
+    ),
+    "UnknownPeriodKey": Fault(
+        "period key {version} is neither announced nor in force, or another supervisor's",
+        "read the period keys from the ledger again",
+    ),
+    "PeriodKeyNotAccepted": Fault(
+        "the period key cannot be put in force yet: audited for it are {audited}, missing are {missing}",
+        "the missing members must accept the key and seal to it; 7 days after the announcement the minimum cohort "
+        "suffices",
     ),
     "NoticeLength": Fault(
         "a notice has 1 to {most} bytes, this one {length}", "send what is longer in several notices, and nothing empty"
@@ -174,6 +194,13 @@ FAULTS: dict[str, Fault] = {
     "NotVoted": Fault(
         "member {member} has not voted for proposal {proposal}", "nothing is left to do: there is no vote to withdraw"
     ),
+    "NotProposer": Fault(
+        "member {member} did not make this proposal: member {proposer} did",
+        "member {proposer} alone can withdraw it; you can withdraw your vote",
+    ),
+    "ProposalWithdrawn": Fault(
+        "proposal {proposal} was withdrawn by the member that made it", "nothing is left to do; it can be made again"
+    ),
     "ProposalExpired": Fault("proposal {proposal} has expired", "make the proposal again"),
     "AlreadyExecuted": Fault("proposal {proposal} has been executed", "nothing is left to do"),
     "VotesMissing": Fault("the proposal has {votes} of the {needed} votes it needs", "more members must vote for it"),
@@ -188,6 +215,10 @@ FAULTS: dict[str, Fault] = {
     ),
     "CallFailed": Fault(
         "call {index} of the proposal fails: {reason}", "make a proposal whose calls can all be executed"
+    ),
+    "WouldPass": Fault(
+        "nothing speaks against these calls now; nothing was changed",
+        "nothing is wrong: make the proposal",
     ),
     "InitCodeDiffers": Fault(
         "the JointCredit init code hashes to {given}, the approved one to {approved}",
@@ -211,9 +242,6 @@ FAULTS: dict[str, Fault] = {
         "member {member} is not awaited: it has answered already, or is the inquirer",
         "nothing is left to do: an institution answers once",
     ),
-    "NotInquirer": Fault(
-        "member {member} did not open this inquiry", "member {inquirer}, its inquirer, must send this"
-    ),
     "RosterMoved": Fault(
         "members, keys or groups have changed since the masks were made; the roster is now {current}",
         "read the ledger again and open the inquiry anew for the present roster",
@@ -222,10 +250,17 @@ FAULTS: dict[str, Fault] = {
         "the institutions ready have changed since the masks were made; they are now {current}",
         "read the ledger again and open the inquiry anew for the present cohort",
     ),
-    "NonceUsed": Fault(
-        "inquiry nonce {given} is not above {last}, the last one used",
-        "the inquirer must take a nonce above {last}; "
-        "if its store was restored from a backup, follow the steps of a restore",
+    "NotRepeatable": Fault(
+        "the inquiry repeats the cohort {cohort}, and ready are {ready}",
+        "a repeated cohort is of ready members, with the inquirer among them, and has at least two thirds of them and "
+        "the minimum: wait until its members are ready, or ask all",
+    ),
+    "InquiryExists": Fault(
+        "there is an inquiry {inquiry} already", "the inquirer must take another nonce for a new inquiry"
+    ),
+    "OpenedBeforeTenure": Fault(
+        "the inquiry opened ({opened}) before the account was named for a new store ({since})",
+        "refuse it as restored: the store before this one may have answered it",
     ),
     "ReportOverdue": Fault(
         "a report of this inquirer has been due since {due}",
@@ -258,17 +293,21 @@ FAULTS: dict[str, Fault] = {
         "the inquirer must give the hash of the customer's consent for each subject",
     ),
     "RefusalCode": Fault("this is no refusal code", "refuse with one of the codes that the spec lists"),
+    "SealedLength": Fault(
+        "the sealed cohort of a refusal has {length} bytes, at most 64 are permitted",
+        "seal one cohort, and only with the refusal code WINDOW",
+    ),
+    "CommitmentDiffers": Fault(
+        "the verdict is on the report {given}, and the ledger has {stored}",
+        "the supervisor must judge the report that stands there now (zeros: there is none)",
+    ),
     "CulpritsNamed": Fault(
         "a verdict of valid names culprits", "the supervisor must name none, or find the inquiry invalid"
-    ),
-    "CulpritsMissing": Fault(
-        "a verdict of invalid names no culprit", "the supervisor must name at least one member of the cohort"
     ),
     "CulpritsOutsideCohort": Fault(
         "the verdict names culprits ({culprits}) outside the cohort",
         "the supervisor must name members of the cohort only",
     ),
-    "AlreadyStated": Fault("member {member} has stated this already", "nothing is left to do"),
     "AggregateGone": Fault(
         "the inquiry has ended and its aggregate has left the contract's storage (hash {aggregateHash})",
         "read it from the event AggregateClosed",
@@ -285,8 +324,8 @@ FAULTS: dict[str, Fault] = {
     ),
 }
 
-_TIMES = {"until", "latest", "permittedAt", "due"}
-_BITMAPS = {"culprits"}
+_TIMES = {"permittedAt", "due", "opened", "since"}
+_BITMAPS = {"culprits", "cohort", "ready", "missing", "audited"}
 _PANICS = {
     0x01: "an assertion does not hold",
     0x11: "an overflow",
