@@ -132,8 +132,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "NotServing": Fault(
         "member {member} is not in the cohort of this group now",
-        "it may be outside the group, lack the mask audit of its key (the supervisor: auditOk), be suspended (the supervisor: reinstate), or "
-        "not be ready (its own service: setReady, which counts from the next period on)",
+        "it may be outside the group, lack the mask audit of its key (the supervisor: auditOk), be suspended (the "
+        "supervisor: reinstate), or not be ready (its own service: setReady, which counts from the next period on)",
     ),
     # ------------------------------------------------ cohorts, schemas, groups, parameters
     "CohortTooSmall": Fault(
