@@ -67,6 +67,11 @@ def founding(**changed: Any) -> tuple[Any, ...]:
     return tuple({**parts, **changed}.values())
 
 
+def step(member: int, number: int = 1) -> Call:
+    """A call of a member's service account that the contract takes at any time."""
+    return Call("consortium", "anchor", (account(2 * member).address, number.to_bytes(32, "big")))
+
+
 def payload(seed: int = 1, blocks: int = 1) -> bytes:
     return DISCLOSURE + b"".join((seed + i + 1).to_bytes(WIDTH, "big") for i in range(blocks))
 
