@@ -52,25 +52,24 @@ class Fault:
 FAULTS: dict[str, Fault] = {
     # ------------------------------------------------ who may act
     "NotMember": Fault(
-        "the account {account} is the owner account of no confirmed member",
+        "the account {account} owns no confirmed member of the consortium",
         "send this from the owner account of a member; an invited institution must confirm its record first",
     ),
     "NotOwner": Fault(
         "the account {account} is not the owner of member {member}",
-        "send this from the owner account of member {member}; if that is lost, propose replaceOwner",
+        "send this from the owner account of member {member}; if that is lost, the others propose replaceOwner",
     ),
     "NotAccount": Fault(
-        "the account {sender} is not the service account of this party, which is {account}",
-        "send this from {account}, or let the party's owner name another account (nameAccount); where that account is "
-        "zero, the owner has named none",
+        "the account {sender} is not the service account of that party, which is {account}",
+        "correct [ledger] account, or let the owner account name {sender} (`mpcredit member appoint`)",
     ),
     "NotPlainAccount": Fault(
-        "the account {sender} has code, or a contract sends this for it",
-        "a service account sends its own transactions: end its delegation (EIP-7702), or name an account without code",
+        "the service account {sender} has code, or a contract sends for it",
+        "take the account's delegation (EIP-7702) back, or let the owner name a plain account (`mpcredit member appoint`)",
     ),
     "NotSupervisor": Fault(
         "the account {account} is not the owner account of a supervisor",
-        "a supervisor must send this; a new supervisor's owner account is added by proposal (addSupervisor)",
+        "send this from a supervisor's owner account; a new supervisor is added by proposal (addSupervisor)",
     ),
     "NotJointCredit": Fault(
         "{account} is not a JointCredit that this consortium created",
@@ -80,7 +79,6 @@ FAULTS: dict[str, Fault] = {
         "the JointCredit at {account} opens no inquiries any more: {current} has taken its place",
         "open the inquiry at {current}; running inquiries end where they began",
     ),
-    "NothingChanges": Fault("this would change nothing", "nothing is left to do: it is so already"),
     "OnlyByProposal": Fault(
         "this changes the consortium and so needs a proposal",
         "propose the call, let members vote and a supervisor approve it, then execute the proposal",
@@ -90,18 +88,19 @@ FAULTS: dict[str, Fault] = {
         "the remaining founders must confirm their records from their owner accounts",
     ),
     "AccountInUse": Fault(
-        "the account {account} already has a part in the consortium",
-        "use another owner account: each owns one institution, or is one supervisor",
+        "the account {account} owns a party already",
+        "use another owner account: each owns one institution, or one supervisor",
     ),
     "ZeroAccount": Fault("the zero address cannot have a part", "give the account's real address"),
     "ZeroTenure": Fault(
-        "a member names its service account with the tenure of its store, a supervisor with none",
-        "give the 32 bytes that the member's service shows; for a supervisor give zeros",
+        "a naming of a member's account carries the tenure of its store, and that of a supervisor none",
+        "name the account with `mpcredit member appoint`, which reads the tenure from the store",
     ),
     "TenureUsed": Fault(
-        "the tenure {tenure} was named before and another one after it",
-        "begin a new tenure in the store, and name that",
+        "the tenure {tenure} was named before, and another one since: that store was displaced",
+        "begin a new tenure in the store that is to answer, then name it (`mpcredit member appoint`)",
     ),
+    "NothingChanges": Fault("this would change nothing", "nothing is left to do"),
     # ------------------------------------------------ members and keys
     "UnknownMember": Fault(
         "there is no member {member}, or it has been removed or has not confirmed its record",
@@ -114,26 +113,20 @@ FAULTS: dict[str, Fault] = {
         "the consortium has given out all 216 member indices",
         "indices are never used again: the members must found a successor consortium",
     ),
-    "BadKey": Fault(
-        "the X25519 public key is zero or of low order",
-        "make a new key and give its 32-byte public half",
-    ),
-    "KeyInUse": Fault(
-        "the key {key} is or was in use, of an institution or for a period",
-        "make a new key: none may be used twice or shared",
-    ),
+    "BadKey": Fault("the X25519 public key is zero or of low order", "make a new key and give its 32-byte public key"),
+    "KeyInUse": Fault("the key {key} is or was in use", "make a new key: none may be used twice or shared"),
     "BadSignature": Fault(
         "the statement is signed by {signer}, not by {owner}",
-        "sign the statement with the owner account {owner}, over the same party, number or version, and key or account",
+        "sign it with the owner account {owner}, over what the ledger shows now",
     ),
     "KeyVersion": Fault(
         "key version {given} was given where {expected} is due",
         "read the member's key version from the ledger again and repeat the step for version {expected}",
     ),
     "NotServing": Fault(
-        "member {member} is not in the cohort of this group now",
-        "it may be outside the group, lack the mask audit of its key (the supervisor: auditOk), be suspended (the "
-        "supervisor: reinstate), or not be ready (its own service: setReady, which counts from the next period on)",
+        "member {member} does not serve in cohorts now",
+        "it may be switched off (its service switches it on), lack the mask audit of its key (the supervisor's service "
+        "does it), or be suspended (the supervisor's owner reinstates it)",
     ),
     # ------------------------------------------------ cohorts, schemas, groups, parameters
     "CohortTooSmall": Fault(
@@ -163,17 +156,16 @@ FAULTS: dict[str, Fault] = {
     ),
     "NoPeriodKey": Fault(
         "no period key is in force",
-        "a supervisor's owner announces one (announcePeriodKey), and its service puts it in force when the members are "
-        "audited for it",
+        "the supervisor announces one (`mpcredit member period-key`), and puts it in force when the members are audited",
     ),
     "UnknownPeriodKey": Fault(
-        "period key {version} is neither announced nor in force, or another supervisor's",
-        "read the period keys from the ledger again",
+        "{version} is no period key of that supervisor that is in force or announced",
+        "read the period keys from the ledger again (`mpcredit member list`)",
     ),
     "PeriodKeyNotAccepted": Fault(
-        "the period key cannot be put in force yet: audited for it are {audited}, missing are {missing}",
-        "the missing members must accept the key and seal to it; 7 days after the announcement the minimum cohort "
-        "suffices",
+        "the period key waits for the mask audit of {missing}; audited: {audited}",
+        "they accept the key and let their services seal; 7 days after the announcement those that are left out hold up "
+        "nobody",
     ),
     "NoticeLength": Fault(
         "a notice has 1 to {most} bytes, this one {length}", "send what is longer in several notices, and nothing empty"
@@ -194,14 +186,11 @@ FAULTS: dict[str, Fault] = {
     "NotVoted": Fault(
         "member {member} has not voted for proposal {proposal}", "nothing is left to do: there is no vote to withdraw"
     ),
-    "NotProposer": Fault(
-        "member {member} did not make this proposal: member {proposer} did",
-        "member {proposer} alone can withdraw it; you can withdraw your vote",
-    ),
-    "ProposalWithdrawn": Fault(
-        "proposal {proposal} was withdrawn by the member that made it", "nothing is left to do; it can be made again"
-    ),
     "ProposalExpired": Fault("proposal {proposal} has expired", "make the proposal again"),
+    "ProposalWithdrawn": Fault("proposal {proposal} was withdrawn", "make the proposal again, if it is still wanted"),
+    "NotProposer": Fault(
+        "member {proposer} made this proposal, not member {member}", "the owner of member {proposer} can withdraw it"
+    ),
     "AlreadyExecuted": Fault("proposal {proposal} has been executed", "nothing is left to do"),
     "VotesMissing": Fault("the proposal has {votes} of the {needed} votes it needs", "more members must vote for it"),
     "ApprovalMissing": Fault(
@@ -210,16 +199,14 @@ FAULTS: dict[str, Fault] = {
     ),
     "TooEarly": Fault("this is permitted from {permittedAt} on", "wait until then and repeat it"),
     "OnlySupervisorChanges": Fault(
-        "without a supervisor's approval a proposal may change supervisors only",
-        "have a supervisor approve it, or leave out the other calls",
+        "without a supervisor's approval only a proposal that adds or removes supervisors, and does nothing else, can be "
+        "executed",
+        "have a supervisor approve it, or propose the other calls apart",
     ),
     "CallFailed": Fault(
-        "call {index} of the proposal fails: {reason}", "make a proposal whose calls can all be executed"
+        "call {index} of the proposal fails: {reason}", "propose calls that can all be carried out now, in their order"
     ),
-    "WouldPass": Fault(
-        "nothing speaks against these calls now; nothing was changed",
-        "nothing is wrong: make the proposal",
-    ),
+    "WouldPass": Fault("the calls could be carried out now, and nothing was changed", "nothing is left to do"),
     "InitCodeDiffers": Fault(
         "the JointCredit init code hashes to {given}, the approved one to {approved}",
         "use the version of mpcredit whose JointCredit the consortium has approved, or propose approveJointCredit for "
@@ -243,7 +230,7 @@ FAULTS: dict[str, Fault] = {
         "nothing is left to do: an institution answers once",
     ),
     "RosterMoved": Fault(
-        "members, keys or groups have changed since the masks were made; the roster is now {current}",
+        "members, keys, accounts, groups or terms have changed since the masks were made; the roster is now {current}",
         "read the ledger again and open the inquiry anew for the present roster",
     ),
     "CohortMoved": Fault(
@@ -251,16 +238,14 @@ FAULTS: dict[str, Fault] = {
         "read the ledger again and open the inquiry anew for the present cohort",
     ),
     "NotRepeatable": Fault(
-        "the inquiry repeats the cohort {cohort}, and ready are {ready}",
-        "a repeated cohort is of ready members, with the inquirer among them, and has at least two thirds of them and "
-        "the minimum: wait until its members are ready, or ask all",
+        "the cohort ({cohort}) cannot be repeated over those that are ready now ({ready})",
+        "repeat a cohort whose members are all ready, with the inquirer in it, of at least the minimum and two thirds of "
+        "those that are ready",
     ),
-    "InquiryExists": Fault(
-        "there is an inquiry {inquiry} already", "the inquirer must take another nonce for a new inquiry"
-    ),
+    "InquiryExists": Fault("the inquiry {inquiry} exists already", "open it with another nonce"),
     "OpenedBeforeTenure": Fault(
-        "the inquiry opened ({opened}) before the account was named for a new store ({since})",
-        "refuse it as restored: the store before this one may have answered it",
+        "the inquiry was opened at {opened}, and the store of this member began its tenure at {since}",
+        "do not answer it: the store before may have; the inquirer asks again",
     ),
     "ReportOverdue": Fault(
         "a report of this inquirer has been due since {due}",
@@ -294,12 +279,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "RefusalCode": Fault("this is no refusal code", "refuse with one of the codes that the spec lists"),
     "SealedLength": Fault(
-        "the sealed cohort of a refusal has {length} bytes, at most 64 are permitted",
-        "seal one cohort, and only with the refusal code WINDOW",
+        "the sealed cohort of a refusal has {length} bytes, and at most 64 are permitted",
+        "refuse with code WINDOW and the sealed cohort, or with another code and nothing",
     ),
     "CommitmentDiffers": Fault(
-        "the verdict is on the report {given}, and the ledger has {stored}",
-        "the supervisor must judge the report that stands there now (zeros: there is none)",
+        "the verdict names the report {given}, the ledger has {stored}",
+        "read the ledger again and judge the report that is there",
     ),
     "CulpritsNamed": Fault(
         "a verdict of valid names culprits", "the supervisor must name none, or find the inquiry invalid"
@@ -324,8 +309,8 @@ FAULTS: dict[str, Fault] = {
     ),
 }
 
-_TIMES = {"permittedAt", "due", "opened", "since"}
-_BITMAPS = {"culprits", "cohort", "ready", "missing", "audited"}
+_TIMES = {"opened", "since", "permittedAt", "due"}
+_BITMAPS = {"culprits", "missing", "audited", "cohort", "ready"}
 _PANICS = {
     0x01: "an assertion does not hold",
     0x11: "an overflow",
