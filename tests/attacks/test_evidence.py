@@ -27,10 +27,10 @@ from mpcredit.encoding import abi_encode, hex_bytes, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, InvalidProof, MpcreditError, ProtocolViolation
 from mpcredit.events import Change
 from mpcredit.evidence import Evidence, verify_evidence
+from mpcredit.ledger.roster import Pins, roster_link
 from mpcredit.paillier import Opening
 from mpcredit.schema import FIGURES_1, GUARANTEES_2, Schema
 from mpcredit.sealing import report_commitment
-from mpcredit.ledger.roster import Pins, roster_link
 from mpcredit.state import LedgerState
 
 MEMBERS = 5
