@@ -30,6 +30,8 @@ class Membership:
         self.ready = ready
         self.hindrance = ""
         """Why this institution could only refuse now; while it is set, it is switched off, and others ask without it."""
+        self.leaving = False
+        """The service is about to end: it is switched off, whoever switches it otherwise."""
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""
@@ -119,11 +121,11 @@ class Membership:
 
     def _ready(self) -> list[str]:
         choice = self.desk.store.get("meta", "readiness")
-        if choice and choice["held"]:
-            return []  # switched off by a person, until a person switches it on again
-        if not self.ready:
+        by_hand = not self.ready or bool(choice and choice["held"])  # a person switches it on and off
+        if by_hand and not self.leaving:
             return []
-        serves = self._announced() and self.desk.state.is_serving(self.desk.index) and not self.hindrance
+        able = self._announced() and self.desk.state.is_serving(self.desk.index)
+        serves = able and not self.hindrance and not self.leaving
         if serves == self.is_ready or (serves and self._owes()):
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
