@@ -4,11 +4,11 @@ It holds the signed transactions as their senders made them, the roster's histor
 `verify_evidence` needs nothing else: it recovers who signed what, recomputes the ids, the product and the totals, and names
 who lied. What it cannot prove is inclusion in a block: compare with the ledger (`mpcredit verify --ledger`) for that.
 
-The history of a roster is signed by nobody, so anybody can write one under any consortium's address, with members or
-operators of his own. A reader who does not trust the giver of the file must know a value of the roster itself
-(`Consortium.roster()` on any node, at the opening or later), which fixes members, accounts, terms, schemas and contracts;
-or have the founding file, which holds for members and operators that are still those of the founding. What a file was
-compared with is in `VerifiedEvidence.compared`; with neither, it is only consistent in itself.
+The history of a roster is signed by nobody but for keys and accounts, which owners sign. So anybody can write one under
+any consortium's address, with made-up members. A reader who does not trust the giver of the file must know a value of the
+roster itself (`Consortium.roster()` on any node, at the opening or later), which fixes members, accounts, terms, schemas
+and contracts; or have the founding file, which holds for owner accounts that are still those of the founding. What a file
+was compared with is in `VerifiedEvidence.compared`; with neither, it is only consistent in itself.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _VERSION: Final = 2
 FROM_LEDGER = (
     "the file is made up, or the account changed since: give a roster of the ledger, or look it up on your node"
 )
-OPENING_TYPE = "(uint64,uint8,uint16,uint8,bytes3,bytes32,uint256,bytes,bytes,bytes32[],bytes,bytes32,bytes)"
+OPENING_TYPE = "(uint64,uint8,bool,uint16,uint8,bytes3,bytes32,uint256,bytes,bytes,bytes32[],bytes,bytes32,bytes)"
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
-    "open": (OPENING_TYPE,),
-    "contribute": ("bytes32", "bytes"),
+    "open": ("uint8", OPENING_TYPE),
+    "contribute": ("bytes32", "uint8", "bytes"),
     "report": ("bytes32", "bytes32", "bytes", "bytes32"),
-    "attest": ("bytes32", "bool", "uint256", "bytes32"),
+    "attest": ("bytes32", "address", "bool", "uint256", "bytes32", "bytes32"),
 }
 """Of JointCredit, with the types of their arguments."""
 
@@ -202,8 +202,10 @@ class _Moment:
     """Who acted for whom, and on which contract, after one change of the roster."""
 
     roster: bytes
-    operators: frozenset[tuple[str, int]]
-    supervisors: frozenset[str]
+    members: frozenset[tuple[int, str, str]]
+    """Member index, its service account, and the owner account that named it."""
+    supervisors: frozenset[tuple[str, str]]
+    """Owner account of a supervisor, and the service account that it named."""
     joint_credit: str | None
     unpinned: tuple[int, ...]
 
@@ -217,11 +219,10 @@ def _replay_roster(
     for number, (kind, data) in enumerate(changes):
         at = Position(0, bytes(32), number, 0, bytes(32), realm.consortium)
         state.apply(RosterChanged(at, roster_link(state.roster, kind, data), kind, data))
-        operators = frozenset((account, m.index) for m in state.members.values() for account in m.operators)
+        members = frozenset((m.index, m.account, m.owner) for m in state.members.values() if m.account)
+        supervisors = frozenset((s.owner, s.account) for s in state.supervisors.values() if s.account)
         keyed = sum(1 << member.index for member in state.members.values() if member.keys)
-        moments.append(
-            _Moment(state.roster, operators, frozenset(state.supervisors), state.joint_credit, state.unpinned(keyed))
-        )
+        moments.append(_Moment(state.roster, members, supervisors, state.joint_credit, state.unpinned(keyed)))
     return state, moments
 
 
@@ -254,8 +255,8 @@ def verify_evidence(
         roster: a value of the roster that the reader knows from the ledger, at the opening or later, or all values that
             the ledger has had; the file's history counts up to the last of them. None believes all of it.
         schema_hash: of the schema's definition, as the ledger has it; None leaves it to the roster.
-        pins: accounts that the reader accepts, from the founding file: keys of the cohort must be signed by them, and
-            without `roster` its operators (if pinned) and the supervisor must be those too.
+        pins: owner accounts that the reader accepts, from the founding file: they must have signed the keys of the cohort,
+            and without `roster` they must have named the service accounts too.
 
     Raises:
         ProtocolViolation: somebody lied; `culprits` and the message name whom.
@@ -292,11 +293,11 @@ def _verify(
     changes = [(Change(change["kind"]), hex_bytes(change["data"], None)) for change in value["roster"]]
     state, moments = _replay_roster(realm, pins, changes if known is None else _known_part(realm, changes, known))
 
-    # (2) the opening, signed by an operator of the inquirer: R15, R6, R7.
+    # (2) the opening, signed by the inquirer's service account: R15, R6, R7.
     opened = _parse_call(hex_bytes(transactions["open"], None), "open", joint_credit, realm.chain_id)
-    (fields,) = opened.arguments
+    inquirer, fields = opened.arguments
     opening = Opening(**dict(zip(Opening.__dataclass_fields__, fields, strict=True)))
-    opening = replace(opening, currency=fields[4].decode("ascii"), consents=tuple(fields[9]))
+    opening = replace(opening, currency=fields[5].decode("ascii"), consents=tuple(fields[10]))
     begun = next((place for place, moment in enumerate(moments) if moment.roster == opening.roster), None)
     if begun is None and known is not None:
         raise InvalidMessage(
@@ -307,24 +308,20 @@ def _verify(
         raise InvalidMessage("the opening names a roster that is not in the history given")
     if moments[begun].joint_credit != joint_credit:
         raise InvalidMessage("the inquiry ran on a contract that the roster does not name")
-    founders = pins.operators if pins is not None and known is None else None
 
-    def acting(account: str, what: str, moments: Sequence[_Moment]) -> list[int]:
-        # An account may act for one member after another while an inquiry runs, so there can be several.
-        found = sorted({index for moment in moments for other, index in moment.operators if other == account})
-        if not found:
-            raise InvalidMessage(f"the {what} was signed by {account}, which is no operator of a member")
-        # No signature of an owner names its operators: without a roster only the founding file does.
-        if founders is not None:
-            found = [index for index in found if account in founders.get(index, ())]
-        if not found:
+    def check_account(member: int, account: str, what: str, moments: Sequence[_Moment]) -> None:
+        # While an inquiry runs, an owner may name another account.
+        owners = {owner for moment in moments for i, named, owner in moment.members if (i, named) == (member, account)}
+        if not owners:
+            raise InvalidMessage(f"the {what} was signed by {account}, which is no service account of member {member}")
+        # Without a roster, only the founding file says who the owner is.
+        if pins is not None and known is None and not any(pins.accepts_owner(member, owner) for owner in owners):
             raise InvalidMessage(
-                f"the {what} was signed by {account}, which the founding file does not name as an operator",
+                f"the {what} was signed by {account}, which was named by an owner account that you have not accepted",
                 remedy=FROM_LEDGER,
             )
-        return found
 
-    (inquirer,) = acting(opened.sender, "opening", moments[begun : begun + 1])
+    check_account(inquirer, opened.sender, "opening", moments[begun : begun + 1])
     name = state.members[inquirer].name
     schema = Schema.parse(str(value["schema"]).encode())
     cohort = members_of(opening.cohort)
@@ -353,19 +350,17 @@ def _verify(
     payloads = {inquirer: opening.payload}
     for raw in transactions["contribute"]:
         call = _parse_call(hex_bytes(raw, None), "contribute", joint_credit, realm.chain_id)
-        senders = acting(call.sender, "contribution", moments[begun:])
-        places = [index for index in senders if index in cohort and index not in payloads]
-        if call.arguments[0] != frame.inquiry or not places:
-            who = state.members[senders[0]].name
-            raise InvalidMessage(f"a contribution of {who} does not belong to this inquiry")
+        about, member, payload = call.arguments
+        check_account(member, call.sender, "contribution", moments[begun:])
+        if about != frame.inquiry or member not in cohort or member in payloads:
+            raise InvalidMessage(f"a contribution of {state.members[member].name} does not belong to this inquiry")
         try:
-            protocol.split_payload(frame, call.arguments[1])
+            protocol.split_payload(frame, payload)
         except InvalidMessage as error:
             raise ProtocolViolation(
-                f"{state.members[places[0]].name} signed a malformed contribution: {error.message}",
-                culprits=[places[0]],
+                f"{state.members[member].name} signed a malformed contribution: {error.message}", culprits=[member]
             ) from error
-        payloads[places[0]] = call.arguments[1]
+        payloads[member] = payload
     missing = [state.members[i].name for i in cohort if i not in payloads]
     if missing:
         raise InvalidMessage(f"the contribution of {', '.join(missing)} is not in the file")
@@ -376,7 +371,8 @@ def _verify(
         raise InvalidProof("the openings do not cover all blocks")
     report = _parse_call(hex_bytes(transactions["report"], None), "report", joint_credit, realm.chain_id)
     commitment = report_commitment(frame.inquiry, hex_bytes(value["salt"], 32), openings, frame.public.modulus_bytes)
-    if inquirer not in acting(report.sender, "report", moments[begun:]) or report.arguments[0] != frame.inquiry:
+    check_account(inquirer, report.sender, "report", moments[begun:])
+    if report.arguments[0] != frame.inquiry:
         raise InvalidMessage("the report in the file is not the inquirer's on this inquiry")
     if report.arguments[1] != commitment:
         # Openings and salt are signed by nobody, so this names nobody.
@@ -401,17 +397,18 @@ def _verify(
     attested = False
     if transactions.get("attest"):
         verdict = _parse_call(hex_bytes(transactions["attest"], None), "attest", joint_credit, realm.chain_id)
-        supervisors = frozenset[str]().union(*(moment.supervisors for moment in moments[begun:]))
-        if verdict.sender not in supervisors or verdict.arguments[0] != frame.inquiry:
-            raise InvalidMessage("the verdict in the file is not a supervisor's on this inquiry")
-        if pins is not None and known is None and not pins.accepts_supervisor(verdict.sender):
+        about, owner, valid, named, judged, _anchor = verdict.arguments
+        owner = to_checksum_address(owner)
+        stood = any((owner, verdict.sender) in moment.supervisors for moment in moments[begun:])
+        if not stood or about != frame.inquiry or judged != commitment:
+            raise InvalidMessage("the verdict in the file is not a supervisor's on this report of this inquiry")
+        if pins is not None and known is None and not pins.accepts_supervisor(owner):
             raise InvalidMessage(
-                f"the verdict was signed by {verdict.sender}, a supervisor that you have not accepted",
-                remedy=FROM_LEDGER,
+                f"the verdict was signed for {owner}, a supervisor that you have not accepted", remedy=FROM_LEDGER
             )
-        culprits = members_of(verdict.arguments[2])
-        if not verdict.arguments[1]:
-            names = ", ".join(state.members[i].name for i in culprits)
+        culprits = members_of(named)
+        if not valid:
+            names = ", ".join(state.members[i].name for i in culprits) or "nobody"
             raise ProtocolViolation(f"the supervisor voided this inquiry and named {names}", culprits=culprits)
         attested = True
     try:
@@ -435,7 +432,7 @@ def _verify(
             for name, given in (
                 ("consortium", consortium),
                 ("roster", known),
-                ("founding", pins.operators if pins is not None else None),
+                ("founding", pins.owners if pins is not None else None),
                 ("schema", schema_hash),
             )
             if given is not None
