@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -21,7 +21,7 @@ from typing import Any, Final
 from mpcredit import keyproof, limits, paillier, protocol
 from mpcredit.consent import Consent, Purpose
 from mpcredit.desk import Desk
-from mpcredit.disclosure import ADVICE, window_conflict
+from mpcredit.disclosure import ADVICE, Seen, window_conflict
 from mpcredit.encoding import canonical_json, hex_bytes, int_to_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import (
     InvalidCiphertext,
@@ -56,11 +56,17 @@ __all__ = ["Inquirer", "Request", "RequestState"]
 log = logging.getLogger("mpcredit")
 
 ZERO = bytes(32)
+MINING_SECONDS: Final = 15
+"""An opening that is sent now is mined within so long, on ledgers with blocks of up to 12 seconds."""
 FIRST_WAIT: Final = 30
 """Seconds until an opening is tried again that the node or the ledger refused; twice as long each further time."""
 LONGEST_WAIT: Final = 3_600
 _MOVED: Final = frozenset({"RosterMoved", "CohortMoved"})
 """The opening was made for a moment that is over: it is made anew in the next round."""
+
+
+def _utc(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 class RequestState(StrEnum):
@@ -347,7 +353,11 @@ class Inquirer:
         bitmap = state.cohort(value["group"], now)
         minimum = max(3, desk.minimum_cohort, state.parameters.minimum_cohort if state.parameters else 0)
 
-        # (1) is there a cohort, with me in it? R14.
+        # (1) is there a cohort, with me in it, that stands until the opening is mined? R14, R28.
+        moving = self._moving(bitmap, value["group"], now, minimum)
+        if moving:
+            self._update(request, note=moving)
+            return []
         if not bitmap >> desk.index & 1:
             self._update(request, note="this institution is not ready itself; switch it on (`mpcredit ready --on`)")
             return []
@@ -390,7 +400,7 @@ class Inquirer:
             return [f"request {request.id} ended: {error.message}"]
 
         # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
-        memory = desk.remember()
+        memory = [self._as_answered(seen) for seen in desk.remember()]
         window = state.parameters.window_seconds if state.parameters else 0
         conflict = window_conflict(request.tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
         if conflict:
@@ -472,7 +482,7 @@ class Inquirer:
                 order=(2**62, 0),
             )
         try:
-            row = desk.outbox.post(key, Call(joint_credit, "open", (desk.index, opening.arguments())))
+            row = desk.outbox.post(key, Call(joint_credit, "open", (desk.index, opening.arguments()), now))
         except (Refused, NodeRefused) as error:
             if desk.store.outbox_by_key(key) is None:  # at the estimate: nothing was signed
                 self._take_back(request)
@@ -515,8 +525,31 @@ class Inquirer:
             return
         times = (request.value.get("wait") or {"times": 0})["times"] + 1
         until = self.desk.follower.next_time + min(FIRST_WAIT << min(times - 1, 16), LONGEST_WAIT)
-        moment = datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        self._update(request, wait={"times": times, "until": until}, note=f"{note}; it is tried again at {moment}")
+        self._update(request, wait={"times": times, "until": until}, note=f"{note}; it is tried again at {_utc(until)}")
+
+    def _moving(self, bitmap: int, group: int, now: int, minimum: int) -> str:
+        """Why to wait for the next period of readiness, whose cohort is another one; empty: not to wait.
+
+        Args:
+            bitmap: the cohort of this period.
+            now: the least time at which an opening would be judged.
+        """
+        state = self.desk.state
+        period = state.period_seconds
+        following = now - now % period + period
+        if state.cohort(group, following) == bitmap:
+            return ""
+        late = following - now <= min(MINING_SECONDS, period // 2)
+        possible = bitmap >> self.desk.index & 1 and bitmap.bit_count() >= minimum
+        if possible and not late:
+            return ""
+        return f"other institutions are ready from the next period on; it waits for that, which begins at {_utc(following)}"
+
+    def _as_answered(self, seen: Seen) -> Seen:
+        """What was seen, as those remember it that will be asked: the ledger shows that others have answered."""
+        inquiry = self.desk.state.inquiries.get(seen.inquiry)
+        others = inquiry is not None and len(inquiry.contributions) > 1
+        return replace(seen, answered=seen.answered or others)
 
     def _window_note(self, seen: Any, members: tuple[int, ...]) -> str:
         names = ", ".join(self.desk.state.members[i].name for i in members)
@@ -571,12 +604,29 @@ class Inquirer:
         return [f"request {request.id} ended: its opening was lost in a reorganisation"]
 
     def _await_answers(self, request: Request, inquiry: Inquiry) -> list[str]:
-        if self.desk.follower.next_time < inquiry.opened.deadline:
-            waiting = ", ".join(inquiry.names[i] for i in inquiry.awaited)
-            self._update(request, note=f"waiting for {waiting}")
+        now, deadline = self.desk.follower.next_time, inquiry.opened.deadline
+        if now >= deadline:
+            call = Call(inquiry.joint_credit, "expire", (inquiry.id,), deadline)
+            row = self.desk.post(f"expire/{to_hex(inquiry.id)}", call)
+            return [f"deadline of {to_hex(inquiry.id)[:12]} has passed"] if row.state == "mined" else []
+        waiting = ", ".join(inquiry.names[i] for i in inquiry.awaited)
+        self._update(request, note=f"waiting for {waiting}, until {_utc(deadline)}")
+        return self._lapse(inquiry, now)
+
+    def _lapse(self, inquiry: Inquiry, now: int) -> list[str]:
+        """Switch off members that stay silent, once an inquiry: the next inquiries go on without them (R23.2)."""
+        silent_from = inquiry.opened.at.timestamp + inquiry.parameters.silence_seconds
+        step = f"lapse/{to_hex(inquiry.id)}"
+        silent = [i for i in inquiry.awaited if self.desk.state.ready_next() >> i & 1]
+        if now < silent_from or not silent or self.desk.store.outbox_by_key(f"{step}/1") is not None:
             return []
-        row = self.desk.post(f"expire/{to_hex(inquiry.id)}", Call(inquiry.joint_credit, "expire", (inquiry.id,)))
-        return [f"deadline of {to_hex(inquiry.id)[:12]} has passed"] if row.state == "mined" else []
+        try:
+            row = self.desk.post(step, Call(inquiry.joint_credit, "lapse", (inquiry.id,), silent_from))
+        except Refused as error:  # another one was faster, or the members have answered meanwhile
+            log.info("the ledger did not take the lapse of %s: %s", to_hex(inquiry.id)[:12], error)
+            return []
+        who = ", ".join(inquiry.names[i] for i in silent)
+        return [f"switched off {who}, silent in {to_hex(inquiry.id)[:12]}"] if row.state == "mined" else []
 
     # ----------------------------------------------------------------- totals
 

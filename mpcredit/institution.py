@@ -27,12 +27,22 @@ from mpcredit.outbox import Outbox
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy, Exposure
 from mpcredit.ports import Book, Keys, Ledger, Signer, Store
+from mpcredit.roles.leaving import LONGEST_SECONDS, Leaving
 from mpcredit.state import Inquiry
 from mpcredit.supervisor import Supervisor
 from mpcredit.tags import Tagger
 from mpcredit.versions import THIS_RELEASE, Release
 
-__all__ = ["InquiryHandle", "InquiryResult", "Institution", "SupervisorNode", "coverage_of", "exposure_of", "run"]
+__all__ = [
+    "InquiryHandle",
+    "InquiryResult",
+    "Institution",
+    "SupervisorNode",
+    "coverage_of",
+    "exposure_of",
+    "run",
+    "wind_down",
+]
 
 
 def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inquiry, *, attested: bool) -> Exposure:
@@ -293,6 +303,16 @@ class Institution:
         self.sync()
         return done
 
+    def leave(self, clock: Callable[[], float] = time.monotonic) -> Leaving:
+        """Begin the orderly end of the service: switch off with the next round, and open nothing more.
+
+        Returns:
+            What says when the rounds may end, and which inquiries are left then.
+        """
+        self.membership.leaving = True
+        self.inquirer.hold = lambda _request: "the service is stopping; it is opened after the next start"
+        return Leaving(self.desk, clock)
+
     def inquire(
         self,
         subjects: Sequence[Subject],
@@ -380,27 +400,77 @@ class SupervisorNode:
         return done
 
 
-def run(party: Any, *, stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = print) -> None:
-    """Work until told to stop; a ledger that is down is waited for.
+def run(
+    party: Any,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    end: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Work until told to stop, then end in order; a ledger that is down is waited for.
 
     Args:
         party: an `Institution` or a `SupervisorNode`.
         stop: asked between rounds.
+        end: asked between the rounds after that; True ends at once.
         say: takes one line for each thing done.
     """
-    down = False
+    rounds = _Rounds(party, say)
     while not stop():
+        rounds.next()
+    wind_down(party, end=end, say=say, work=rounds.next)
+
+
+def wind_down(
+    party: Any,
+    *,
+    end: Callable[[], bool],
+    say: Callable[[str], None],
+    work: Callable[[], object],
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """End a service in order (R28.3): an institution switches itself off and answers what was opened over it until then.
+
+    Takes at most `LONGEST_SECONDS`, and says which inquiries are left. A supervisor has nothing to wind down.
+
+    Args:
+        end: asked between rounds; True ends at once, for example at a second signal.
+        work: one round of the service, which also pauses if there was nothing to do.
+        clock: seconds that only grow.
+    """
+    if not isinstance(party, Institution) or end():
+        return
+    leaving = party.leave(clock)
+    say(f"stopping: switched off first, answering for at most {LONGEST_SECONDS} s more")
+    while True:
+        work()
+        if leaving.over or end():
+            break
+    for line in leaving.last_words():
+        say(line)
+
+
+class _Rounds:
+    """Rounds of a party; a ledger that is down is told once and waited for."""
+
+    def __init__(self, party: Any, say: Callable[[str], None]) -> None:
+        self._party = party
+        self._say = say
+        self._down = False
+
+    def next(self) -> None:
+        """One round; pauses if there was nothing to do."""
+        lines: list[str] = []
         try:
-            lines = party.work()
-            if down:
-                say("the ledger is back")
-                down = False
+            lines = self._party.work()
+            if self._down:
+                self._say("the ledger is back")
+                self._down = False
         except LedgerError as error:
-            if not down:
-                say(f"waiting for the ledger: {error}")
-                down = True
-            lines = []
+            if not self._down:
+                self._say(f"waiting for the ledger: {error}")
+                self._down = True
         for line in lines:
-            say(line)
+            self._say(line)
         if not lines:
-            party.idle()
+            self._party.idle()

@@ -115,6 +115,8 @@ class FakeChain:
         """Every transaction that was ever broadcast, and every call whose gas was estimated: what a node could keep."""
         self.held = False
         self.time = START
+        self.now = START
+        """At which time the call under execution is judged."""
         self.fork = 0
         self.down = False
         self.fee = 0
@@ -258,13 +260,14 @@ class FakeChain:
                 state.apply(event)
         return state
 
-    def execute(self, sender: str, call: Call) -> list[tuple[str, type[Event], dict[str, Any]]]:
-        """What a call would emit in the newest block.
+    def execute(self, sender: str, call: Call, at: int = 0) -> list[tuple[str, type[Event], dict[str, Any]]]:
+        """What a call would emit in the newest block, or in the next one if that is judged at a later time.
 
         Raises:
             Refused: with the name of the contract's error.
         """
         state = self.fold()
+        self.now = max(self.blocks[-1].block.timestamp, at)
         rule = getattr(self, f"_{call.function}")
         effects: list[tuple[str, type[Event], dict[str, Any]]] = rule(state, sender, *call.arguments)
         return effects
@@ -344,7 +347,7 @@ class FakeChain:
         assert state.parameters is not None
         wanted = [i for i in state.active() if not state.members[i].suspended]
         audited = [i for i in wanted if version in state.members[i].audited]
-        waited = self.blocks[-1].block.timestamp >= state.period_keys[version].announced_at + 7 * DAY
+        waited = self.now >= state.period_keys[version].announced_at + 7 * DAY
         if len(audited) < state.parameters.minimum_cohort or (audited != wanted and not waited):
             raise _no("PeriodKeyNotAccepted")
         return [self.change(state, Change.PERIOD_KEY_IN_FORCE, version)]
@@ -362,7 +365,7 @@ class FakeChain:
         opening = replace(
             opening, currency=bytes(arguments[5]).decode("ascii", "replace"), consents=tuple(arguments[10])
         )
-        now = self.blocks[-1].block.timestamp
+        now = self.now
         assert state.parameters is not None
         if now < state.opens_from:
             raise _no("TooEarly")
@@ -422,7 +425,7 @@ class FakeChain:
         found = state.inquiries.get(inquiry)
         if found is None or found.stage is not Stage.OPEN:
             raise _no("WrongStage")
-        if self.blocks[-1].block.timestamp < found.opened.at.timestamp + found.parameters.silence_seconds:
+        if self.now < found.opened.at.timestamp + found.parameters.silence_seconds:
             raise _no("TooEarly")
         off = self._off(state, found)
         if not off:
@@ -437,7 +440,7 @@ class FakeChain:
         found = state.inquiries.get(inquiry)
         if found is None or found.stage is not Stage.OPEN:
             raise _no("WrongStage")
-        if self.blocks[-1].block.timestamp < found.opened.deadline:
+        if self.now < found.opened.deadline:
             raise _no("TooEarly")
         silent = sum(1 << member for member in found.awaited)
         effects: list[Any] = [(JOINT_CREDIT, ev.Expired, {"inquiry": inquiry, "silent": silent})]
@@ -519,7 +522,7 @@ class FakeSigner:
         self.chain.seen.append(transaction)
         if self.chain.too_dear(call):
             raise TooLarge("the node refused (estimate gas): gas required exceeds allowance (8000000)")
-        self.chain.execute(self.address, call)
+        self.chain.execute(self.address, call, call.judged_at)
         return Signed(transaction.raw, transaction.hash, nonce)
 
     def filler(self, nonce: int) -> Signed:

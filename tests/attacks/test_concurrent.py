@@ -4,21 +4,25 @@
   the ledger and refuses the other, whatever order it works in. Without the rule both are answered.
 - An opening that failed is made anew: another nonce, modulus, content key, seed and mask context, also after a restart and
   with a store that forgot the attempt.
+- An opening that was only estimated keeps its modulus (R24.2): the node that estimated it twice learns nothing from that.
+  Had the two the same randomness too, it would read the change of the inquirer's own figures without any key.
 """
 
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
-from fakes import DAY, FakeSigner, FakeTown, figures
+from fakes import DAY, FakeSigner, FakeTown, figures, subject
 
-from mpcredit import disclosure, inquirer
+from mpcredit import disclosure, inquirer, paillier
 from mpcredit.disclosure import RefusalCode
 from mpcredit.events import Call, Opening, Stage
 from mpcredit.inquirer import RequestState
 from mpcredit.institution import Institution
 from mpcredit.policy import CreditPolicy
+from mpcredit.sealing import seal_subjects
 
 VICTIM = 4
 
@@ -128,7 +132,7 @@ def test_opening__repeated__shares_nothing_with_the_failed_one(town: FakeTown, r
 
     first, second = openings(town)
     assert town[0].inquirer.get(request).state is RequestState.OPEN
-    assert second.nonce > first.nonce
+    assert second.nonce != first.nonce
     for name in ("n", "sealed_subject", "subject_commitment"):
         assert getattr(first, name) != getattr(second, name), name
     # Disclosure and ciphertexts, in pieces of 16 bytes: no piece comes twice.
@@ -150,11 +154,10 @@ def test_opening__failed__does_not_bind_the_customer_to_its_cohort(town: FakeTow
     assert town.inquiry(request).cohort == (0, 1, 2, 3)
 
 
-def test_nonce__store_forgot_the_attempts__still_grows(town: FakeTown) -> None:
+def test_nonce__store_forgot_the_attempts__no_inquiry_comes_twice(town: FakeTown) -> None:
     town.ask(1)
     town.settle()
     store = town[0].desk.store
-    store.delete("meta", "inquiry_nonce")
     for key, _ in list(store.items("request")):
         store.delete("request", key)
     town.chain.advance(2 * DAY)
@@ -163,9 +166,57 @@ def test_nonce__store_forgot_the_attempts__still_grows(town: FakeTown) -> None:
     town.ask(2)
     town.settle()
 
-    nonces = [i.opening.nonce for i in town[0].desk.state.inquiries.values()]
-    assert nonces == sorted(set(nonces))
-    assert len(nonces) == 2
+    assert len({i.opening.nonce for i in town[0].desk.state.inquiries.values()}) == 2
+
+
+def estimated_twice(town: FakeTown) -> tuple[int, int, paillier.PublicKey]:
+    """The node refuses an estimate, the inquirer's figures change by 77, and it asks again: both ciphertexts, and the key."""
+    town.chain.too_dear = lambda call: call.function == "open"
+    request = town.ask(1)
+    town[0].work()
+    mine = town.books[0].figures[town.tagger.tag(subject(1))]
+    town.books[0].figures[town.tagger.tag(subject(1))] = {**mine, "outstanding": mine["outstanding"] + 77}
+    town.chain.advance(60)
+    town[0].work()
+    assert town[0].inquirer.get(request).state is RequestState.WANTED
+
+    first, second = openings(town)
+    assert first.n == second.n
+    public = paillier.PublicKey.from_bytes(first.n)
+    one, two = (int.from_bytes(opening.payload[80 : 80 + public.width], "big") for opening in (first, second))
+    return one, two, public
+
+
+def change_without_a_key(one: int, two: int, public: paillier.PublicKey) -> int | None:
+    """What a node computes: with equal r the quotient of two ciphertexts is 1 + (m2 - m1) n, and with others it is not."""
+    quotient = two * pow(one, -1, public.n_squared) % public.n_squared
+    change, rest = divmod(quotient - 1, public.n)
+    return change if rest == 0 else None
+
+
+def test_estimated_twice__with_the_randomness_of_the_first__the_node_reads_the_change(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town[0].inquirer.random_bytes = lambda count: bytes(count)
+    sealed: list[tuple[bytes, bytes]] = []
+
+    def once(*given: Any, **options: Any) -> tuple[bytes, bytes]:  # HPKE draws randomness of its own
+        sealed.append(sealed[0] if sealed else seal_subjects(*given, **options))
+        return sealed[0]
+
+    monkeypatch.setattr(inquirer, "seal_subjects", once)
+
+    assert change_without_a_key(*estimated_twice(town)) == 77
+
+
+def test_estimated_twice__one_modulus_and_nothing_else__the_node_reads_nothing(town: FakeTown) -> None:
+    one, two, public = estimated_twice(town)
+
+    assert change_without_a_key(one, two, public) is None
+    # The inquirer's own key shows that the masks differ too: the plaintexts' difference is no figure.
+    private = town[0].desk.keys.inquiry_key(public.fingerprint)
+    change = (paillier.decrypt(private, two) - paillier.decrypt(private, one)) % public.n
+    assert min(change, public.n - change).bit_length() > 1_900
 
 
 def test_answer__gas_estimated_but_refused__is_the_same_when_it_is_sent_later(town: FakeTown) -> None:
