@@ -21,7 +21,7 @@ from mpcredit.events import Opening
 from mpcredit.paillier import PrivateKey, PublicKey
 from mpcredit.pairkeys import AgreementKey, Realm, mask_sum
 from mpcredit.schema import Schema
-from mpcredit.sealing import exponents, open_disclosure, seal_disclosure
+from mpcredit.sealing import derived_roots, open_disclosure, seal_disclosure
 from mpcredit.state import Inquiry
 
 __all__ = [
@@ -47,12 +47,12 @@ __all__ = [
     "totals",
 ]
 
-SPEC_VERSION = "1"
+SPEC_VERSION = "2"
 """Of docs/spec.md, of `JointCredit.version()` and of every encoding here."""
 DISCLOSURE_BYTES = 80
 """HPKE encapsulated key (32), seed (32), AEAD tag (16)."""
 MAXIMUM_BLOCKS = 16
-"""Ciphertexts in one contribution; 16 of 4096-bit keys stay below the transaction cap of EIP-7825."""
+"""Ciphertexts in one contribution, as in the contract; `limits` has the bounds of the transaction around them."""
 
 
 def _label(text: str) -> bytes:
@@ -73,12 +73,14 @@ def inquiry_id(q0: bytes, opening: Opening) -> bytes:
     """The id q of the inquiry (R15), 32 bytes."""
     return keccak(
         abi_encode(
-            ["bytes32", "bytes32", "bytes32", "uint256", "uint16", "bytes3", "uint8", "bytes32"],
+            ["bytes32", "bytes32", "bytes32", "uint256", "uint8", "bool", "uint16", "bytes3", "uint8", "bytes32"],
             [
                 q0,
                 keccak(opening.sealed_subject),
                 opening.subject_commitment,
                 opening.cohort,
+                opening.group,
+                opening.repeats,
                 opening.schema,
                 opening.currency.encode("ascii"),
                 opening.blocks,
@@ -203,7 +205,9 @@ def check_key(inquiry: Inquiry) -> None:
 
 
 def check_cohort(inquiry: Inquiry, minimum: int) -> None:
-    """Check that the cohort is the one the ledger would freeze, of pinned members, and large enough (R14).
+    """Check that the cohort is one that the ledger would freeze, of accepted members, and large enough (R14).
+
+    Whether a cohort that repeats an earlier one may be answered is the answer policy's to say.
 
     Args:
         minimum: this reader's own least cohort; never below 3 whatever the endpoint says.
@@ -214,7 +218,14 @@ def check_cohort(inquiry: Inquiry, minimum: int) -> None:
     floor = max(3, minimum, inquiry.parameters.minimum_cohort)
     if len(inquiry.cohort) < floor:
         raise InvalidMessage(f"the cohort has {len(inquiry.cohort)} members, fewer than {floor}")
-    if inquiry.cohort_as_folded != inquiry.opening.cohort:
+    cohort, ready = inquiry.opening.cohort, inquiry.ready
+    if inquiry.opening.repeats:
+        if cohort & ~ready or 3 * len(inquiry.cohort) < 2 * ready.bit_count():
+            raise InvalidMessage(
+                "the cohort repeats an earlier one without two thirds of the ready members, or with others",
+                remedy="use another endpoint",
+            )
+    elif cohort != ready:
         raise InvalidMessage("the cohort is not the set of members that were ready", remedy="use another endpoint")
     if inquiry.unpinned:
         who = ", ".join(inquiry.names.get(i, "the supervisor") for i in inquiry.unpinned)
@@ -279,8 +290,8 @@ def contribution(
     masked = [(m + mask_sum(member, mask_keys, frame.ctx, block, n)) % n for block, m in enumerate(plaintexts)]
 
     # (3) encrypt with randomness from the seed: R19.
-    randomness = exponents(seed, frame.ctx, member, frame.blocks, frame.public)
-    ciphertexts = [paillier.encrypt(frame.public, m, exponent=s) for m, s in zip(masked, randomness, strict=True)]
+    roots = derived_roots(seed, frame.ctx, member, frame.blocks, frame.public)
+    ciphertexts = [paillier.encrypt(frame.public, m, r=r) for m, r in zip(masked, roots, strict=True)]
 
     # (4) seal the seed to the supervisor, bound to context, member and ciphertexts: R20.
     body = join_payload(b"", ciphertexts, frame.public)
@@ -305,8 +316,8 @@ def read_contribution(
         disclosure, ciphertexts = split_payload(frame, payload)
         body = payload[DISCLOSURE_BYTES:]
         seed = open_disclosure(supervisor_private, disclosure, frame.ctx, member, body)
-        randomness = exponents(seed, frame.ctx, member, frame.blocks, frame.public)
-        masked = [paillier.strip(frame.public, c, exponent=s) for c, s in zip(ciphertexts, randomness, strict=True)]
+        roots = derived_roots(seed, frame.ctx, member, frame.blocks, frame.public)
+        masked = [paillier.open_with_root(frame.public, c, r).m for c, r in zip(ciphertexts, roots, strict=True)]
         plaintexts = [(m - mask_sum(member, mask_keys, frame.ctx, block, n)) % n for block, m in enumerate(masked)]
         return frame.schema.unpack(plaintexts, frame.subjects, frame.public.bits, 1)
     except (InvalidMessage, ValueOutOfRange) as error:

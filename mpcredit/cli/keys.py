@@ -27,8 +27,8 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
 from mpcredit.inquirer import Request
 from mpcredit.keystore import KeyStore
+from mpcredit.ledger.roster import Member
 from mpcredit.local import sign_key
-from mpcredit.state import Member
 from mpcredit.tags import TagKey
 
 app = typer.Typer(help="Make, show, rotate, exchange and destroy this party's keys.", no_args_is_help=True)
@@ -386,11 +386,8 @@ def destroy(
         )
     names = [name] if name is not None else []
     with view(settings) as read:
-        requests = {
-            attempt["key"]: Request(key, value)
-            for key, value in read.store.items("request")
-            for attempt in value["attempts"]
-        }
+        stored = [Request(key, value) for key, value in read.store.items("request")]
+        requests = {fingerprint: request for request in stored for fingerprint in request.keys}
         if older_than is not None:
             limit = min(read.follower.now, int(time.time())) - older_than * 86_400
             names = [

@@ -24,7 +24,7 @@ from pure_support import vectors
 from mpcredit import paillier, sealing
 from mpcredit.errors import InvalidKey, InvalidMessage, KeyStoreError, WrongPassphrase
 from mpcredit.keystore import KdfCost, KeyStore, KeyStorePort, MemoryKeyStore
-from mpcredit.pairkeys import BASE_POINT, InstitutionKey, KeyRef, Realm, derive
+from mpcredit.pairkeys import BASE_POINT, InstitutionKey, KeyRef, PeriodRef, Realm, derive
 from mpcredit.tags import TagKey
 
 TOY = paillier.unsafe_generate_toy(256)
@@ -144,7 +144,8 @@ def test_x25519__derives_the_pair_keys_that_the_other_end_derives(keys: KeyStore
     key, other = keys.create_institution_key(1), InstitutionKey.generate()
     own_ref, other_ref = KeyRef(0, 1, key.public), KeyRef(1, 1, other.public)
 
-    assert derive(key, own_ref, other_ref, realm) == derive(other, other_ref, own_ref, realm)
+    period = PeriodRef(1, b"p" * 32)
+    assert derive(key, own_ref, other_ref, realm, period) == derive(other, other_ref, own_ref, realm, period)
 
 
 def test_x25519__destroyed__is_gone_and_the_others_stay(keys: KeyStorePort) -> None:
@@ -303,7 +304,7 @@ def test_institution_file__opened_by_hand__has_the_documented_form(directory: Pa
     aad = json.dumps(file, sort_keys=True, separators=(",", ":")).encode()
 
     assert AESGCM(file_key).decrypt(bytes.fromhex(file["nonce"][2:]), ciphertext, aad) == key.private_bytes()
-    assert (file["format"], file["version"], file["kind"], file["id"]) == ("mpcredit/key", 1, "institution", "1")
+    assert (file["format"], file["version"], file["kind"], file["id"]) == ("mpcredit/key", 2, "institution", "1")
     assert file["public"] == "0x" + key.public.hex()
 
 
@@ -372,7 +373,8 @@ def _flip(text: str) -> str:
 
 
 CHANGES: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
-    ("version", lambda v: v.update(version=2)),
+    ("newer version", lambda v: v.update(version=3)),
+    ("older version", lambda v: v.update(version=1)),
     ("format", lambda v: v.update(format="other")),
     ("kind", lambda v: v.update(kind="tag")),
     ("id", lambda v: v.update(id="2")),
@@ -441,7 +443,8 @@ def test_load__no_json_object__is_refused(directory: Path, content: bytes) -> No
 @pytest.mark.parametrize(
     "change",
     [
-        lambda v: v.update(version=2),
+        lambda v: v.update(version=1),
+        lambda v: v.update(version=3),
         lambda v: v["kdf"].update(memory_kib=2**40),
         lambda v: v["kdf"].update(iterations=0),
         lambda v: v["kdf"].update(lanes="1"),
