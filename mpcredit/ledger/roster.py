@@ -351,11 +351,12 @@ class Roster:
 
     def _readiness(self, event: ev.ReadinessSet | ev.ReadinessLapsed) -> None:
         match event:
-            case ev.ReadinessSet(member=member, ready=True):
-                self._set_ready(event.at.timestamp, self._ready_next | 1 << member)
-            case ev.ReadinessSet(member=member):
-                self._set_ready(event.at.timestamp, self._ready_next & ~(1 << member))
+            case ev.ReadinessSet(member=member, ready=ready):
+                bit = 1 << self.members[member].index
+                self._set_ready(event.at.timestamp, self._ready_next | bit if ready else self._ready_next & ~bit)
             case ev.ReadinessLapsed(members=members):
+                for index in members_of(members):
+                    _ = self.members[index]  # a member that was never shown is a contradiction
                 self._set_ready(event.at.timestamp, self._ready_next & ~members)
 
     def _roster_changed(self, event: ev.RosterChanged) -> None:
