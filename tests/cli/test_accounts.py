@@ -91,9 +91,7 @@ def test_appoint__by_the_account_of_another__is_refused(consortium: Consortium, 
     stranger = bank.ok("keys", "owner", "--out", "stranger.json")["file"]
     supervisors = consortium.supervisor
 
-    refused(
-        bank.run("member", "appoint", OTHER, "--owner-account", stranger, "--yes"), 3, "owns no member", party=bank
-    )
+    refused(bank.run("member", "appoint", OTHER, "--owner-account", stranger, "--yes"), 3, "owns no member", party=bank)
     refused(
         supervisors.run(
             *("member", "appoint", OTHER, "--owner-account", theirs, "--yes"),
@@ -173,9 +171,7 @@ def test_take__leaves_no_account_at_once__and_a_new_one_is_named_a_day_after_the
     bank.ok("ready", "--on")
 
 
-def test_take__without_a_yes__sends_nothing(
-    consortium: Consortium, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_take__without_a_yes__sends_nothing(consortium: Consortium, monkeypatch: pytest.MonkeyPatch) -> None:
     party = consortium.supervisor
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
 

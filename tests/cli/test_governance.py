@@ -68,9 +68,7 @@ def test_invitation__voted_approved_executed__then_pinned_by_hand(
     refused(bank.run("execute", number), 5, "executed")
 
 
-def test_terms__only_what_is_named_changes(
-    consortium: Consortium, bank: Party, advance: Callable[[int], None]
-) -> None:
+def test_terms__only_what_is_named_changes(consortium: Consortium, bank: Party, advance: Callable[[int], None]) -> None:
     proposed = bank.ok("propose", "terms", "--subjects-per-day", "77")
     later = bank.ok("propose", "terms", "--subjects-per-day", "78", "--silence-seconds", "90")
     assert proposed["calls"] == ["setTerms: subjects_per_day 1000 -> 77"]
