@@ -30,7 +30,7 @@ NO_EVIDENCE: Final = bytes(32)
 SCOPE_TOTALS: Final = "totals"
 """The one scope there is: the customer's totals over the consortium."""
 _FORMAT: Final = "mpcredit/consent"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _HASH_LABEL: Final = b"mpcredit/consent/2"
 _SIGNATURE_LABEL: Final = b"mpcredit/consent-signature/2"
 _DAY_SECONDS: Final = 86_400
@@ -223,7 +223,7 @@ class Consent:
         if not isinstance(value, dict) or set(value) != _MEMBERS:
             raise InvalidConsent("a consent receipt with missing or unknown members")
         if value["format"] != _FORMAT or type(value["version"]) is not int or value["version"] != _VERSION:
-            raise InvalidConsent("not a consent receipt of version 1")
+            raise InvalidConsent("not a consent receipt of version 2")
         try:
             return cls(
                 chain_id=value["chain_id"],

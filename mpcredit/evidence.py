@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import rlp  # type: ignore[import-untyped]
 from eth_account import Account
@@ -47,6 +47,7 @@ from mpcredit.state import Inquiry, LedgerState
 __all__ = ["Evidence", "VerifiedEvidence", "collect", "verify_evidence"]
 
 FORMAT = "mpcredit/evidence"
+_VERSION: Final = 2
 FROM_LEDGER = (
     "the file is made up, or the account changed since: give a roster of the ledger, or look it up on your node"
 )
@@ -88,8 +89,8 @@ class Evidence:
             raise InvalidFile(
                 str(path), f"cannot be read: {error}", "give the file that `mpcredit evidence` wrote"
             ) from error
-        if not isinstance(value, dict) or value.get("format") != FORMAT or value.get("version") != 1:
-            raise InvalidFile(str(path), "is no evidence of version 1", "give the file that `mpcredit evidence` wrote")
+        if not isinstance(value, dict) or value.get("format") != FORMAT or value.get("version") != _VERSION:
+            raise InvalidFile(str(path), "is no evidence of version 2", "give the file that `mpcredit evidence` wrote")
         return cls(value)
 
 
@@ -144,7 +145,7 @@ def collect(
     return Evidence(
         {
             "format": FORMAT,
-            "version": 1,
+            "version": _VERSION,
             "chain_id": state.realm.chain_id,
             "consortium": state.realm.consortium,
             "joint_credit": inquiry.joint_credit,

@@ -1,8 +1,8 @@
 """The inquirer's part: open an inquiry, wait for the cohort, open the totals, report them (R14 to R17, R29, R30).
 
 A request is what the officer wants; it lives in the store and moves by `step`, so that a crash at any point loses
-nothing. Each attempt to open has its own Paillier key, nonce, masks and seed; a request has at most one attempt that the
-ledger accepted.
+nothing. Each attempt to open has its own nonce, masks and seed; a request has at most one attempt that the ledger accepted.
+It keeps one Paillier key until an opening under it is signed (docs/adr/0021).
 
     wanted -> opening -> open -> complete -> reported -> attested | void
        ^---------'          `--> refused | expired                      (held back by the window rule: wanted, with a reason)
@@ -14,10 +14,11 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from mpcredit import keyproof, paillier, protocol
+from mpcredit import keyproof, limits, paillier, protocol
 from mpcredit.consent import Consent, Purpose
 from mpcredit.desk import Desk
 from mpcredit.disclosure import ADVICE, window_conflict
@@ -26,16 +27,27 @@ from mpcredit.errors import (
     InvalidCiphertext,
     InvalidConsent,
     InvalidMessage,
+    KeyStoreError,
     LedgerError,
     MpcreditError,
+    NodeRefused,
     NotYet,
     ProtocolViolation,
     Refused,
     ValueOutOfRange,
 )
 from mpcredit.events import Call, Opening, Stage, members_of
+from mpcredit.paillier import PrivateKey
 from mpcredit.ports import Book
-from mpcredit.sealing import SubjectEntry, SubjectList, seal_report, seal_subjects
+from mpcredit.sealing import (
+    SubjectEntry,
+    SubjectList,
+    entry_length,
+    report_commitment,
+    report_salt,
+    seal_report,
+    seal_subjects,
+)
 from mpcredit.state import Inquiry
 from mpcredit.versions import agreed_version
 
@@ -44,6 +56,11 @@ __all__ = ["Inquirer", "Request", "RequestState"]
 log = logging.getLogger("mpcredit")
 
 ZERO = bytes(32)
+FIRST_WAIT: Final = 30
+"""Seconds until an opening is tried again that the node or the ledger refused; twice as long each further time."""
+LONGEST_WAIT: Final = 3_600
+_MOVED: Final = frozenset({"RosterMoved", "CohortMoved"})
+"""The opening was made for a moment that is over: it is made anew in the next round."""
 
 
 class RequestState(StrEnum):
@@ -101,6 +118,12 @@ class Request:
         return [{name: int(amount) for name, amount in record.items()} for record in found] if found else None
 
     @property
+    def keys(self) -> list[str]:
+        """Fingerprints of its Paillier keys: one for each opening that was signed, and the one that waits for its opening."""
+        waiting = self.value.get("key")
+        return [attempt["key"] for attempt in self.value["attempts"]] + ([waiting] if waiting else [])
+
+    @property
     def tags(self) -> list[bytes]:
         """Tags of the subjects."""
         return [hex_bytes(entry["tag"], 32) for entry in self.value["subjects"]]
@@ -135,6 +158,8 @@ class Inquirer:
         self.random_bytes = random_bytes
         self.anchor = anchor
         self.hold: Callable[[Request], str] = lambda _request: ""
+        self._compared: set[bytes] = set()
+        """Commitments on the ledger that are not the stored ones, for which the totals were opened again."""
 
     # ----------------------------------------------------------------- requesting
 
@@ -161,15 +186,11 @@ class Inquirer:
             InvalidMessage: subjects missing, doubled, or too many for one inquiry.
         """
         purpose = self._check_request(tags, consents)
-        figures = self.desk.state.schemas.get(schema)
-        if figures is None:
+        if schema not in self.desk.state.schemas:
             raise InvalidMessage(
                 f"the consortium has no schema {schema}", remedy=f"use one of {sorted(self.desk.state.schemas)}"
             )
-        blocks = figures.blocks(len(tags), self.bits)
-        if blocks > protocol.MAXIMUM_BLOCKS:
-            most = figures.records_per_block(self.bits) * protocol.MAXIMUM_BLOCKS
-            raise InvalidMessage(f"{len(tags)} subjects are too many for one inquiry", remedy=f"ask for at most {most}")
+        self._check_size(schema, consents, limits.OPENING_BYTES)
         request = Request(
             id=self.random_bytes(8).hex(),
             value={
@@ -219,6 +240,25 @@ class Inquirer:
                     )
         return purpose
 
+    def capacity(self, consents: Sequence[Consent], *, schema: int = 1, most: int = limits.OPENING_BYTES) -> int:
+        """How many subjects with these consents, from the first on, one inquiry takes today."""
+        entries = [entry_length(SubjectEntry(consent.tag, consent)) for consent in consents]
+        state = self.desk.state
+        return limits.capacity(state.schemas[schema], self.bits, entries, len(state.active()), most=most)
+
+    def _check_size(self, schema: int, consents: Sequence[Consent], most: int) -> None:
+        """An opening that no node takes would hold up all later steps of this institution.
+
+        Raises:
+            InvalidMessage: the opening would be too large in bytes, gas or ciphertext blocks.
+        """
+        fit = self.capacity(consents, schema=schema, most=most)
+        if fit < len(consents):
+            raise InvalidMessage(
+                f"{len(consents)} subjects are too many for one inquiry: no node would take the transaction",
+                remedy=f"ask for at most {fit}",
+            )
+
     def get(self, request_id: str) -> Request:
         """Read a request.
 
@@ -249,6 +289,8 @@ class Inquirer:
             before = request.state
             try:
                 done.extend(self._move(request))
+            except NodeRefused as error:  # of this one call: the others may pass
+                self._update(request, note=str(error))
             except LedgerError:
                 raise
             except MpcreditError as error:  # one request must not hold up the others
@@ -284,14 +326,17 @@ class Inquirer:
 
     def _open(self, request: Request) -> list[str]:
         """Make an attempt: key, masks, sealed subjects and own contribution for the roster and cohort of now."""
-        # (0) does the house hold it back?
+        desk = self.desk
+        # (0) does the house hold it back, or was it refused a moment ago?
         held = self.hold(request)
         if held:
             if held != request.note:
                 self._update(request, note=held)
             return []
+        if desk.follower.next_time < (request.value.get("wait") or {"until": 0})["until"]:
+            return []
 
-        desk, state, value = self.desk, self.desk.state, request.value
+        state, value = desk.state, request.value
         schema = state.schemas[value["schema"]]
         now = desk.follower.next_time
         bitmap = state.cohort(value["group"], now)
@@ -334,7 +379,8 @@ class Inquirer:
         consents = [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in value["subjects"]]
         try:
             self._check_request(request.tags, consents)
-        except InvalidConsent as error:
+            self._check_size(schema.id, consents, limits.TRANSACTION_BYTES)  # [inquiry] bits may have grown since
+        except InvalidMessage as error:
             self._update(request, state=RequestState.FAILED, note=str(error))
             return [f"request {request.id} ended: {error.message}"]
 
@@ -347,21 +393,13 @@ class Inquirer:
             return []
 
         # (5) key, ids, sealed subjects.
-        private = paillier.generate(self.bits)
+        private = self._key(request)
         public = private.public
         n = int_to_bytes(public.n, public.modulus_bytes)
         joint_credit = state.joint_credit
         if joint_credit is None or state.period_key is None:
             raise NotYet("the consortium is not founded yet", remedy="see `mpcredit doctor`")
-        used = max(
-            [
-                *(i.opening.nonce for i in state.inquiries.values() if i.inquirer == desk.index),
-                *(attempt["nonce"] for attempt in value["attempts"]),
-                0,
-            ]
-        )
-        counter = desk.store.get("meta", "inquiry_nonce")
-        nonce = max(used, int(counter["nonce"]) if counter else 0) + 1
+        nonce = int.from_bytes(self.random_bytes(8), "big")
         q0 = protocol.inquiry_q0(desk.realm, joint_credit, desk.index, n, state.roster, nonce)
         subjects = SubjectList(
             schema=schema.id,
@@ -416,11 +454,9 @@ class Inquirer:
 
         # (7) into the store, then to the ledger: R24. The tags count as asked from now on, whatever comes of it: R27.
         key = f"open/{request.id}/{nonce}"
-        desk.keys.keep_inquiry_key(private)
         with desk.store.transaction():
             value["attempts"].append({"nonce": nonce, "inquiry": to_hex(frame.inquiry), "key": public.fingerprint})
-            self._update(request, state=RequestState.OPENING, step=key, note="")
-            desk.store.put("meta", "inquiry_nonce", {"nonce": nonce})
+            self._update(request, state=RequestState.OPENING, step=key, note="", key=None)
             desk.note_seen(
                 frame.inquiry,
                 inquirer=desk.index,
@@ -432,14 +468,50 @@ class Inquirer:
             )
         try:
             row = desk.outbox.post(key, Call(joint_credit, "open", (desk.index, opening.arguments())))
-        except Refused as error:
-            # The roster or the cohort moved, or the ledger holds this institution back: a new attempt at the next step.
-            desk.store.delete("seen", to_hex(frame.inquiry))
-            self._update(request, state=RequestState.WANTED, note=f"{error.message}. {error.remedy}")
-            return []
+        except (Refused, NodeRefused) as error:
+            if desk.store.outbox_by_key(key) is None:  # at the estimate: nothing was signed
+                self._take_back(request)
+                self._put_off(request, error)
+                return []
+            raise
+        self._update(request, wait=None)
         if row.state == "mined":
             self._update(request, state=RequestState.OPEN, inquiry=to_hex(frame.inquiry))
         return [f"opened {to_hex(frame.inquiry)[:12]} over {len(cohort)} institutions, {row.gas_used or '?'} gas"]
+
+    def _key(self, request: Request) -> PrivateKey:
+        """The Paillier key that waits for an opening of this request; made where there is none (docs/adr/0021)."""
+        keys, known = self.desk.keys, request.value.get("key")
+        if known:
+            try:
+                private = keys.inquiry_key(known)
+                if private.public.bits == self.bits:
+                    return private
+                keys.destroy_inquiry_key(known)  # nothing was ever signed under it
+            except KeyStoreError:  # a crash before it was kept, or a key store from a backup
+                pass
+        private = paillier.generate(self.bits)
+        self._update(request, key=private.public.fingerprint)
+        keys.keep_inquiry_key(private)
+        return private
+
+    def _take_back(self, request: Request) -> None:
+        """Undo an attempt of which nothing was signed: its tags do not count as asked, its key waits for the next one."""
+        attempt = request.value["attempts"].pop()
+        with self.desk.store.transaction():
+            self.desk.store.delete("seen", attempt["inquiry"])
+            self._update(request, state=RequestState.WANTED, key=attempt["key"])
+
+    def _put_off(self, request: Request, error: Refused | NodeRefused) -> None:
+        """Say why an opening was refused, and wait longer each time, so that it does not keep others from their turn."""
+        note = f"{error.message} ({error.remedy})" if error.remedy else error.message
+        if isinstance(error, Refused) and error.code in _MOVED:
+            self._update(request, note=note)
+            return
+        times = (request.value.get("wait") or {"times": 0})["times"] + 1
+        until = self.desk.follower.next_time + min(FIRST_WAIT << min(times - 1, 16), LONGEST_WAIT)
+        moment = datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        self._update(request, wait={"times": times, "until": until}, note=f"{note}; it is tried again at {moment}")
 
     def _window_note(self, seen: Any, members: tuple[int, ...]) -> str:
         names = ", ".join(self.desk.state.members[i].name for i in members)
@@ -459,16 +531,23 @@ class Inquirer:
             self._update(request, state=RequestState.OPEN, inquiry=attempt["inquiry"])
             return [f"opened {attempt['inquiry'][:12]}"]
         if row is None:
-            # The attempt was stored and never signed: nothing left the process.
-            self.desk.store.delete("seen", attempt["inquiry"])
-            self._update(request, state=RequestState.WANTED)
+            # Nothing was signed, though the node may have seen it for its estimate: R24.
+            self._take_back(request)
             return [f"request {request.id} was cut off before its opening was sent; it is made anew"]
-        if row.state == "failed":
-            # It was public, but nobody could answer it: it never was on this ledger.
-            self.desk.store.delete("seen", attempt["inquiry"])
-            self._update(request, state=RequestState.WANTED, note="the ledger refused the opening; trying again")
-            return [f"the ledger refused the opening of request {request.id}; it is made anew"]
-        return []
+        if row.state != "failed":
+            return []
+        filled = self.desk.outbox.filled_at(row.key)
+        if filled is not None and filled > self.desk.follower.final_block:
+            self._update(request, note="no node took the opening; it ends when what took its place is final")
+            return []
+        # It was public, but nobody could answer it: it never was on this ledger.
+        self.desk.store.delete("seen", attempt["inquiry"])
+        if filled is not None:
+            note = "no node took the opening, it is too large; ask about fewer customers at once"
+            self._update(request, state=RequestState.FAILED, note=note)
+            return [f"request {request.id} ended: {note}"]
+        self._update(request, state=RequestState.WANTED, note="the ledger refused the opening; trying again")
+        return [f"the ledger refused the opening of request {request.id}; it is made anew"]
 
     def _lost(self, request: Request) -> list[str]:
         """A reorganisation took the opening off the ledger. It was public, so it is sent again unchanged, by the outbox."""
@@ -497,7 +576,39 @@ class Inquirer:
     # ----------------------------------------------------------------- totals
 
     def _report(self, request: Request, inquiry: Inquiry) -> list[str]:
-        """Open the aggregate, check the totals, report them (R29, R30)."""
+        """Open the totals and report them (R29, R30)."""
+        # A contribution that a reorganisation replaces by another would make this report a false one.
+        if inquiry.completed_at is not None and inquiry.completed_at.block > self.desk.follower.final_block:
+            return []
+        stored = self._open_totals(request, inquiry)
+        key = to_hex(inquiry.id)
+        row = self.desk.post(
+            f"report/{key}",
+            Call(
+                inquiry.joint_credit,
+                "report",
+                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
+            ),
+        )
+        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+
+    def _compare_report(self, request: Request, inquiry: Inquiry) -> None:
+        """Open the totals again if the commitment on the ledger is not the stored one (R30): after a restore, say."""
+        if inquiry.report is None or inquiry.report.commitment in self._compared:
+            return
+        stored = self.desk.store.get("report", to_hex(inquiry.id))
+        if stored is not None and stored["commitment"] == to_hex(inquiry.report.commitment):
+            return
+        log.warning("the report of %s on the ledger is not the stored one", to_hex(inquiry.id)[:12])
+        self._open_totals(request, inquiry)
+        self._compared.add(inquiry.report.commitment)
+
+    def _open_totals(self, request: Request, inquiry: Inquiry) -> dict[str, Any]:
+        """Open the aggregate, check the totals, store them.
+
+        Returns:
+            The stored report: that of this aggregate.
+        """
         desk = self.desk
         frame = protocol.frame_of(inquiry, desk.realm)
         attempt = next(a for a in request.value["attempts"] if a["inquiry"] == to_hex(inquiry.id))
@@ -520,16 +631,17 @@ class Inquirer:
             totals = None
             note = f"the totals are not sums of figures ({error.message}); the supervisor will name who did it"
 
-        # (3) report, sealed to the supervisor: R30.
-        key = to_hex(inquiry.id)
+        # (3) the report of this aggregate, sealed to the supervisor: R30. One of another aggregate is replaced.
+        key, width = to_hex(inquiry.id), frame.public.modulus_bytes
+        salt = report_salt(private, inquiry.id, protocol.aggregate_bytes(frame, aggregate))
+        commitment = report_commitment(inquiry.id, salt, openings, width)
         stored = desk.store.get("report", key)
-        if stored is None:
-            salt = self.random_bytes(32)
-            sealed, commitment = seal_report(
+        if stored is None or stored["commitment"] != to_hex(commitment):
+            sealed, _ = seal_report(
                 openings,
                 inquiry=inquiry.id,
                 ctx=frame.ctx,
-                modulus_bytes=frame.public.modulus_bytes,
+                modulus_bytes=width,
                 supervisor_public=inquiry.period_key.public,
                 salt=salt,
             )
@@ -539,25 +651,19 @@ class Inquirer:
                 "commitment": to_hex(commitment),
                 "openings": [[hex(opening.m), hex(opening.r)] for opening in openings],
             }
-            desk.store.insert("report", key, stored)
+            desk.store.put("report", key, stored)
         self._update(
             request,
             state=RequestState.COMPLETE,
             note=note,
             totals=[{name: str(v) for name, v in record.items()} for record in totals] if totals else None,
         )
-        row = desk.post(
-            f"report/{key}",
-            Call(
-                inquiry.joint_credit,
-                "report",
-                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
-            ),
-        )
-        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+        return stored
 
     def _conclude(self, request: Request, inquiry: Inquiry) -> list[str]:
         names = inquiry.names
+        if inquiry.stage in (Stage.REPORTED, Stage.VALID):
+            self._compare_report(request, inquiry)
         match inquiry.stage:
             case Stage.REPORTED:
                 if request.state is RequestState.REPORTED:

@@ -59,7 +59,7 @@ _log = logging.getLogger("mpcredit")
 
 _FORMAT = "mpcredit/key"
 _STORE_FORMAT = "mpcredit/keystore"
-_VERSION = 1
+_VERSION = 2
 _FILE_LABEL = b"mpcredit/keyfile/2"
 _CHECK_LABEL = b"mpcredit/keystore-check/2"
 _HEADER = "keystore.json"
@@ -205,6 +205,15 @@ def _damaged(path: Path, what: str) -> KeyStoreError:
     return KeyStoreError(f"{path}: {what}", remedy=_KEEP_BACKUP)
 
 
+def _other_version(path: Path, version: object) -> KeyStoreError:
+    # True is an int in Python, and no version.
+    older = type(version) is int and version < _VERSION
+    return KeyStoreError(
+        f"{path}: has version {version}, this program knows {_VERSION}",
+        remedy="make new keys in an empty directory, and keep this one" if older else "upgrade mpcredit",
+    )
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -289,9 +298,7 @@ def _check_header(path: Path, value: Mapping[str, Any], kind: Kind, name: str | 
     if value.get("format") != _FORMAT:
         raise _damaged(path, "is not a key file of mpcredit")
     if value.get("version") != _VERSION:
-        raise KeyStoreError(
-            f"{path}: has version {value.get('version')}, this program knows {_VERSION}", remedy="upgrade mpcredit"
-        )
+        raise _other_version(path, value.get("version"))
     if value.get("kind") != kind:
         raise KeyStoreError(
             f"{path}: holds a key of kind {value.get('kind')}, not {kind}", remedy="name the file of the right kind"
@@ -376,9 +383,7 @@ class KeyStore:
         if header.get("format") != _STORE_FORMAT:
             raise _damaged(path, "is not the header of a keystore of mpcredit")
         if header.get("version") != _VERSION:
-            raise KeyStoreError(
-                f"{path}: has version {header.get('version')}, this program knows {_VERSION}", remedy="upgrade mpcredit"
-            )
+            raise _other_version(path, header.get("version"))
         passphrase = self._ask(f"open the keystore {self.directory}")
         try:
             master = _stretch(passphrase, header["kdf"])

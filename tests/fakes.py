@@ -25,7 +25,7 @@ from mpcredit import events as ev
 from mpcredit import protocol
 from mpcredit.consent import Consent, Purpose
 from mpcredit.encoding import abi_encode, keccak
-from mpcredit.errors import FeeTooLow, LedgerError, Refused
+from mpcredit.errors import FeeTooLow, LedgerError, Refused, TooLarge
 from mpcredit.events import Call, Change, Event, Opening, Parameters, Position, Stage
 from mpcredit.identity import Subject
 from mpcredit.institution import Institution, SupervisorNode
@@ -121,6 +121,10 @@ class FakeChain:
         """What a transaction must offer to be mined; less is taken, and waits."""
         self.floor = 0
         """What it must offer to be taken at all."""
+        self.too_large: Callable[[Transaction], bool] = lambda _transaction: False
+        """Which transactions the node never takes for their bytes."""
+        self.too_dear: Callable[[Call], bool] = lambda _call: False
+        """Which calls need more gas than a block has: the node refuses the estimate."""
         self.mine([])
 
     # -- the port
@@ -179,6 +183,8 @@ class FakeChain:
 
     def broadcast(self, transaction: Transaction) -> None:
         self._ask()
+        if self.too_large(transaction):
+            raise TooLarge("the node refused (send a transaction): oversized data")
         if transaction.fee < self.floor:
             raise FeeTooLow(f"the node asks for {self.floor}")
         self.seen.append(transaction)
@@ -511,6 +517,8 @@ class FakeSigner:
         self.chain._ask()
         transaction = Transaction(self.address, call, nonce, self.fee)
         self.chain.seen.append(transaction)
+        if self.chain.too_dear(call):
+            raise TooLarge("the node refused (estimate gas): gas required exceeds allowance (8000000)")
         self.chain.execute(self.address, call)
         return Signed(transaction.raw, transaction.hash, nonce)
 

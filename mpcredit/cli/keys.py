@@ -368,11 +368,8 @@ def destroy(
         )
     names = [name] if name is not None else []
     with view(settings) as read:
-        requests = {
-            attempt["key"]: Request(key, value)
-            for key, value in read.store.items("request")
-            for attempt in value["attempts"]
-        }
+        stored = [Request(key, value) for key, value in read.store.items("request")]
+        requests = {fingerprint: request for request in stored for fingerprint in request.keys}
         if older_than is not None:
             limit = min(read.follower.now, int(time.time())) - older_than * 86_400
             names = [

@@ -19,7 +19,7 @@ from mpcredit.events import Call, Opening, members_of
 from mpcredit.institution import Institution
 from mpcredit.paillier import PrivateKey
 from mpcredit.schema import FIGURES_1
-from mpcredit.sealing import SubjectEntry, SubjectList, exponents, seal_disclosure, seal_subjects
+from mpcredit.sealing import SubjectEntry, SubjectList, derived_roots, seal_disclosure, seal_subjects
 from mpcredit.state import Inquiry
 
 SEED = bytes(range(32))
@@ -78,8 +78,8 @@ def craft(
     n = frame.public.n
     plain = blocks(frame.schema.pack(records, frame.public.bits))
     masked = [(m + mask_sum(own, keys, frame.ctx, b, n)) % n for b, m in enumerate(plain)]
-    randomness = exponents(seed, frame.ctx, own, frame.blocks, frame.public)
-    ciphertexts = [paillier.encrypt(frame.public, m, exponent=s) for m, s in zip(masked, randomness, strict=True)]
+    roots = derived_roots(seed, frame.ctx, own, frame.blocks, frame.public)
+    ciphertexts = [paillier.encrypt(frame.public, m, r=r) for m, r in zip(masked, roots, strict=True)]
     return with_disclosure(inquiry, frame, own, ciphertexts, seed if disclosed is None else disclosed)
 
 
@@ -87,7 +87,11 @@ def with_disclosure(
     inquiry: Inquiry, frame: protocol.Frame, member: int, ciphertexts: Sequence[int], seed: bytes = SEED
 ) -> bytes:
     """A payload of these ciphertexts with a disclosure that opens (to whatever seed)."""
-    body = protocol.join_payload(b"", ciphertexts, frame.public)
+    return with_disclosure_of_bytes(inquiry, frame, member, protocol.join_payload(b"", ciphertexts, frame.public), seed)
+
+
+def with_disclosure_of_bytes(inquiry: Inquiry, frame: protocol.Frame, member: int, body: bytes, seed: bytes) -> bytes:
+    """The same, of bytes that need not be ciphertexts."""
     return seal_disclosure(seed, inquiry.supervisor_key.public, frame.ctx, member, body) + body
 
 
@@ -105,11 +109,11 @@ def stored_payload(bank: Institution, inquiry: Inquiry) -> bytes:
 
 
 def naive_contribution(
-    frame: protocol.Frame, records: Sequence[Mapping[str, int]], exponent: Callable[[], int] | None = None
+    frame: protocol.Frame, records: Sequence[Mapping[str, int]], root: Callable[[], int] | None = None
 ) -> tuple[int, ...]:
     """The scheme that one would write first: everybody encrypts under the inquirer's key, and nothing else."""
     return tuple(
-        paillier.encrypt(frame.public, m, exponent=exponent() if exponent else paillier.random_exponent(frame.public))
+        paillier.encrypt(frame.public, m, r=root() if root else paillier.random_root(frame.public))
         for m in frame.schema.pack(records, frame.public.bits)
     )
 

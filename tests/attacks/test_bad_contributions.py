@@ -147,7 +147,7 @@ def copied_ciphertext(town: FakeTown, rerandomise: bool) -> Callable[[Inquiry], 
         frame = protocol.frame_of(inquiry, town.chain.realm)
         _, ciphertexts = protocol.split_payload(frame, other_payload(town, inquiry))
         if rerandomise:
-            ciphertexts = tuple(paillier.rerandomise(frame.public, c, exponent=77) for c in ciphertexts)
+            ciphertexts = tuple(paillier.rerandomise(frame.public, c, r=77) for c in ciphertexts)
         return with_disclosure(inquiry, frame, LIAR, ciphertexts)
 
     return make

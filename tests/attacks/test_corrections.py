@@ -316,7 +316,7 @@ def test_message__copied_replayed_or_for_another_day__is_not_accepted(place: Pla
     forge(place, 4, said)  # Bank E sends Bank D's as its own
     forge(place, 3, said)  # Bank D sends it again
     forge(place, 2, future)
-    forge(place, 1, b"\1\1" + bytes(20))
+    forge(place, 1, b"\1\2" + bytes(20))
     forge(place, 1, b"\7")
     town.supervisor.follower.sync()
     place.teller.read()

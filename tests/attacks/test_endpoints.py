@@ -36,11 +36,11 @@ from mpcredit.encoding import abi_encode, to_hex
 from mpcredit.errors import EndpointsDisagree, WrongLedger
 from mpcredit.events import Change, Event, Position, Stage
 from mpcredit.inquirer import RequestState
+from mpcredit.ledger.roster import CHANGE_TYPES, SUPERVISOR, Pins, roster_link, roster_start
 from mpcredit.pairkeys import InstitutionKey, KeyRef, derive
 from mpcredit.ports import Block
 from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.sealing import open_subjects_member
-from mpcredit.ledger.roster import CHANGE_TYPES, Pins, SUPERVISOR, roster_link, roster_start
 from mpcredit.state import Inquiry, LedgerState
 
 EVE = deterministic("eve")

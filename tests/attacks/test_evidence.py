@@ -27,10 +27,10 @@ from mpcredit.encoding import abi_encode, hex_bytes, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, InvalidProof, MpcreditError, ProtocolViolation
 from mpcredit.events import Change
 from mpcredit.evidence import Evidence, verify_evidence
+from mpcredit.ledger.roster import Pins, roster_link
 from mpcredit.paillier import Opening
 from mpcredit.schema import FIGURES_1, GUARANTEES_2, Schema
 from mpcredit.sealing import report_commitment
-from mpcredit.ledger.roster import Pins, roster_link
 from mpcredit.state import LedgerState
 
 MEMBERS = 5
@@ -476,7 +476,7 @@ def test_malformed_key__in_a_signed_opening__names_the_inquirer(monkeypatch: pyt
     state = town[0].desk.state
     value = {
         "format": "mpcredit/evidence",
-        "version": 1,
+        "version": 2,
         "chain_id": REALM.chain_id,
         "consortium": REALM.consortium,
         "joint_credit": JOINT_CREDIT,
@@ -516,7 +516,7 @@ def test_totals__set_by_a_furnisher_and_not_yet_judged__are_no_sums(monkeypatch:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "5", "\0", '{"format":"mpcredit/evidence","version":2}', '{"format":"x","version":1}']
+    "text", ["", "{}", "[]", "5", "\0", '{"format":"mpcredit/evidence","version":1}', '{"format":"x","version":2}']
 )
 def test_file__no_evidence_of_this_version__is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "inquiry.json"

@@ -182,7 +182,7 @@ def test_deploy__returns_addresses_gas_and_first_block(chain: Any) -> None:
     assert deployed.chain_id == web3.eth.chain_id
     assert ledger.call(Call("consortium", "jointCredit")) == deployed.joint_credit
     assert ledger.call(Call("consortium", "memberCount")) == MEMBERS
-    assert ledger.call(Call(deployed.joint_credit, "version")) == "1"
+    assert ledger.call(Call(deployed.joint_credit, "version")) == "2"
     assert deployed.first_block == deployed.creation.block == ledger.first_block()
     assert 2_000_000 < deployed.gas_used < 12_000_000
     assert bytes(web3.eth.get_code(deployed.joint_credit))

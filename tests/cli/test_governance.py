@@ -150,7 +150,7 @@ def test_other_proposals__say_what_they_do(consortium: Consortium, bank: Party, 
 
     schema = tmp_path / "schema.json"
     schema.write_text(
-        '{"format": "mpcredit/schema", "version": 1, "id": 9, "name": "flags", "fields": '
+        '{"format": "mpcredit/schema", "version": 2, "id": 9, "name": "flags", "fields": '
         '[{"name": "flags", "kind": "count", "value_bits": 8, "slot_bits": 16, "text": "Flags."}]}'
     )
     calls = tmp_path / "calls.toml"

@@ -67,12 +67,13 @@ def test_show__with_a_wrong_passphrase__is_refused(newcomer: Party) -> None:
     assert "wrong-one" not in done.out + done.err
 
 
-def test_show__key_file_of_another_version__is_refused(newcomer: Party) -> None:
+@pytest.mark.parametrize(("version", "remedy"), [(1, "new keys"), (3, "upgrade")])
+def test_show__key_file_of_another_version__is_refused(newcomer: Party, version: int, remedy: str) -> None:
     newcomer.ok("keys", "new")
     path = newcomer.home / "keys" / "institution-1.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
 
-    refused(newcomer.run("keys", "show"), 7, "institution-1.json", "version 2", "upgrade")
+    refused(newcomer.run("keys", "show"), 7, "institution-1.json", f"version {version}", remedy)
 
 
 def test_show__key_file_that_others_can_read__is_refused(newcomer: Party) -> None:

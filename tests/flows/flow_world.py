@@ -15,8 +15,8 @@ from mpcredit.consent import Consent, Purpose
 from mpcredit.events import Call, Executed, Parameters
 from mpcredit.identity import Subject
 from mpcredit.institution import InquiryHandle, Institution
-from mpcredit.local import DEFAULT_PARAMETERS, LocalConsortium, sign_key
 from mpcredit.ledger.roster import SUPERVISOR
+from mpcredit.local import DEFAULT_PARAMETERS, LocalConsortium, sign_key
 
 HOUR = 3_600
 DAY = 86_400

@@ -33,9 +33,9 @@ from mpcredit.events import Call, Stage
 from mpcredit.inquirer import RequestState
 from mpcredit.institution import InquiryHandle, Institution
 from mpcredit.keystore import MemoryKeyStore
+from mpcredit.ledger.roster import Pins
 from mpcredit.local import LocalConsortium, local_consortium, sign_key
 from mpcredit.policy import CreditPolicy
-from mpcredit.ledger.roster import Pins
 from mpcredit.state import Inquiry
 from mpcredit.store import SqliteStore
 from mpcredit.timeline import timeline

@@ -159,7 +159,8 @@ def test_consent__field_that_is_not_well_formed__is_refused(name: str, value: ob
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
+        {"version": 3},
         {"version": True},
         {"format": "mpcredit/other"},
         {"extra": 1},

@@ -304,7 +304,7 @@ def test_institution_file__opened_by_hand__has_the_documented_form(directory: Pa
     aad = json.dumps(file, sort_keys=True, separators=(",", ":")).encode()
 
     assert AESGCM(file_key).decrypt(bytes.fromhex(file["nonce"][2:]), ciphertext, aad) == key.private_bytes()
-    assert (file["format"], file["version"], file["kind"], file["id"]) == ("mpcredit/key", 1, "institution", "1")
+    assert (file["format"], file["version"], file["kind"], file["id"]) == ("mpcredit/key", 2, "institution", "1")
     assert file["public"] == "0x" + key.public.hex()
 
 
@@ -373,7 +373,8 @@ def _flip(text: str) -> str:
 
 
 CHANGES: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
-    ("version", lambda v: v.update(version=2)),
+    ("newer version", lambda v: v.update(version=3)),
+    ("older version", lambda v: v.update(version=1)),
     ("format", lambda v: v.update(format="other")),
     ("kind", lambda v: v.update(kind="tag")),
     ("id", lambda v: v.update(id="2")),
@@ -442,7 +443,8 @@ def test_load__no_json_object__is_refused(directory: Path, content: bytes) -> No
 @pytest.mark.parametrize(
     "change",
     [
-        lambda v: v.update(version=2),
+        lambda v: v.update(version=1),
+        lambda v: v.update(version=3),
         lambda v: v["kdf"].update(memory_kib=2**40),
         lambda v: v["kdf"].update(iterations=0),
         lambda v: v["kdf"].update(lanes="1"),
