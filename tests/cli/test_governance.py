@@ -1,4 +1,4 @@
-"""mpcredit member, propose, vote, approve, execute, ready; accounts and their namings are in test_accounts.py."""
+"""mpcredit member, propose, vote, approve, execute, ready; accounts and their namings are in test_owner_accounts.py."""
 
 from __future__ import annotations
 
