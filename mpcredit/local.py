@@ -355,6 +355,7 @@ def _found(
     members: dict[str, Institution] = {}
     for index, name in enumerate(names):
         keys[name] = MemoryKeyStore()
+        keys[name].save_tag_key(tag_key)
         own = keys[name].create_institution_key(1)
         signature = sign_key(owners[name], ledger.realm, index, 1, own.public)
         ChainSigner(chain.web3, owners[name], deployed.consortium).transact(

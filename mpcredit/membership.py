@@ -26,7 +26,12 @@ class Membership:
         self.desk = desk
         self.ready_seconds = ready_seconds
         self.hindrance = ""
-        """Why this institution could only refuse now; while it is set, it is not declared ready, and others ask without it."""
+        """Why this institution could only refuse now; set by the service."""
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not declared ready, so that others ask without it: the service's reason, or a tag key that is missing."""
+        return self.hindrance or self.desk.tag_key_hindrance
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""
@@ -101,7 +106,7 @@ class Membership:
         choice = self.desk.store.get("meta", "readiness")
         if choice and choice["held"]:
             return []  # withdrawn by the operator, until the operator declares it again
-        if self.hindrance:
+        if self.why_not:
             return self._withdraw()
         if not self._announced():
             return []  # who is ready is asked in what it reads

@@ -24,10 +24,10 @@ from mpcredit.cli._shared import (
     require_role,
     server_missing,
 )
-from mpcredit.config import Config, ledger_of, open_keystore, pins_of, tag_key_of
+from mpcredit.config import Config, ledger_of, open_keystore, pins_of
 from mpcredit.errors import InvalidFile, InvalidMessage
 from mpcredit.follower import Follower
-from mpcredit.tags import HmacTagger
+from mpcredit.tags import HmacTagger, tagger_of
 
 URL_VARIABLE = "MPCREDIT_BOOK_SQL_URL"
 
@@ -233,7 +233,7 @@ def _tagger(settings: Config) -> HmacTagger:
     keys = open_keystore(settings, ask)
     follower = Follower(ledger_of(settings), pins_of(settings), settings.confirmations)
     follower.sync()
-    return HmacTagger(tag_key_of(keys, follower.state.tag_keys))
+    return tagger_of(keys, follower.tag_keys)
 
 
 def _query(given: str) -> str:

@@ -114,7 +114,6 @@ def test_correction__of_an_answer__reaches_its_inquirer_and_nobody_else(place: P
 def test_correction__packed_inquiry__names_the_subject(place: Place, town: FakeTown) -> None:
     bank = town[0]
     request = bank.inquirer.request(
-        [town.tagger.tag(subject(n)) for n in (1, 2, 3)],
         ["x", "y", "z"],
         [town.consent(n) for n in (1, 2, 3)],
         officer="o",

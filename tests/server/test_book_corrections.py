@@ -355,7 +355,7 @@ def test_book__in_the_database__is_corrected_and_derived_figures_with_it(
     others = [there.consortium.tagger.tag(one) for one in there.subjects]
     before = [party.furnisher.book.record(FIGURES_1, one) for one in others]
     nothing: Any = SimpleNamespace(path=None, book=None, book_adapter=None)
-    keeper = BookKeeper(nothing, "database", there.bank.database)  # as `serve` has it
+    keeper = BookKeeper(nothing, "database", there.bank.database, there.bank.audit)  # as `serve` has it
     made = confirmed(there, subject, owed, owed + 12_300)
     there.bank.node._upkeep.append(keeper)
     try:

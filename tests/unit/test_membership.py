@@ -127,6 +127,22 @@ def test_ledger_refuses_the_seals__the_rest_of_the_service_goes_on(
 # --------------------------------------------------------------------- readiness
 
 
+def test_tag_key__the_newest_is_missing__readiness_is_withdrawn_until_it_is_here(town: FakeTown) -> None:
+    town.succeed_tag_key(2)
+    town.settle()
+    bank = town[2]
+
+    assert not bank.desk.member.ready_until
+    assert "tag key of version 2 is not at hand" in bank.membership.why_not
+    assert [town[i].membership.why_not for i in (0, 1, 3)] == [""] * 3
+    assert bank.desk.state.cohort(0, bank.follower.now) == 0b1011
+
+    bank.use_tagger(town.tagger, town.books[2])
+    town.settle()
+    assert bank.desk.member.ready_until > bank.follower.now
+    assert bank.desk.state.cohort(0, bank.follower.now) == 0b1111
+
+
 def test_ready__is_renewed_at_half_of_its_time(town: FakeTown) -> None:
     bank = town[0]
     first = bank.desk.member.ready_until
