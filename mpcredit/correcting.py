@@ -53,7 +53,7 @@ _LISTED: Final = 200
 
 
 def named_tags(desk: Desk, tag: bytes) -> set[bytes]:
-    """The tags of a subject as they stand in inquiries that this member answered, and whose inquirers may be told (R41).
+    """The tags of a subject as they stand in others' inquiries that this member answered, and may be told of (R41).
 
     The supervisor has no tag keys: it finds an inquiry by the tag that the inquiry names.
 
@@ -65,7 +65,7 @@ def named_tags(desk: Desk, tag: bytes) -> set[bytes]:
     for seen in desk.remember():
         inquiry = desk.state.inquiries.get(seen.inquiry)
         answered = seen.answered or (inquiry is not None and desk.index in inquiry.contributions)
-        if answered and seen.opened_at > since:
+        if answered and seen.inquirer != desk.index and seen.opened_at > since:
             found |= {named for one, named in zip(seen.tags, seen.named, strict=True) if one == tag}
     return found
 

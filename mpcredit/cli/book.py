@@ -160,8 +160,8 @@ def customers(
 ) -> None:
     """Give the list of customers to whom notices go, with the bank's own reference for each.
 
-    It replaces the list from before. Only tags and references are kept, no identity numbers. Give it again after the tag key
-    was rotated. Needs the passphrase of the keys, and the ledger.
+    It replaces the list from before. Only tags and references are kept, no identity numbers; the server raises them to a new
+    tag key by itself. Needs the passphrase of the keys, and the ledger.
 
     Example: mpcredit book customers --csv customers.csv
     """

@@ -19,6 +19,8 @@ from mpcredit.local import LocalConsortium, local_consortium
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.bookimport import SnapshotBook
+from mpcredit.server.bookraise import raise_books
 from mpcredit.server.casefile import Step
 from mpcredit.server.database import Database
 from mpcredit.server.misuse import Misuse
@@ -124,8 +126,11 @@ def second_tag_key(there: World) -> Iterator[HmacTagger]:
     tagger = HmacTagger(*there.consortium.tagger._keys, TagKey(2, bytes(range(32))))
     try:
         for bank, _, book in before:
-            assert isinstance(book, TaggedBook)
-            bank.use_tagger(tagger, book.raised(tagger))
+            if isinstance(book, TaggedBook):
+                bank.use_tagger(tagger, book.raised(tagger))
+            else:  # the looked at bank's, in its database
+                found = raise_books(there.bank.database, there.bank.audit, tagger)
+                bank.use_tagger(tagger, SnapshotBook(there.bank.database, found))
         yield tagger
     finally:
         for bank, first, book in before:
