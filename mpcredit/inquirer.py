@@ -135,9 +135,9 @@ class Request:
         return [attempt["key"] for attempt in self.value["attempts"]] + ([waiting] if waiting else [])
 
     @property
-    def tags(self) -> list[bytes]:
-        """Tags of the subjects."""
-        return [hex_bytes(entry["tag"], 32) for entry in self.value["subjects"]]
+    def consents(self) -> list[Consent]:
+        """One for each subject; they name the subjects."""
+        return [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in self.value["subjects"]]
 
 
 class Inquirer:
@@ -176,7 +176,6 @@ class Inquirer:
 
     def request(
         self,
-        tags: Sequence[bytes],
         labels: Sequence[str],
         consents: Sequence[Consent],
         *,
@@ -187,16 +186,20 @@ class Inquirer:
         """Store a request for the totals of one or many subjects.
 
         Args:
-            tags: of the subjects, distinct.
-            labels: how the institution calls them; never an identity number in full.
-            consents: one receipt for each subject, in the same order, for one purpose.
+            labels: how the institution calls the subjects; never an identity number in full.
+            consents: one receipt for each subject, in the same order, for one purpose; each names its subject.
             officer: who asks; stays in this institution.
 
         Raises:
             InvalidConsent: a receipt does not permit this; nothing was stored.
             InvalidMessage: subjects missing, doubled, or too many for one inquiry.
         """
-        purpose = self._check_request(tags, consents)
+        if len(consents) != len(labels):
+            raise InvalidConsent(
+                f"{len(labels)} subjects need {len(labels)} consents, not {len(consents)}",
+                remedy="give one consent receipt for each subject, in the same order",
+            )
+        purpose = self._check_request(consents)
         if schema not in self.desk.state.schemas:
             raise InvalidMessage(
                 f"the consortium has no schema {schema}", remedy=f"use one of {sorted(self.desk.state.schemas)}"
@@ -214,29 +217,24 @@ class Inquirer:
                 "requested_at": self.desk.follower.now,
                 "attempts": [],
                 "subjects": [
-                    {"tag": to_hex(tag), "label": label, "consent": canonical_json(consent.to_json_object()).decode()}
-                    for tag, label, consent in zip(tags, labels, consents, strict=True)
+                    {"label": label, "consent": canonical_json(consent.to_json_object()).decode()}
+                    for label, consent in zip(labels, consents, strict=True)
                 ],
             },
         )
         self.desk.store.insert("request", request.id, request.value)
         return request
 
-    def _check_request(self, tags: Sequence[bytes], consents: Sequence[Consent]) -> Purpose:
-        if not tags or len(set(tags)) != len(tags):
+    def _check_request(self, consents: Sequence[Consent]) -> Purpose:
+        if not consents or len({self.desk.newest_tag(consent) for consent in consents}) != len(consents):
             raise InvalidMessage("an inquiry needs at least one subject, each once")
-        if len(consents) != len(tags):
-            raise InvalidConsent(
-                f"{len(tags)} subjects need {len(tags)} consents, not {len(consents)}",
-                remedy="give one consent receipt for each subject, in the same order",
-            )
         purpose = consents[0].purpose
         now = self.desk.follower.next_time
-        for tag, consent in zip(tags, consents, strict=True):
+        for consent in consents:
             consent.check(
                 realm=self.desk.realm,
                 inquirer=self.desk.index,
-                tag=tag,
+                tag=consent.tag,
                 tag_key_version=self.desk.tagger.version,
                 purpose=purpose,
                 at=now,
@@ -353,6 +351,11 @@ class Inquirer:
         bitmap = state.cohort(value["group"], now)
         minimum = max(3, desk.minimum_cohort, state.parameters.minimum_cohort if state.parameters else 0)
 
+        # (0b) can it see what was asked before, and can the others? R4.
+        if desk.missing_tag_key:
+            self._update(request, note=desk.tag_key_hindrance)
+            return []
+
         # (1) is there a cohort, with me in it, that stands until the opening is mined? R14, R28.
         moving = self._moving(bitmap, value["group"], now, minimum)
         if moving:
@@ -391,18 +394,19 @@ class Inquirer:
             return []
 
         # (3) do the consents still hold, after whatever it waited for? R17.
-        consents = [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in value["subjects"]]
+        consents = request.consents
         try:
-            self._check_request(request.tags, consents)
+            self._check_request(consents)
             self._check_size(schema.id, consents, limits.TRANSACTION_BYTES)  # [inquiry] bits may have grown since
         except InvalidMessage as error:
             self._update(request, state=RequestState.FAILED, note=str(error))
             return [f"request {request.id} ended: {error.message}"]
 
         # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
+        tags = [desk.newest_tag(consent) for consent in consents]
         memory = [self._as_answered(seen) for seen in desk.remember()]
         window = state.parameters.window_seconds if state.parameters else 0
-        conflict = window_conflict(request.tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
+        conflict = window_conflict(tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
         if conflict:
             self._update(request, note=self._window_note(*conflict))
             return []
@@ -460,7 +464,7 @@ class Inquirer:
         payload = protocol.contribution(
             frame,
             desk.index,
-            [self.book.record(schema, tag) for tag in request.tags],
+            [self.book.record(schema, tag) for tag in tags],
             desk.mask_keys(cohort, period),
             seed=self.random_bytes(32),
             supervisor_public=state.period_key.public,
@@ -475,7 +479,7 @@ class Inquirer:
             desk.note_seen(
                 frame.inquiry,
                 inquirer=desk.index,
-                tags=request.tags,
+                tags=[(consent.tag, consent.tag_key_version) for consent in consents],
                 consents=list(opening.consents),
                 cohort=bitmap,
                 opened_at=now,

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 from attackers import inquiry_key, open_crafted, refusals, stored_payload, total_of
-from fakes import DAY, JOINT_CREDIT, TERMS, FakeTown, figures, found_town, subject, two_keys
+from fakes import DAY, JOINT_CREDIT, TERMS, FakeTown, figures, found_town, two_keys
 
 from mpcredit import disclosure, inquirer, protocol
 from mpcredit.disclosure import RefusalCode
@@ -23,7 +23,6 @@ from mpcredit.events import Call, Stage
 from mpcredit.inquirer import RequestState
 from mpcredit.schema import FIGURES_1
 from mpcredit.state import Inquiry
-from mpcredit.tags import HmacTagger, TagKey
 
 VICTIM = 4
 
@@ -496,25 +495,6 @@ def test_inquiry_that_one_answered__counts(town: FakeTown) -> None:
 
 
 # --------------------------------------------------------------------- open: what no rule stops yet
-
-
-def test_tag_key_rotated_within_the_window__subject_is_not_recognised__open(town: FakeTown) -> None:
-    # A member leaves, and the tag key is rotated because of that: under the new key the same customer has another tag, so
-    # nobody sees that the cohort differs. Rotate W after the cohort has changed, not with it (docs/threats.md).
-    first = town.ask(1)
-    town.settle()
-    town.sleep(VICTIM)
-    rotated = HmacTagger(TagKey(2, b"u" * 32))
-    for bank, book in zip(town.banks, town.books, strict=True):
-        book.figures = {rotated.tag(subject(n)): book.figures[town.tagger.tag(subject(n))] for n in range(1, 6)}
-        bank.tagger = bank.desk.tagger = rotated
-    town.tagger = rotated
-
-    second = town.ask(1)
-    town.settle()
-
-    one, two = (town[0].inquirer.get(r).totals or [] for r in (first, second))
-    assert one[0]["outstanding"] - two[0]["outstanding"] == figures(2**VICTIM)["outstanding"]
 
 
 def test_silent_colluder__total_is_completed_off_the_ledger_and_the_consent_unspent__open(town: FakeTown) -> None:

@@ -104,8 +104,9 @@ def test_owner__of_the_supervisor__is_made_in_the_same_way(newcomer: Party) -> N
     assert (newcomer.home / "owner-account.json").exists()
 
 
-def test_tag__exported_and_imported__has_one_commitment(newcomer: Party, tmp_path: Path) -> None:
+def test_tag__exported_and_imported__carries_all_versions(newcomer: Party, tmp_path: Path) -> None:
     newcomer.ok("keys", "new")
+    first = newcomer.ok("keys", "tag", "--new")
     made = newcomer.ok("keys", "tag", "--new")
     newcomer.ok("keys", "tag", "--export", "for-b.json")
     other = Party("Other", "institution", tmp_path / "other", newcomer.runner, newcomer.url, newcomer.chain_id)
@@ -115,8 +116,10 @@ def test_tag__exported_and_imported__has_one_commitment(newcomer: Party, tmp_pat
 
     kept = other.ok("keys", "tag", "--import", str(newcomer.home / "for-b.json"))
 
-    assert kept["commitment"] == made["commitment"]
+    assert (kept["version"], kept["commitment"]) == (2, made["commitment"])
     assert "key" not in json.dumps(kept).replace("tag_key", "")
+    shown = {key["version"]: key["commitment"] for key in other.ok("keys", "show", "--check")["tag_keys"]}
+    assert shown == {1: first["commitment"], 2: made["commitment"]}
 
 
 @pytest.mark.parametrize("arguments", [(), ("--new", "--export", "x.json"), ("--export", "x.json")])
@@ -203,7 +206,7 @@ def test_rotate__by_the_account_of_another__is_refused(consortium: Consortium) -
 def test_destroy__a_key_in_force__is_refused_and_an_old_one_goes(consortium: Consortium) -> None:
     bank = consortium["Bank B"]
     refused(bank.run("keys", "destroy", "institution", "2", "--yes"), 7, "it is a key in force")
-    refused(bank.run("keys", "destroy", "tag", "1", "--yes"), 7, "in force")
+    refused(bank.run("keys", "destroy", "tag", "1", "--yes"), 7, "all versions")
     refused(bank.run("keys", "destroy", "passport", "1", "--yes"), 3, "no keys of kind")
     asked = bank.ok("keys", "destroy", "institution", "1")
     done = bank.ok("keys", "destroy", "institution", "1", "--yes")
@@ -211,6 +214,14 @@ def test_destroy__a_key_in_force__is_refused_and_an_old_one_goes(consortium: Con
     assert not asked["destroyed"]
     assert done["destroyed"]
     assert not (bank.home / "keys" / "institution-1.json").exists()
+
+
+def test_tag__made_in_vain__may_be_destroyed(consortium: Consortium) -> None:
+    bank = consortium["Bank B"]
+    bank.ok("keys", "tag", "--new")
+
+    assert bank.ok("keys", "destroy", "tag", "2", "--yes")["destroyed"]
+    assert not (bank.home / "keys" / "tag-2.json").exists()
 
 
 def test_tag__handed_to_the_supervisor__is_kept_and_can_be_given_up(consortium: Consortium) -> None:
