@@ -619,9 +619,16 @@ class FakeTown:
         for _ in range(rounds):
             done = self.work()
             lines += done
-            if not done:
+            if not done and self._settled():
                 return lines
+            if not done:
+                self.chain.advance(PERIOD)
         raise AssertionError(f"the town does not come to rest: {lines[-5:]}")
+
+    def _settled(self) -> bool:
+        """Whether no change of readiness waits for the next period."""
+        state = self.chain.fold()
+        return state.ready(self.chain.time + 1) == state.ready_next()
 
     def sleep(self, *indices: int) -> None:
         """Switch services off and stop them, so that the next cohort is without them."""

@@ -99,12 +99,12 @@ def test_request__of_more_than_a_node_takes__names_the_most_and_that_many_are_ta
     unsigned = [town.consent(n) for n in range(160)]
 
     with pytest.raises(InvalidMessage) as caught:
-        bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, signed, officer="o")
+        bank.inquirer.request(["x"] * 160, signed, officer="o")
 
     assert caught.value.remedy == "ask for at most 130"
     assert bank.inquirer.requests() == []
-    bank.inquirer.request(tags(town, *range(130)), ["x"] * 130, signed[:130], officer="o")
-    bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, unsigned, officer="o")
+    bank.inquirer.request(["x"] * 130, signed[:130], officer="o")
+    bank.inquirer.request(["x"] * 160, unsigned, officer="o")
 
 
 def test_open__no_longer_fits_a_transaction__ends_with_the_most_that_would(
@@ -286,7 +286,7 @@ def many(town: FakeTown, *numbers: int) -> str:
     bank = town[0]
     bank.sync()
     consents = [town.consent(n) for n in numbers]
-    return bank.inquirer.request(tags(town, *numbers), ["x"] * len(numbers), consents, officer="o").id
+    return bank.inquirer.request(["x"] * len(numbers), consents, officer="o").id
 
 
 def estimated(town: FakeTown) -> list[Opening]:
