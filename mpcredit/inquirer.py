@@ -720,9 +720,9 @@ class Inquirer:
         stored = self.desk.store.get("report", to_hex(inquiry.id))
         if stored is not None and stored["commitment"] == to_hex(inquiry.report.commitment):
             return
-        log.warning("the report of %s on the ledger is not the stored one", to_hex(inquiry.id)[:12])
         self._open_totals(request, inquiry)
         self._compared.add(inquiry.report.commitment)
+        log.warning("the report of %s on the ledger was not the stored one", to_hex(inquiry.id)[:12])
 
     def _open_totals(self, request: Request, inquiry: Inquiry) -> dict[str, Any]:
         """Open the aggregate, check the totals, store them.
