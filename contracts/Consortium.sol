@@ -280,8 +280,11 @@ contract Consortium is IConsortium {
     }
 
     /// @inheritdoc IConsortium
-    function sealMaskKeys(uint8 index, uint32 period, bytes calldata sealedKeys) external onlyAccountOf(index) {
-        emit MaskKeysSealed(index, _records[index].keyVersion, period, sealedKeys);
+    function sealMaskKeys(uint8 index, uint32 keyVersion, uint32 period, bytes calldata sealedKeys)
+        external
+        onlyAccountOf(index)
+    {
+        emit MaskKeysSealed(index, keyVersion, period, sealedKeys);
     }
 
     // ---------------------------------------------------------------- any service account

@@ -22,9 +22,9 @@ from mpcredit.errors import MpcreditError
 from mpcredit.evidence import Evidence, VerifiedEvidence, verify_evidence
 from mpcredit.identity import Subject
 from mpcredit.institution import InquiryResult
+from mpcredit.ledger.roster import Pins
 from mpcredit.local import LocalConsortium, local_consortium
 from mpcredit.policy import CreditPolicy, Decision, Exposure
-from mpcredit.state import Pins
 
 __all__ = [
     "Consent",

@@ -69,11 +69,11 @@ from mpcredit.follower import Follower
 from mpcredit.founding import read_founding
 from mpcredit.institution import SupervisorNode
 from mpcredit.keystore import KdfCost, KeyStore
+from mpcredit.ledger.roster import Pins
 from mpcredit.outbox import Patience
 from mpcredit.pkcs11keys import Pkcs11Keys, TokenPlace
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Book, Store
-from mpcredit.state import Pins
 from mpcredit.store import SqliteStore
 from mpcredit.tags import HmacTagger, Tagger, TagKey
 

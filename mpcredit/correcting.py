@@ -90,10 +90,10 @@ class Sender:
             One line for what was sent.
         """
         desk = self.desk
-        supervisor, now = desk.state.supervisor_key, desk.follower.next_time
+        supervisor, now = desk.state.period_key, desk.follower.next_time
         if not desk.member.confirmed or supervisor is None or now < self._held:
             return []
-        if not desk.state.pins.accepts_supervisor(supervisor.account):
+        if not desk.state.pins.accepts_period_key(supervisor):
             return []
         day = now // DAY
         last = desk.store.get("daily-notice", "last")
@@ -123,7 +123,7 @@ class Sender:
         if last is None or self._sent(last):
             return []
         try:
-            call = Call("consortium", "notify", (hex_bytes(last["message"]),))
+            call = Call("consortium", "notify", (desk.member.owner, hex_bytes(last["message"])))
             row = desk.post(f"daily-notice/{last['day']}", call)
         except Refused as error:
             log.warning("the ledger did not take the daily notice: %s", error)
@@ -282,7 +282,7 @@ class Teller:
             raise InvalidMessage(
                 "it is of a day that was told before, or that has not come: a replay, or a wrong clock"
             )
-        key = self.state.supervisor_keys.get(daily.supervisor_key_version)
+        key = self.state.period_keys.get(daily.supervisor_key_version)
         if key is None:
             raise InvalidMessage("it is sealed to a key that the supervisor never had")
         corrected = notices.open_daily(
@@ -486,7 +486,7 @@ class Listener:
         desk = self.desk
         if notices.kind_of(notice.sent.message) != notices.BATCH:
             return []
-        if not notice.supervisor or not desk.state.pins.accepts_supervisor(notice.sent.by):
+        if not notice.supervisor or not desk.state.pins.accepts_supervisor(notice.sent.owner):
             raise InvalidMessage("only the supervisor sends batches")
         part = notices.parse_batch(notice.sent.message)
         if part.day > notice.sent.at.timestamp // DAY + 1:

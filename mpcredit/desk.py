@@ -5,6 +5,7 @@ Also the two things that several of them need: the pair keys with another member
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mpcredit.disclosure import Seen
@@ -12,11 +13,12 @@ from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import InvalidMessage, KeyUnavailable, MpcreditError, NotYet
 from mpcredit.events import Call
 from mpcredit.follower import Follower
+from mpcredit.ledger.roster import Member
 from mpcredit.outbox import ATTEMPTS, Outbox
-from mpcredit.pairkeys import KeyRef, PairKeys, Realm, derive
+from mpcredit.pairkeys import KeyRef, PairKeys, PeriodRef, Realm, derive
 from mpcredit.ports import Keys, OutboxRow, Store
 from mpcredit.sealing import SubjectList, open_subjects_member
-from mpcredit.state import Inquiry, LedgerState, Member
+from mpcredit.state import Inquiry, LedgerState
 from mpcredit.tags import Tagger
 from mpcredit.versions import THIS_RELEASE, Release
 
@@ -38,10 +40,9 @@ class Desk:
     """Its own least window, seconds."""
     release: Release = THIS_RELEASE
     """What this institution's release reads and writes."""
-    _pairs: dict[tuple[KeyRef, KeyRef], PairKeys] = field(default_factory=dict, repr=False)
+    _pairs: dict[tuple[KeyRef, KeyRef, PeriodRef], PairKeys] = field(default_factory=dict, repr=False)
     _subjects: dict[bytes, SubjectList] = field(default_factory=dict, repr=False)
     _unreadable: set[bytes] = field(default_factory=set, repr=False)
-    _proven: set[tuple[bytes, int]] = field(default_factory=set, repr=False)
 
     @property
     def state(self) -> LedgerState:
@@ -58,34 +59,43 @@ class Desk:
         """This institution in the roster.
 
         Raises:
-            NotYet: its ledger account is no operator of a member.
+            NotYet: no member has named its ledger account.
         """
-        found = self.state.by_operator(self.outbox.signer.address)
-        if found is None:
+        found = self.state.by_account(self.outbox.signer.address)
+        if len(found) > 1:  # another member can name this account too; it cannot have the institution key
+            found = tuple(member for member in found if self._has_key_of(member))
+        if not found:
             raise NotYet(
-                f"account {self.outbox.signer.address} is no operator of a member of the consortium",
-                remedy="the member's owner must allow it (`mpcredit member operator`), or the members must invite it",
+                f"account {self.outbox.signer.address} is no member's service account",
+                remedy="the member's owner names it (`mpcredit member confirm`, later `mpcredit member appoint`)",
             )
-        return found
+        return found[0]
+
+    def _has_key_of(self, member: Member) -> bool:
+        try:
+            self.keys.institution_key(member.key.public)
+        except MpcreditError:
+            return False
+        return True
 
     @property
     def index(self) -> int:
         """This institution's member index."""
         return self.member.index
 
-    def pair_keys(self, own: KeyRef, other: KeyRef) -> PairKeys:
-        """The pair keys of this institution's key with another member's key, cached."""
+    def pair_keys(self, own: KeyRef, other: KeyRef, period: PeriodRef) -> PairKeys:
+        """The pair keys of this institution's key with another member's key in a period, cached."""
         # By member and version too: a copied key under another member must not give the keys of the member it was copied from.
-        known = self._pairs.get((own, other))
+        known = self._pairs.get((own, other, period))
         if known is None:
-            known = derive(self.keys.institution_key(own.public), own, other, self.realm)
-            self._pairs[(own, other)] = known
+            known = derive(self.keys.institution_key(own.public), own, other, self.realm, period)
+            self._pairs[(own, other, period)] = known
         return known
 
-    def mask_keys(self, keys: dict[int, KeyRef]) -> dict[int, bytes]:
+    def mask_keys(self, keys: Mapping[int, KeyRef], period: PeriodRef) -> dict[int, bytes]:
         """The pair mask key with every other member of a cohort, given the cohort's keys."""
         own = keys[self.index]
-        return {i: self.pair_keys(own, other).mask for i, other in keys.items() if i != self.index}
+        return {i: self.pair_keys(own, other, period).mask for i, other in keys.items() if i != self.index}
 
     def subjects(self, inquiry: Inquiry) -> SubjectList:
         """Open the sealed subjects of an inquiry in whose cohort this member is.
@@ -102,40 +112,11 @@ class Desk:
                 inquiry.opened.q0,
                 inquiry.inquirer,
                 self.index,
-                self.pair_keys(own, sender).wrap,
+                self.pair_keys(own, sender, inquiry.period_key.ref).wrap,
                 versions=self.release.versions,
             )
             self._subjects[inquiry.id] = known
         return known
-
-    def proves(self, inquiry: Inquiry, member: int) -> bool:
-        """Whether what excuses a member of a failed inquiry from a later cohort is signed by whom it is of (R27).
-
-        That is the member's statement that it sent nothing, its refusal, or the supervisor's verdict that names it.
-
-        Raises:
-            LedgerError: the node is not to be had.
-        """
-        if (inquiry.id, member) in self._proven:
-            return True
-        ledger, contract, found = self.follower.ledger, inquiry.joint_credit, self.state.members[member]
-        acting = found.last_operators if found.removed else found.operators
-        signers: list[bool] = []
-        if member in inquiry.statements:
-            call = Call(contract, "notSent", (inquiry.id,))
-            signers.append(ledger.signed_by(inquiry.statements[member], call) in acting)
-        if inquiry.refusal is not None and inquiry.refusal.member == member:
-            call = Call(contract, "refuse", (inquiry.id, inquiry.refusal.code))
-            signers.append(ledger.signed_by(inquiry.refusal.at.transaction, call) in acting)
-        if inquiry.verdict is not None and member in inquiry.culprits:
-            verdict = inquiry.verdict
-            call = Call(contract, "attest", (inquiry.id, verdict.valid, verdict.culprits, verdict.anchor))
-            account = ledger.signed_by(verdict.at.transaction, call)
-            signers.append(account in self.state.supervisors and self.state.pins.accepts_supervisor(str(account)))
-        if not any(signers):
-            return False
-        self._proven.add((inquiry.id, member))
-        return True
 
     def remember(self) -> list[Seen]:
         """What this member has seen: every inquiry whose subjects it could read, also those a reorganisation took away.

@@ -6,7 +6,7 @@ subject is a customer: the inputs are the inquiry, the tags this member has seen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -77,86 +77,49 @@ class Refusal:
     text: str
 
 
-def _sent_nothing(inquiry: Inquiry) -> set[int]:
-    """Members that said on the ledger that they sent nothing for a failed inquiry; their stores hold them to it (R24).
-
-    A restored member's refusal does not say that: it does not know (R25).
-    """
-    refusal = inquiry.refusal
-    return inquiry.not_sent | ({refusal.member} if refusal and refusal.code != RefusalCode.RESTORED else set())
-
-
-def _excused(inquiry: Inquiry | None) -> set[int]:
-    """Members of an inquiry that may be missing from a second cohort: they sent nothing, or were named."""
-    if inquiry is None or not inquiry.stage.failed:
-        return set()
-    return _sent_nothing(inquiry) | set(inquiry.culprits)
-
-
-def _gives_nothing(inquiry: Inquiry | None) -> bool:
-    """Whether nobody but its inquirer put anything into a failed inquiry: then no total of it will ever open.
-
-    Else an inquiry that everybody refuses, for example without consent, would tie a customer to today's cohort.
-    """
-    if inquiry is None or not inquiry.stage.failed:
-        return False
-    return set(inquiry.cohort) - {inquiry.inquirer} <= _sent_nothing(inquiry)
-
-
-Proven = Callable[[Inquiry, int], bool]
-
-
-def _as_told(_inquiry: Inquiry, _member: int) -> bool:
-    return True
-
-
 def _before(order: tuple[int, int], memory: Iterable[Seen], state: LedgerState) -> Iterator[Seen]:
-    """What came earlier on the ledger, and what was public all the same: what a reorganisation took off it, and what this
-    member has answered, even if a reorganisation has put it behind the other one since.
-    """
+    """Earlier inquiries, and those that a reorganisation removed or moved behind: their openings and answers were public."""
     return (s for s in memory if s.order < order or s.answered or s.inquiry not in state.inquiries)
+
+
+def differing(cohort: int, inquirer: int, earlier: Seen) -> tuple[int, ...]:
+    """Members by which two cohorts differ, the two inquirers apart: their own figures are known to them (R27)."""
+    apart = (1 << inquirer) | (1 << earlier.inquirer)
+    return members_of((cohort ^ earlier.cohort) & ~apart)
 
 
 def window_conflict(
     tags: Sequence[bytes],
     cohort: int,
+    inquirer: int,
     opened_at: int,
-    order: tuple[int, int],
     memory: Iterable[Seen],
-    state: LedgerState,
+    window: int,
     least: int = 0,
     clock: int = 0,
-    proven: Proven = _as_told,
 ) -> tuple[Seen, tuple[int, ...]] | None:
-    """Find an earlier inquiry on one of the tags, within the window, over another cohort (R27).
+    """Find an own answer on one of the tags, within the window, over a cohort that differs (R27).
 
     Args:
-        order: place of the inquiry on the ledger; what came later is not looked at.
+        cohort, inquirer, opened_at: of the inquiry to be judged.
+        window: W of the terms, seconds.
         least: this member's own least window, seconds: terms that a false endpoint made up do not shorten it.
         clock: this member's own, unix seconds: times that a false endpoint made up do not let the least window pass; 0: none.
-        proven: whether what excuses a member of a failed inquiry is signed by whom it is of: a false endpoint can make up
-            that it sent nothing, while somebody holds what it sent.
 
     Returns:
         The earlier inquiry and the members by which the cohorts differ, or None.
     """
-    window = state.parameters.window_seconds if state.parameters else 0
     here = min(opened_at, clock) if clock else opened_at
     wanted = set(tags)
-    for seen in _before(order, memory, state):
+    for seen in memory:
+        if not seen.answered or wanted.isdisjoint(seen.tags):
+            continue
         own = not least or max(seen.opened_at, seen.answered_at) + least <= here
-        if (own and seen.opened_at + window <= opened_at) or wanted.isdisjoint(seen.tags):
+        if own and seen.opened_at + window <= opened_at:
             continue
-        inquiry = state.inquiries.get(seen.inquiry)
-        others = [] if inquiry is None else [i for i in inquiry.cohort if i != inquiry.inquirer]
-        if inquiry is not None and _gives_nothing(inquiry) and all(proven(inquiry, i) for i in others):
-            continue
-        differing = set(members_of(seen.cohort ^ cohort))
-        removed_and_excused = {i for i in differing if seen.cohort >> i & 1} & _excused(inquiry)
-        if inquiry is not None:
-            removed_and_excused = {i for i in removed_and_excused if proven(inquiry, i)}
-        if differing - removed_and_excused:
-            return seen, tuple(sorted(differing - removed_and_excused))
+        members = differing(cohort, inquirer, seen)
+        if members:
+            return seen, members
     return None
 
 
@@ -211,7 +174,6 @@ def decide(
     book_as_of: int,
     now: int,
     minimum_window: int = 0,
-    proven: Proven = _as_told,
     clock: int = 0,
 ) -> Refusal | None:
     """Decide whether to answer, after the checks of cohort, key, form and seal have passed.
@@ -223,7 +185,6 @@ def decide(
         book_as_of: unix seconds of its snapshot.
         now: timestamp of the ledger's head.
         minimum_window: this member's own least window, seconds.
-        proven: see `window_conflict`.
         clock: this member's own, unix seconds; 0: none.
 
     Returns:
@@ -247,12 +208,20 @@ def decide(
         return Refusal(RefusalCode.CONSENT, problem)
 
     conflict = window_conflict(
-        tags, opened.opening.cohort, opened.at.timestamp, order, earlier, state, minimum_window, clock, proven
+        tags,
+        opened.opening.cohort,
+        opened.inquirer,
+        opened.at.timestamp,
+        earlier,
+        parameters.window_seconds,
+        minimum_window,
+        clock,
     )
     if conflict:
         names = ", ".join(inquiry.names.get(index, str(index)) for index in conflict[1])
         return Refusal(
-            RefusalCode.WINDOW, f"a subject was asked about within the window over a cohort that differs by {names}"
+            RefusalCode.WINDOW,
+            f"this institution answered about a subject within the window, over a cohort that differs by {names}",
         )
 
     for seen in earlier:

@@ -24,25 +24,24 @@ __all__ = [
     "Event",
     "Executed",
     "Expired",
-    "JointCreditApproved",
     "JointCreditReplaced",
     "MaskKeysSealed",
-    "NotSent",
     "Noticed",
     "Opened",
     "Opening",
     "Parameters",
-    "ParametersSet",
     "Position",
     "Proposed",
-    "ReadinessDeclared",
     "ReadinessLapsed",
+    "ReadinessSet",
     "Refusal",
     "Reported",
     "RosterChanged",
     "SchemaRegistered",
     "Stage",
+    "TermsSet",
     "Voted",
+    "Withdrawn",
     "members_of",
 ]
 
@@ -78,23 +77,28 @@ class Stage(IntEnum):
 class Change(IntEnum):
     """Kinds of roster change, as in `IConsortium.Change`; ABI types of their data in `CHANGE_TYPES`."""
 
-    MEMBER_INVITED = 0
-    MEMBER_CONFIRMED = 1
-    MEMBER_REMOVED = 2
-    OWNER_REPLACED = 3
-    OPERATOR_SET = 4
-    KEY_SET = 5
-    MEMBER_AUDITED = 6
-    MEMBER_SUSPENDED = 7
-    MEMBER_REINSTATED = 8
-    GROUP_SET = 9
-    SUPERVISOR_ADDED = 10
-    SUPERVISOR_REMOVED = 11
-    SUPERVISOR_KEY_SET = 12
-    TAG_KEY_SET = 13
-    TERMS_SET = 14
-    SCHEMA_SET = 15
-    JOINT_CREDIT_SET = 16
+    FOUNDED = 0
+    MEMBER_INVITED = 1
+    MEMBER_CONFIRMED = 2
+    MEMBER_REMOVED = 3
+    OWNER_REPLACED = 4
+    ACCOUNT_NAMED = 5
+    ACCOUNT_TAKEN = 6
+    KEY_SET = 7
+    MEMBER_AUDITED = 8
+    MEMBER_SUSPENDED = 9
+    MEMBER_REINSTATED = 10
+    GROUP_SET = 11
+    SUPERVISOR_ADDED = 12
+    SUPERVISOR_REMOVED = 13
+    PERIOD_KEY_ANNOUNCED = 14
+    PERIOD_KEY_IN_FORCE = 15
+    PERIOD_KEY_ENDED = 16
+    TAG_KEY_SET = 17
+    TERMS_CHANGED = 18
+    SCHEMA_SET = 19
+    JOINT_CREDIT_APPROVED = 20
+    JOINT_CREDIT_SET = 21
 
 
 @dataclass(frozen=True)
@@ -131,11 +135,13 @@ class Parameters:
     minimum_modulus_bits: int
     answer_seconds: int
     report_seconds: int
+    silence_seconds: int
     window_seconds: int
     cooldown_seconds: int
+    repeat_seconds: int
+    delay_seconds: int
     subjects_per_day: int
     book_age_seconds: int
-    delay_seconds: int
 
 
 @dataclass(frozen=True)
@@ -157,23 +163,23 @@ class SchemaRegistered(Event):
 
 
 @dataclass(frozen=True)
-class ParametersSet(Event):
+class TermsSet(Event):
     """New terms, from the next inquiry on."""
 
     parameters: Parameters
 
 
 @dataclass(frozen=True)
-class ReadinessDeclared(Event):
-    """A member will answer until `until`; 0 withdraws."""
+class ReadinessSet(Event):
+    """A member will be in cohorts, or not, from the next full period of readiness on."""
 
     member: int
-    until: int
+    ready: bool
 
 
 @dataclass(frozen=True)
 class ReadinessLapsed(Event):
-    """Members that stayed silent are not ready any more."""
+    """Members that stayed silent are switched off from the next full period on."""
 
     members: int
     """Bitmap."""
@@ -181,11 +187,13 @@ class ReadinessLapsed(Event):
 
 @dataclass(frozen=True)
 class MaskKeysSealed(Event):
-    """A member's pair mask keys, sealed to the supervisor (R11)."""
+    """A member's pair mask keys, sealed to a period key (R11)."""
 
     member: int
     key_version: int
-    supervisor_key_version: int
+    """Of the sender's own key, as the sender states it: the seal is bound to it."""
+    period: int
+    """Version of the period key, as the sender states it."""
     sealed_keys: bytes
 
 
@@ -193,8 +201,8 @@ class MaskKeysSealed(Event):
 class Anchored(Event):
     """The head of a party's audit log, on days without a report or verdict."""
 
-    by: str
-    """Operator or supervisor account."""
+    owner: str
+    """Owner account of the party."""
     head: bytes
 
 
@@ -202,16 +210,9 @@ class Anchored(Event):
 class Noticed(Event):
     """A sealed message of one party to others."""
 
-    by: str
-    """Operator or supervisor account."""
+    owner: str
+    """Owner account of the party."""
     message: bytes
-
-
-@dataclass(frozen=True)
-class JointCreditApproved(Event):
-    """A proposal approved this init code for the next JointCredit."""
-
-    init_code_hash: bytes
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,8 @@ class Proposed(Event):
     """A proposal to change the consortium."""
 
     proposal: int
-    proposer: str
+    proposer: int
+    """Member index."""
     calls_hash: bytes
     calls: tuple[bytes, ...]
     reason: str
@@ -248,7 +250,15 @@ class Approved(Event):
 
     proposal: int
     supervisor: str
+    """Owner account."""
     given: bool
+
+
+@dataclass(frozen=True)
+class Withdrawn(Event):
+    """The proposing member withdrew a proposal."""
+
+    proposal: int
 
 
 @dataclass(frozen=True)
@@ -267,6 +277,8 @@ class Opening:
 
     nonce: int
     group: int
+    repeats: bool
+    """Whether the cohort repeats an earlier one (R14)."""
     schema: int
     blocks: int
     currency: str
@@ -288,6 +300,7 @@ class Opening:
         return (
             self.nonce,
             self.group,
+            self.repeats,
             self.schema,
             self.blocks,
             self.currency.encode("ascii"),
@@ -309,7 +322,8 @@ class Opened(Event):
     inquiry: bytes
     inquirer: int
     q0: bytes
-    operator: str
+    account: str
+    """Service account that opened it."""
     deadline: int
     """Unix seconds from which `expire` is permitted."""
     opening: Opening
@@ -331,6 +345,8 @@ class Refusal(Event):
     inquiry: bytes
     member: int
     code: int
+    sealed_cohort: bytes
+    """With code WINDOW the cohort to repeat, sealed to the inquirer."""
 
 
 @dataclass(frozen=True)
@@ -351,14 +367,6 @@ class AggregateClosed(Event):
 
 
 @dataclass(frozen=True)
-class NotSent(Event):
-    """A member states that it never sent anything for this inquiry."""
-
-    inquiry: bytes
-    member: int
-
-
-@dataclass(frozen=True)
 class Reported(Event):
     """The inquirer's report to the supervisor."""
 
@@ -374,9 +382,14 @@ class Attested(Event):
 
     inquiry: bytes
     supervisor: str
+    """Owner account."""
+    account: str
+    """Service account that gave the verdict."""
     valid: bool
     culprits: int
     """Bitmap."""
+    commitment: bytes
+    """Of the report that was judged; zeros where there was none."""
     anchor: bytes
 
 

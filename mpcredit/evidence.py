@@ -38,10 +38,11 @@ from mpcredit.errors import (
 )
 from mpcredit.events import Change, Event, Opening, Position, RosterChanged, members_of
 from mpcredit.keyproof import check_key
+from mpcredit.ledger.roster import SUPERVISOR, Pins, roster_link, roster_start
 from mpcredit.pairkeys import Realm
 from mpcredit.schema import Schema
 from mpcredit.sealing import report_commitment
-from mpcredit.state import SUPERVISOR, Inquiry, LedgerState, Pins, roster_link, roster_start
+from mpcredit.state import Inquiry, LedgerState
 
 __all__ = ["Evidence", "VerifiedEvidence", "collect", "verify_evidence"]
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from mpcredit.errors import LedgerError, WrongLedger
 from mpcredit.events import Event
+from mpcredit.ledger.roster import Pins
 from mpcredit.ports import Block, Ledger
-from mpcredit.state import LedgerState, Pins
+from mpcredit.state import LedgerState
 
 __all__ = ["Follower"]
 
@@ -59,7 +60,7 @@ class Follower:
 
         On a chain that makes no empty blocks, deadlines and readiness pass while `now` stands still.
         """
-        return max(self.now, int(self.clock()))
+        return max(self.now + 1, int(self.clock()))
 
     def sync(self) -> list[Event]:
         """Fold what is new.

@@ -6,6 +6,8 @@ the start. `scripts/founding.example.toml` shows each line. Times are in seconds
     name = "River valley"
     supervisors = ["0x…"]
     tag_key_commitment = "0x…"            # commitment to the key of the subject tags
+    opens_from = 2027-01-31T00:00:00Z     # nothing opens before: W after the last inquiry of an earlier consortium; 0: none
+    period_seconds = 60                   # length of the periods of readiness
     [parameters]                          # all of them, by the names of `events.Parameters`
     minimum_cohort = 4
     [[schema]]
@@ -13,7 +15,6 @@ the start. `scripts/founding.example.toml` shows each line. Times are in seconds
     [[founder]]                           # in the order of their indices
     name = "Bank A"
     owner = "0x…"                         # governs; kept offline
-    operator = "0x…"                      # runs inquiries
 
 The contract checks again; what it would refuse is named here by file and entry instead of by a revert. Creating
 the contracts is left to `chain.deploy`.
@@ -25,6 +26,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -54,15 +56,27 @@ _RANGES: Mapping[str, tuple[int, int]] = {
     "minimum_modulus_bits": (2048, 4096),
     "answer_seconds": (SHORTEST_TERM, LONGEST_TERM),
     "report_seconds": (SHORTEST_TERM, LONGEST_TERM),
+    "silence_seconds": (1, LONGEST_TERM),
     "window_seconds": (0, _UINT32),
-    "cooldown_seconds": (0, _UINT32),
+    "cooldown_seconds": (SHORTEST_TERM, _UINT32),
+    "repeat_seconds": (SHORTEST_TERM, _UINT32),
+    "delay_seconds": (MINIMUM_DELAY, LONGEST_TERM),
     "subjects_per_day": (1, _UINT32),
     "book_age_seconds": (1, _UINT32),
-    "delay_seconds": (MINIMUM_DELAY, LONGEST_TERM),
 }
 _MODULUS_STEP = 256
 _SHIPPED = {schema.id: schema for schema in (FIGURES_1, GUARANTEES_2)}
-_TOP = {"name", "supervisors", "tag_key_commitment", "joint_credit_init_code_hash", "parameters", "schema", "founder"}
+_TOP = {
+    "name",
+    "supervisors",
+    "tag_key_commitment",
+    "joint_credit_init_code_hash",
+    "opens_from",
+    "period_seconds",
+    "parameters",
+    "schema",
+    "founder",
+}
 
 
 @dataclass(frozen=True)
@@ -72,9 +86,7 @@ class Founder:
     name: str
     """As the others will read it."""
     owner: str
-    """Checksum address of the account that governs the member."""
-    operator: str
-    """Checksum address of the account that acts for it in inquiries."""
+    """Checksum address of the account that governs the member, and names its service account."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,10 @@ class Founding:
     """Registered from the start."""
     parameters: Parameters
     """Terms of every inquiry."""
+    opens_from: int
+    """Unix seconds before which nothing opens: W after the last inquiry of an earlier consortium; 0: there is none."""
+    period_seconds: int
+    """Length of the periods of readiness."""
     tag_key_commitment: bytes
     """32 bytes."""
     joint_credit_init_code_hash: bytes
@@ -100,10 +116,12 @@ class Founding:
         """The struct `IConsortium.Founding`, in the order of the contract."""
         return (
             self.name,
-            [(founder.owner, founder.operator, founder.name) for founder in self.founders],
+            [(founder.owner, founder.name) for founder in self.founders],
             list(self.supervisors),
             [(schema.id, schema.definition) for schema in self.schemas],
             tuple(getattr(self.parameters, field.name) for field in fields(Parameters)),
+            self.opens_from,
+            self.period_seconds,
             self.joint_credit_init_code_hash,
             self.tag_key_commitment,
         )
@@ -160,6 +178,8 @@ class _Reader:
             supervisors=supervisors,
             schemas=self._schemas(value.get("schema"), len(founders)),
             parameters=parameters,
+            opens_from=self._moment(value.get("opens_from"), "opens_from"),
+            period_seconds=self._number(value.get("period_seconds", 60), "period_seconds", 1, 255),
             tag_key_commitment=self._hash(value.get("tag_key_commitment"), "tag_key_commitment"),
             joint_credit_init_code_hash=(
                 self._hash(value["joint_credit_init_code_hash"], "joint_credit_init_code_hash")
@@ -172,18 +192,37 @@ class _Reader:
         if not isinstance(value, dict):
             raise self._wrong("[parameters]", "is missing", "add the table; scripts/founding.example.toml shows it")
         self._only(value, set(_RANGES), "[parameters]")
-        numbers = {}
-        for name, (least, most) in _RANGES.items():
-            where, number = f"[parameters] {name}", value.get(name)
-            if number is None:
-                raise self._wrong(where, "is missing", f"add the line, with an integer from {least} to {most}")
-            if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-                raise self._wrong(where, f"is {number!r}", f"give an integer from {least} to {most}")
-            numbers[name] = number
+        numbers = {
+            name: self._number(value.get(name), f"[parameters] {name}", least, most)
+            for name, (least, most) in _RANGES.items()
+        }
+        self._order(numbers, "silence_seconds", "answer_seconds")
+        self._order(numbers, "answer_seconds", "repeat_seconds")
+        self._order(numbers, "repeat_seconds", "cooldown_seconds")
         if numbers["minimum_modulus_bits"] % _MODULUS_STEP:
             where = "[parameters] minimum_modulus_bits"
             raise self._wrong(where, f"is {numbers['minimum_modulus_bits']}", f"give a multiple of {_MODULUS_STEP}")
         return Parameters(**numbers)
+
+    def _order(self, numbers: Mapping[str, int], lesser: str, greater: str) -> None:
+        if numbers[lesser] > numbers[greater]:
+            where = f"[parameters] {lesser}"
+            raise self._wrong(where, f"is above {greater}", f"give at most {numbers[greater]}, or raise {greater}")
+
+    def _number(self, number: Any, where: str, least: int, most: int) -> int:
+        if number is None:
+            raise self._wrong(where, "is missing", f"add the line, with an integer from {least} to {most}")
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+            raise self._wrong(where, f"is {number!r}", f"give an integer from {least} to {most}")
+        return number
+
+    def _moment(self, value: Any, where: str) -> int:
+        """Unix seconds, from an offset date-time of TOML or an integer."""
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise self._wrong(where, "has no time zone", "write it as 2027-01-31T00:00:00Z")
+            return self._number(int(value.timestamp()), where, 0, _UINT32)
+        return self._number(value, where, 0, _UINT32)
 
     def _supervisors(self, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list) or not value:
@@ -204,14 +243,13 @@ class _Reader:
         founders: list[Founder] = []
         for number, entry in enumerate(entries, start=1):
             where = f"[[founder]] {number}"
-            self._only(entry, {"name", "owner", "operator"}, where)
+            self._only(entry, {"name", "owner"}, where)
             name = self._name(entry.get("name"), f"{where}, name", LONGEST_NAME)
             if any(name == other.name for other in founders):
                 raise self._wrong(f"{where}, name", f"{name!r} is there twice", "give each founder its own name")
             part = f"founder {number}"
             owner = self._account(entry.get("owner"), f"{where}, owner", part)
-            operator = self._account(entry.get("operator"), f"{where}, operator", part)
-            founders.append(Founder(name, owner, operator))
+            founders.append(Founder(name, owner))
         return tuple(founders)
 
     def _schemas(self, value: Any, members: int) -> tuple[Schema, ...]:
@@ -309,5 +347,12 @@ class _Reader:
 
     def _only(self, value: Mapping[str, Any], known: set[str], where: str) -> None:
         for name in value:
+            if name == "operator":
+                raise self._wrong(
+                    where,
+                    "names an operator, as version 1 did",
+                    "take the line out: the founding names owner accounts only, and `mpcredit member confirm` names the "
+                    "service account",
+                )
             if name not in known:
                 raise self._wrong(where, f"has an unknown entry {name!r}", f"use only: {', '.join(sorted(known))}")

@@ -35,9 +35,6 @@ __all__ = ["Furnisher"]
 
 log = logging.getLogger("mpcredit")
 
-NOTHING_SENT = 0
-"""Stands in the place of a refusal code where the institution stated that it sent nothing."""
-
 
 class Furnisher:
     """Answers others' inquiries.
@@ -70,8 +67,6 @@ class Furnisher:
             try:
                 if inquiry.stage is Stage.OPEN:
                     done.extend(self._answer(inquiry))
-                elif inquiry.stage.failed and index not in inquiry.not_sent:
-                    done.extend(self._state_not_sent(inquiry))
             except (LedgerError, StoreError, KeyUnavailable):
                 raise
             except MpcreditError as error:  # one inquiry must not hold up the others
@@ -85,7 +80,7 @@ class Furnisher:
             if index not in inquiry.cohort or inquiry.inquirer == index:
                 continue
             refused = inquiry.refusal is not None and inquiry.refusal.member == index
-            there = index in inquiry.contributions or index in inquiry.not_sent or refused
+            there = index in inquiry.contributions or refused
             if not there or inquiry.opened.at.block <= outbox.restored_at:
                 continue
             if self.desk.store.get("answer", to_hex(inquiry.id)) is None:
@@ -109,13 +104,13 @@ class Furnisher:
         try:
             if "refused" in answer:
                 code = int(answer["refused"])
-                if code == NOTHING_SENT:
-                    return []
-                row = self.desk.post(f"refuse/{key}", Call(inquiry.joint_credit, "refuse", (inquiry.id, code)))
+                call = Call(inquiry.joint_credit, "refuse", (inquiry.id, self.desk.index, code, b""))
+                row = self.desk.post(f"refuse/{key}", call)
                 return [f"refused {key[:12]}: {answer['text']}"] if row.state == "mined" else []
             payload = hex_bytes(answer["payload"], None)
             known = self.desk.store.outbox_by_key(f"answer/{key}/1")
-            row = self.desk.post(f"answer/{key}", Call(inquiry.joint_credit, "contribute", (inquiry.id, payload)))
+            call = Call(inquiry.joint_credit, "contribute", (inquiry.id, self.desk.index, payload))
+            row = self.desk.post(f"answer/{key}", call)
         except Refused as error:
             log.warning("the ledger did not take the answer to %s: %s", key[:12], error)
             return []
@@ -165,7 +160,6 @@ class Furnisher:
             book_as_of=self.book.as_of,
             now=desk.follower.now,
             minimum_window=desk.minimum_window,
-            proven=desk.proves,
             clock=int(desk.follower.clock()),
         )
 
@@ -180,35 +174,12 @@ class Furnisher:
             frame,
             self.desk.index,
             records,
-            self.desk.mask_keys(dict(inquiry.keys)),
+            self.desk.mask_keys(inquiry.keys, inquiry.period_key.ref),
             seed=self.random_bytes(32),
-            supervisor_public=inquiry.supervisor_key.public,
+            supervisor_public=inquiry.period_key.public,
         )
         made_at = int(self.desk.follower.clock())
         return {"payload": to_hex(payload), "cohort": hex(inquiry.opening.cohort), "made_at": made_at}
-
-    # ----------------------------------------------------------------- after a silence
-
-    def _state_not_sent(self, inquiry: Inquiry) -> list[str]:
-        """State on the ledger that nothing was ever sent, if the store knows that for certain (R27)."""
-        key = to_hex(inquiry.id)
-        answer = self.desk.store.get("answer", key)
-        if answer is None:
-            self.desk.outbox.check_restored()  # what a snapshot has forgotten was sent all the same: R25
-            if inquiry.opened.at.block <= self.desk.outbox.restored_at:
-                return []
-            # From now on nothing may be sent: the same insert-once record that an answer would take.
-            self.desk.store.insert("answer", key, {"refused": NOTHING_SENT, "text": "stated that nothing was sent"})
-        elif "refused" not in answer or int(answer["refused"]) == RefusalCode.RESTORED:
-            return []  # an answer exists, or may have existed before the restore
-        elif inquiry.refusal and inquiry.refusal.member == self.desk.index:
-            return []  # the refusal itself says that none was sent
-        try:
-            row = self.desk.post(f"not-sent/{key}", Call(inquiry.joint_credit, "notSent", (inquiry.id,)))
-        except Refused as error:
-            log.warning("the ledger did not take the statement on %s: %s", key[:12], error)
-            return []
-        return [f"stated that nothing was sent for {key[:12]}"] if row.state == "mined" else []
 
 
 def _refused(refusal: Refusal) -> dict[str, Any]:

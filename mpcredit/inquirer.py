@@ -33,7 +33,7 @@ from mpcredit.errors import (
     Refused,
     ValueOutOfRange,
 )
-from mpcredit.events import Call, Opening, Stage
+from mpcredit.events import Call, Opening, Stage, members_of
 from mpcredit.ports import Book
 from mpcredit.sealing import SubjectEntry, SubjectList, seal_report, seal_subjects
 from mpcredit.state import Inquiry
@@ -299,7 +299,7 @@ class Inquirer:
 
         # (1) is there a cohort, with me in it? R14.
         if not bitmap >> desk.index & 1:
-            self._update(request, note="this institution is not ready itself; declare it ready (`mpcredit ready`)")
+            self._update(request, note="this institution is not ready itself; switch it on (`mpcredit ready --on`)")
             return []
         if bitmap.bit_count() < minimum:
             self._update(
@@ -340,9 +340,8 @@ class Inquirer:
 
         # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
         memory = desk.remember()
-        conflict = window_conflict(
-            request.tags, bitmap, now, (2**62, 0), memory, state, desk.minimum_window, 0, desk.proves
-        )
+        window = state.parameters.window_seconds if state.parameters else 0
+        conflict = window_conflict(request.tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
         if conflict:
             self._update(request, note=self._window_note(*conflict))
             return []
@@ -352,7 +351,7 @@ class Inquirer:
         public = private.public
         n = int_to_bytes(public.n, public.modulus_bytes)
         joint_credit = state.joint_credit
-        if joint_credit is None or state.supervisor_key is None:
+        if joint_credit is None or state.period_key is None:
             raise NotYet("the consortium is not founded yet", remedy="see `mpcredit doctor`")
         used = max(
             [
@@ -370,15 +369,15 @@ class Inquirer:
             purpose=Purpose(value["purpose"]),
             entries=tuple(SubjectEntry(c.tag, c) for c in consents),
         )
-        cohort = {i: state.members[i].key for i in range(bitmap.bit_length()) if bitmap >> i & 1}
-        own = cohort[desk.index]
-        wraps = {i: desk.pair_keys(own, other).wrap for i, other in cohort.items() if i != desk.index}
+        cohort = {i: serving for i in members_of(bitmap) if (serving := state.serving_key(i)) is not None}
+        own, period = cohort[desk.index], state.period_key.ref
+        wraps = {i: desk.pair_keys(own, other, period).wrap for i, other in cohort.items() if i != desk.index}
         sealed, commitment = seal_subjects(
             subjects,
             q0=q0,
             inquirer=desk.index,
             wraps=wraps,
-            supervisor_public=state.supervisor_key.public,
+            supervisor_public=state.period_key.public,
             content_key=self.random_bytes(32),
             version=version,
         )
@@ -388,6 +387,7 @@ class Inquirer:
             return Opening(
                 nonce=nonce,
                 group=value["group"],
+                repeats=False,
                 schema=schema.id,
                 blocks=schema.blocks(len(consents), public.bits),
                 currency=value["currency"],
@@ -408,9 +408,9 @@ class Inquirer:
             frame,
             desk.index,
             [self.book.record(schema, tag) for tag in request.tags],
-            desk.mask_keys(cohort),
+            desk.mask_keys(cohort, period),
             seed=self.random_bytes(32),
-            supervisor_public=state.supervisor_key.public,
+            supervisor_public=state.period_key.public,
         )
         opening = opening_with(payload)
 
@@ -431,7 +431,7 @@ class Inquirer:
                 order=(2**62, 0),
             )
         try:
-            row = desk.outbox.post(key, Call(joint_credit, "open", (opening.arguments(),)))
+            row = desk.outbox.post(key, Call(joint_credit, "open", (desk.index, opening.arguments())))
         except Refused as error:
             # The roster or the cohort moved, or the ledger holds this institution back: a new attempt at the next step.
             desk.store.delete("seen", to_hex(frame.inquiry))
@@ -530,7 +530,7 @@ class Inquirer:
                 inquiry=inquiry.id,
                 ctx=frame.ctx,
                 modulus_bytes=frame.public.modulus_bytes,
-                supervisor_public=inquiry.supervisor_key.public,
+                supervisor_public=inquiry.period_key.public,
                 salt=salt,
             )
             stored = {

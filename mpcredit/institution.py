@@ -22,12 +22,13 @@ from mpcredit.follower import Follower
 from mpcredit.furnisher import Furnisher
 from mpcredit.identity import Subject
 from mpcredit.inquirer import Inquirer, Request, RequestState
+from mpcredit.ledger.roster import Pins
 from mpcredit.membership import Membership
 from mpcredit.outbox import Outbox
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy, Exposure
 from mpcredit.ports import Book, Keys, Ledger, Signer, Store
-from mpcredit.state import Inquiry, Pins
+from mpcredit.state import Inquiry
 from mpcredit.supervisor import Supervisor
 from mpcredit.tags import Tagger
 from mpcredit.versions import THIS_RELEASE, Release
@@ -188,7 +189,7 @@ class Institution:
         bits: size of n of its own inquiries.
         confirmations: blocks before an event counts as final.
         minimum_cohort, minimum_window: its own floors under the terms: members; seconds.
-        ready_seconds: how far ahead it declares itself ready; 0 leaves that to the operator.
+        ready: switch its readiness on and off by itself; False leaves that to people.
         idle: called while there is nothing to do; by default sleeps for half a second.
         clock: unix seconds.
         anchor: head of the audit log at this moment, which each report puts on the ledger; zeros without a log.
@@ -211,7 +212,7 @@ class Institution:
         confirmations: int = 0,
         minimum_cohort: int = 3,
         minimum_window: int = 0,
-        ready_seconds: int = 86_400,
+        ready: bool = True,
         idle: Callable[[], None] = lambda: time.sleep(0.5),
         clock: Callable[[], float] = lambda: time.time(),
         anchor: Callable[[], bytes] = lambda: bytes(32),
@@ -225,7 +226,7 @@ class Institution:
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
         self.inquirer = Inquirer(self.desk, book, bits=bits, anchor=anchor)
-        self.membership = Membership(self.desk, ready_seconds=ready_seconds)
+        self.membership = Membership(self.desk, ready=ready)
         self.idle = idle
         self._started = False
 

@@ -29,11 +29,12 @@ from mpcredit.errors import LedgerError, MpcreditError
 from mpcredit.events import Call, Parameters
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.keystore import MemoryKeyStore
+from mpcredit.ledger.roster import SUPERVISOR, Pins, account_statement, key_statement
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Store
+from mpcredit.roles.tenure import tenure_of
 from mpcredit.schema import FIGURES_1, Schema
-from mpcredit.state import SUPERVISOR, Pins, key_statement
 from mpcredit.store import SqliteStore
 from mpcredit.tags import HmacTagger, TagKey
 
@@ -44,6 +45,7 @@ __all__ = [
     "founding_argument",
     "fund_from_key",
     "local_consortium",
+    "sign_account",
     "sign_key",
 ]
 
@@ -55,11 +57,13 @@ DEFAULT_PARAMETERS = Parameters(
     minimum_modulus_bits=2048,
     answer_seconds=3_600,
     report_seconds=DAY,
+    silence_seconds=60,
     window_seconds=30 * DAY,
     cooldown_seconds=DAY,
+    repeat_seconds=4 * 3_600,
+    delay_seconds=3_600,
     subjects_per_day=1_000,
     book_age_seconds=40 * DAY,
-    delay_seconds=3_600,
 )
 """Terms of a local consortium, and a sensible start for a real one."""
 
@@ -72,16 +76,22 @@ def bank_names(count: int) -> list[str]:
 
 def founding_argument(
     name: str,
-    founders: Sequence[tuple[str, str, str]],
+    founders: Sequence[tuple[str, str]],
     supervisors: Sequence[str],
     schemas: Sequence[Schema],
     parameters: Parameters,
     tag_key_commitment: bytes,
+    *,
+    opens_from: int = 0,
+    period_seconds: int = 60,
 ) -> tuple[object, ...]:
     """The constructor argument of a Consortium with the JointCredit that ships.
 
     Args:
-        founders: (owner account, operator account, name) of each.
+        founders: (owner account, name) of each.
+        supervisors: owner accounts.
+        opens_from: unix seconds before which nothing opens.
+        period_seconds: length of the periods of readiness.
     """
     return (
         name,
@@ -89,9 +99,19 @@ def founding_argument(
         list(supervisors),
         [(schema.id, schema.definition) for schema in schemas],
         tuple(vars(parameters).values()),
+        opens_from,
+        period_seconds,
         joint_credit_init_code_hash(),
         tag_key_commitment,
     )
+
+
+def sign_account(
+    owner: LocalAccount, realm: Realm, party: int, account: str, number: int = 1, tenure: bytes = bytes(32)
+) -> bytes:
+    """The owner's signature of a naming of its service account (R9); without a tenure: of a supervisor."""
+    statement = account_statement(realm, party, owner.address, account, number, tenure)
+    return bytes(owner.sign_message(encode_defunct(primitive=statement)).signature)
 
 
 def sign_key(
@@ -176,7 +196,9 @@ class LocalConsortium:
     books: dict[str, LoanBook] = field(repr=False)
     tagger: HmacTagger = field(repr=False)
     owners: Mapping[str, LocalAccount] = field(repr=False)
-    operators: Mapping[str, LocalAccount] = field(repr=False)
+    accounts: Mapping[str, LocalAccount] = field(repr=False)
+    """Service accounts."""
+    supervisor_owner: LocalAccount = field(repr=False)
     supervisor_account: LocalAccount = field(repr=False)
     keys: Mapping[str, MemoryKeyStore] = field(repr=False)
     supervisor_keys: MemoryKeyStore = field(repr=False)
@@ -315,10 +337,11 @@ def _found(
     tag_key = TagKey.generate()
     tagger = HmacTagger(tag_key)
     owners: dict[str, LocalAccount] = {name: Account.create() for name in names}
-    operators: dict[str, LocalAccount] = {name: Account.create() for name in names}
+    accounts: dict[str, LocalAccount] = {name: Account.create() for name in names}
+    supervisor_owner: LocalAccount = Account.create()
     supervisor_account: LocalAccount = Account.create()
     deployer: LocalAccount = Account.create()
-    for account in (*owners.values(), *operators.values(), supervisor_account, deployer):
+    for account in (*owners.values(), *accounts.values(), supervisor_owner, supervisor_account, deployer):
         chain.fund(account.address)
 
     # (2) the contracts; the deployer has no right afterwards: R37.
@@ -327,43 +350,50 @@ def _found(
         deployer,
         founding_argument(
             "Local consortium",
-            [(owners[name].address, operators[name].address, name) for name in names],
-            [supervisor_account.address],
+            [(owners[name].address, name) for name in names],
+            [supervisor_owner.address],
             schemas,
             terms,
             tag_key.commitment,
+            period_seconds=1,
         ),
     )
     ledger = ChainLedger(chain.web3, deployed.consortium, first_block=deployed.first_block)
     pins = Pins(
         owners={index: frozenset({owners[name].address}) for index, name in enumerate(names)},
-        supervisors=frozenset({supervisor_account.address}),
+        supervisors=frozenset({supervisor_owner.address}),
+        founding_supervisors=frozenset({supervisor_owner.address}),
+        period_keys=frozenset(),
     )
 
-    # (3) the supervisor's period key, and each founder's confirmation with its institution key: R9, R12, R37.
+    # (3) the supervisor's account and period key, and each founder's confirmation with its own: R9, R12, R37.
     supervisor_keys = MemoryKeyStore()
     supervisor_key = supervisor_keys.create_supervisor_key(1)
     supervisor_store = stack.enter_context(SqliteStore(directory / "supervisor.sqlite"))
     signer = ChainSigner(chain.web3, supervisor_account, deployed.consortium)
     supervisor = SupervisorNode(ledger=ledger, signer=signer, store=supervisor_store, keys=supervisor_keys, pins=pins)
-    signature = sign_key(supervisor_account, ledger.realm, SUPERVISOR, 1, supervisor_key.public)
-    supervisor.outbox.post(
-        "supervisor-key/1", Call("consortium", "rotateSupervisorKey", (supervisor_key.public, signature))
-    )
+    named = supervisor_account.address
+    signature = sign_account(supervisor_owner, ledger.realm, SUPERVISOR, named)
+    owner = ChainSigner(chain.web3, supervisor_owner, deployed.consortium)
+    owner.transact(Call("consortium", "nameAccount", (SUPERVISOR, named, bytes(32), signature)))
+    signature = sign_key(supervisor_owner, ledger.realm, SUPERVISOR, 1, supervisor_key.public)
+    owner.transact(Call("consortium", "announcePeriodKey", (supervisor_key.public, signature)))
     keys: dict[str, MemoryKeyStore] = {}
     stores: dict[str, SqliteStore] = {}
     members: dict[str, Institution] = {}
     for index, name in enumerate(names):
         keys[name] = MemoryKeyStore()
-        own = keys[name].create_institution_key(1)
-        signature = sign_key(owners[name], ledger.realm, index, 1, own.public)
-        ChainSigner(chain.web3, owners[name], deployed.consortium).transact(
-            Call("consortium", "confirm", (index, own.public, signature))
-        )
+        own, service = keys[name].create_institution_key(1), accounts[name].address
         stores[name] = stack.enter_context(SqliteStore(directory / f"{index}.sqlite"))
+        tenure = tenure_of(stores[name])
+        signature = sign_key(owners[name], ledger.realm, index, 1, own.public)
+        naming = sign_account(owners[name], ledger.realm, index, service, 1, tenure)
+        ChainSigner(chain.web3, owners[name], deployed.consortium).transact(
+            Call("consortium", "confirm", (index, own.public, signature, service, tenure, naming))
+        )
         members[name] = Institution(
             ledger=ledger,
-            signer=ChainSigner(chain.web3, operators[name], deployed.consortium),
+            signer=ChainSigner(chain.web3, accounts[name], deployed.consortium),
             store=stores[name],
             keys=keys[name],
             tagger=tagger,
@@ -371,7 +401,6 @@ def _found(
             policy=CreditPolicy.from_toml(),
             pins=pins,
             bits=bits,
-            ready_seconds=5 * DAY,
         )
     return LocalConsortium(
         institutions=members,
@@ -382,7 +411,8 @@ def _found(
         books=dict(zip(names, books, strict=True)),
         tagger=tagger,
         owners=owners,
-        operators=operators,
+        accounts=accounts,
+        supervisor_owner=supervisor_owner,
         supervisor_account=supervisor_account,
         keys=keys,
         supervisor_keys=supervisor_keys,

@@ -7,6 +7,8 @@ import logging
 from mpcredit.desk import Desk
 from mpcredit.errors import Refused
 from mpcredit.events import Call
+from mpcredit.ledger.roster import PeriodKey
+from mpcredit.pairkeys import KeyRef
 from mpcredit.sealing import MaskKeyEntry, seal_mask_keys
 
 __all__ = ["Membership"]
@@ -19,14 +21,14 @@ class Membership:
 
     Args:
         desk: the institution's working place.
-        ready_seconds: how far ahead it declares itself ready, renewed at half of it; 0 leaves readiness to the operator.
+        ready: switch readiness on and off by itself; False leaves that to people.
     """
 
-    def __init__(self, desk: Desk, *, ready_seconds: int = 86_400) -> None:
+    def __init__(self, desk: Desk, *, ready: bool = True) -> None:
         self.desk = desk
-        self.ready_seconds = ready_seconds
+        self.ready = ready
         self.hindrance = ""
-        """Why this institution could only refuse now; while it is set, it is not declared ready, and others ask without it."""
+        """Why this institution could only refuse now; while it is set, it is switched off, and others ask without it."""
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""
@@ -36,34 +38,47 @@ class Membership:
 
     def _seal(self) -> list[str]:
         """Seal the mask key of every pair whose versions have not been sealed yet, in one transaction (R11)."""
-        desk, state = self.desk, self.desk.state
-        supervisor = state.supervisor_key
-        if supervisor is None:
-            return []
-        own = desk.member.key
+        state, lines = self.desk.state, list[str]()
+        for version in (state.in_force, state.announced_key):
+            if version is not None and state.pins.accepts_period_key(state.period_keys[version]):
+                lines += self._seal_under(state.period_keys[version])
+        return lines
+
+    def _seal_under(self, period: PeriodKey) -> list[str]:
+        member, lines = self.desk.member, []
+        for own in dict.fromkeys((member.key, member.key_under(period.version) or member.key)):
+            lines += self._seal_key(own, period)
+        return lines
+
+    def _partners(self, period: PeriodKey) -> list[KeyRef]:
+        """Keys of the other accepted members that are in cohorts of the period, or will be."""
+        state = self.desk.state
+        others = [state.members[i] for i in state.active() if i != self.desk.index]
+        keys = [key for m in others for key in dict.fromkeys((m.key, m.key_under(period.version) or m.key))]
+        return [k for k in keys if state.pins.accepts_owner(k.member, state.members[k.member].signed_by[k.version])]
+
+    def _seal_key(self, own: KeyRef, period: PeriodKey) -> list[str]:
+        desk = self.desk
         missing = []
-        for index in state.active():
-            other = state.members[index].key
-            if index == desk.index:
-                continue
-            if not desk.follower.pins.accepts_owner(index, state.members[index].signed_by[other.version]):
-                continue  # not accepted by this institution's operator yet
-            place = f"{own.version}/{index}/{other.version}/{supervisor.version}"
+        for other in self._partners(period):
+            place = f"{own.version}/{other.member}/{other.version}/{period.version}"
             if desk.store.get("sealed", place) is None:
-                missing.append((place, MaskKeyEntry(index, other.version, desk.pair_keys(own, other).mask)))
-        if not missing or not desk.follower.pins.accepts_supervisor(supervisor.account):
+                mask = desk.pair_keys(own, other, period.ref).mask
+                missing.append((place, MaskKeyEntry(other.member, other.version, mask)))
+        missing = _once_a_member(missing)
+        if not missing:
             return []
         sealed = seal_mask_keys(
             [entry for _, entry in missing],
             realm=desk.realm,
             sender=own,
-            supervisor_public=supervisor.public,
-            supervisor_key_version=supervisor.version,
+            supervisor_public=period.public,
+            supervisor_key_version=period.version,
         )
         # Named by what it holds, so that a restart between sending and noting sends the same step, not a second one.
         step = "seal/" + ",".join(place for place, _ in missing)
         try:
-            row = desk.post(step, Call("consortium", "sealMaskKeys", (sealed,)))
+            row = desk.post(step, Call("consortium", "sealMaskKeys", (desk.index, own.version, period.version, sealed)))
         except Refused as error:
             log.warning("the ledger did not take the mask keys: %s", error)
             return []
@@ -82,13 +97,13 @@ class Membership:
     def _announce(self) -> list[str]:
         """Say what this release reads, where the ledger shows something else: after an upgrade, once."""
         desk = self.desk
-        if self._announced() or desk.state.supervisor_key is None:
+        if self._announced():
             return []
         release = desk.release
         number = len(desk.state.announced.get(desk.index, []))
         step = f"announce/{release.lowest}-{release.highest}/{number}"
         try:
-            row = desk.post(step, Call("consortium", "sealMaskKeys", (release.announcement(),)))
+            row = desk.post(step, Call("consortium", "sealMaskKeys", (desk.index, 0, 0, release.announcement())))
         except Refused as error:
             log.warning("the ledger did not take the announcement of the release: %s", error)
             return []
@@ -96,46 +111,45 @@ class Membership:
             [f"announced that this release reads messages of version {release.reads}"] if row.state == "mined" else []
         )
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether this member is ready from the next full period on."""
+        return bool(self.desk.state.ready_next() >> self.desk.index & 1)
+
     def _ready(self) -> list[str]:
-        member, now = self.desk.member, self.desk.follower.next_time
         choice = self.desk.store.get("meta", "readiness")
         if choice and choice["held"]:
-            return []  # withdrawn by the operator, until the operator declares it again
-        if self.hindrance:
-            return self._withdraw()
-        if not self._announced():
-            return []  # who is ready is asked in what it reads
-        if not self.ready_seconds or not member.serving or member.ready_until > now + self.ready_seconds // 2:
+            return []  # switched off by a person, until a person switches it on again
+        if not self.ready:
+            return []
+        serves = self._announced() and self.desk.state.is_serving(self.desk.index) and not self.hindrance
+        if serves == self.is_ready:
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
             return []  # one is under way
         try:
-            return self.declare(now + self.ready_seconds)
-        except Refused:  # logged; the rest of the service goes on
+            return self.switch(serves)
+        except Refused:  # logged; it is tried again, and the rest of the service goes on
             return []
 
-    def _withdraw(self) -> list[str]:
-        """A cohort with a member that refuses everything would keep all others waiting for nothing."""
-        member = self.desk.member
-        under_way = any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending())
-        if member.ready_until <= self.desk.follower.next_time or under_way or not self.ready_seconds:
-            return []
-        try:
-            return self.declare(0)
-        except Refused:  # logged; it is tried again
-            return []
-
-    def declare(self, until: int) -> list[str]:
-        """Declare this institution ready until a time (unix seconds); 0 withdraws it.
+    def switch(self, ready: bool) -> list[str]:
+        """Be in cohorts or not, from the next full period on.
 
         Raises:
-            Refused: too far ahead, or not a member.
+            Refused: nothing would change.
         """
+        call = Call("consortium", "setReady", (self.desk.index, ready))
         try:
-            row = self.desk.post(
-                f"ready/{until}/{self.desk.outbox.next_nonce()}", Call("consortium", "declareReady", (until,))
-            )
+            row = self.desk.post(f"ready/{ready}/{self.desk.outbox.next_nonce()}", call)
         except Refused as error:
             log.warning("the ledger did not take the readiness: %s", error)
             raise
-        return ["declared ready" if until else "withdrew readiness"] if row.state == "mined" else []
+        return ["switched readiness " + ("on" if ready else "off")] if row.state == "mined" else []
+
+
+def _once_a_member(missing: list[tuple[str, MaskKeyEntry]]) -> list[tuple[str, MaskKeyEntry]]:
+    """One sealed list names each member once; a second key of a member goes into the next one."""
+    first: dict[int, tuple[str, MaskKeyEntry]] = {}
+    for place, entry in missing:
+        first.setdefault(entry.other, (place, entry))
+    return list(first.values())

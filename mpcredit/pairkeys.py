@@ -1,10 +1,11 @@
 """Institution keys, the keys that each pair of institutions shares, and the masks made from them (R9, R10, R18).
 
     shared  = X25519(own private, other public) || extra         extra leaves room for a post-quantum secret
-    pair    = HKDF-SHA256(shared, salt = realm, info = label || use || lower || higher)
+    pair    = HKDF-SHA256(shared, salt = realm, info = label || use || lower || higher || period)
     mask    = SHAKE256(label || pair mask key || ctx || block), stretched to |n| + 128 bits, mod n
 
-`lower` and `higher` are member id, key version and public key of both ends, in the order of the ids. All of it is in
+`lower` and `higher` are member id, key version and public key of both ends, in the order of the ids; `period` is version and
+public key of the supervisor's period key, so that one period's sealed keys open one period. All of it is in
 `info`, so a copied key, or one shifted by a point of low order (which X25519 cannot tell apart), gives a pair other
 keys at both ends: its masks cancel nobody's.
 """
@@ -32,6 +33,7 @@ __all__ = [
     "InstitutionKey",
     "KeyRef",
     "PairKeys",
+    "PeriodRef",
     "Realm",
     "check_public",
     "derive",
@@ -191,6 +193,20 @@ class Realm:
 
 
 @dataclass(frozen=True)
+class PeriodRef:
+    """A period key of the supervisor as registered on the ledger."""
+
+    version: int
+    public: bytes
+    """The X25519 public key."""
+
+    @property
+    def encoded(self) -> bytes:
+        """version u32 || public key."""
+        return int_to_bytes(self.version, 4) + self.public
+
+
+@dataclass(frozen=True)
 class PairKeys:
     """The secrets that two institutions share, one for each use."""
 
@@ -219,14 +235,17 @@ def check_public(key: bytes) -> None:
         raise InvalidKey("an X25519 public key of low order", remedy="its owner must register a proper key")
 
 
-def derive(private: AgreementKey, own: KeyRef, other: KeyRef, realm: Realm, extra: bytes = b"") -> PairKeys:
-    """Derive what `own` and `other` share; both ends get the same.
+def derive(
+    private: AgreementKey, own: KeyRef, other: KeyRef, realm: Realm, period: PeriodRef, extra: bytes = b""
+) -> PairKeys:
+    """Derive what `own` and `other` share in a period; both ends get the same.
 
     Args:
         private: the private half of `own`.
         own: this institution.
         other: the other one.
         realm: chain and consortium.
+        period: the supervisor's key of the period: the keys of one period open nothing of another.
         extra: a further shared secret (post-quantum), of a length that the protocol fixes; empty for none.
 
     Raises:
@@ -239,7 +258,7 @@ def derive(private: AgreementKey, own: KeyRef, other: KeyRef, realm: Realm, extr
         raise InvalidKey("an institution shares no pair keys with itself")
     shared = private.exchange(other.public) + extra
     lower, higher = (own, other) if own.member < other.member else (other, own)
-    ends = lower.encoded + higher.encoded
+    ends = lower.encoded + higher.encoded + period.encoded
 
     def expand(use: bytes) -> bytes:
         return HKDF(hashes.SHA256(), _KEY_BYTES, realm.salt, _PAIR_LABEL + use + ends).derive(shared)

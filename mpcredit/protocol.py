@@ -73,12 +73,14 @@ def inquiry_id(q0: bytes, opening: Opening) -> bytes:
     """The id q of the inquiry (R15), 32 bytes."""
     return keccak(
         abi_encode(
-            ["bytes32", "bytes32", "bytes32", "uint256", "uint16", "bytes3", "uint8", "bytes32"],
+            ["bytes32", "bytes32", "bytes32", "uint256", "uint8", "bool", "uint16", "bytes3", "uint8", "bytes32"],
             [
                 q0,
                 keccak(opening.sealed_subject),
                 opening.subject_commitment,
                 opening.cohort,
+                opening.group,
+                opening.repeats,
                 opening.schema,
                 opening.currency.encode("ascii"),
                 opening.blocks,
@@ -203,7 +205,9 @@ def check_key(inquiry: Inquiry) -> None:
 
 
 def check_cohort(inquiry: Inquiry, minimum: int) -> None:
-    """Check that the cohort is the one the ledger would freeze, of pinned members, and large enough (R14).
+    """Check that the cohort is one that the ledger would freeze, of accepted members, and large enough (R14).
+
+    Whether a cohort that repeats an earlier one may be answered is the answer policy's to say.
 
     Args:
         minimum: this reader's own least cohort; never below 3 whatever the endpoint says.
@@ -214,7 +218,14 @@ def check_cohort(inquiry: Inquiry, minimum: int) -> None:
     floor = max(3, minimum, inquiry.parameters.minimum_cohort)
     if len(inquiry.cohort) < floor:
         raise InvalidMessage(f"the cohort has {len(inquiry.cohort)} members, fewer than {floor}")
-    if inquiry.cohort_as_folded != inquiry.opening.cohort:
+    cohort, ready = inquiry.opening.cohort, inquiry.ready
+    if inquiry.opening.repeats:
+        if cohort & ~ready or 3 * len(inquiry.cohort) < 2 * ready.bit_count():
+            raise InvalidMessage(
+                "the cohort repeats an earlier one without two thirds of the ready members, or with others",
+                remedy="use another endpoint",
+            )
+    elif cohort != ready:
         raise InvalidMessage("the cohort is not the set of members that were ready", remedy="use another endpoint")
     if inquiry.unpinned:
         who = ", ".join(inquiry.names.get(i, "the supervisor") for i in inquiry.unpinned)

@@ -3,8 +3,9 @@
 Reads the ledger alone, takes no part in the computation, and can name who deviated at once: from a contribution's
 disclosure and the audited mask keys it recomputes the figures themselves (R11, R20, R31).
 
-What a person orders (a verdict by hand, an approval of a proposal) is kept in the store and carried out by `step` on the same
-path as what the supervisor does by itself: once, and again until it is on the ledger. Who may order is left to the caller.
+What a person orders is kept in the store. `step` carries out a verdict by hand on the same path as what the supervisor does
+by itself: once, and again until it is on the ledger. An approval is carried out by the owner account, which no service has.
+Who may order is left to the caller.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from mpcredit.errors import (
 )
 from mpcredit.events import Call, MaskKeysSealed, Stage
 from mpcredit.follower import Follower
+from mpcredit.ledger.roster import PeriodKey
 from mpcredit.outbox import ATTEMPTS, Outbox
 from mpcredit.paillier import verify_opening
 from mpcredit.pairkeys import KeyRef
@@ -45,6 +47,8 @@ __all__ = ["Finding", "Supervisor", "Verified"]
 log = logging.getLogger("mpcredit")
 
 ZERO = bytes(32)
+PERIOD_KEY_WAIT = 7 * 86_400
+"""Seconds that an announced period key waits for members that are not audited for it, as in the contract."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Supervisor:
         self._mask_events = 0
         self._ends: dict[tuple[str, int], bytes] = {}
         """Mask key of a pair as one end sealed it; in memory only, read anew from the ledger at each start."""
-        self._sealed: set[tuple[int, int]] = set()
+        self._sealed: set[tuple[int, int, int]] = set()
         self._newer: set[bytes] = set()
         """Inquiries in messages that this release does not read yet."""
         self._generation = 0
@@ -146,39 +150,84 @@ class Supervisor:
                 raise
             except MpcreditError as error:  # one inquiry must not hold up the others
                 log.warning("inquiry %s cannot be checked now: %s", to_hex(inquiry.id)[:12], error)
-        done.extend(self._carry_out_approvals())
+        done.extend(self._settle_approvals())
         return [finding.text for finding in self.findings[before:]] + done
 
     # ----------------------------------------------------------------- mask audit
+
+    @property
+    def owner(self) -> str:
+        """This supervisor's owner account.
+
+        Raises:
+            NotYet: no supervisor has named its ledger account.
+        """
+        address = self.outbox.signer.address
+        for owner, supervisor in self.state.supervisors.items():
+            if supervisor.account == address:
+                return owner
+        raise NotYet(
+            f"account {address} is no supervisor's service account",
+            remedy="the supervisor's owner account must name it (`mpcredit member appoint`)",
+        )
+
+    def _own_periods(self) -> list[PeriodKey]:
+        """This supervisor's period keys that are in force or announced."""
+        state = self.state
+        versions = (state.in_force, state.announced_key)
+        keys = [state.period_keys[version] for version in versions if version is not None]
+        return [key for key in keys if (s := state.supervisors.get(key.supervisor)) and s.account == self._account]
+
+    @property
+    def _account(self) -> str:
+        return self.outbox.signer.address
 
     def _audit(self) -> list[str]:
         """Read sealed mask keys and let members serve whose pairs agree (R11)."""
         for event in self.state.mask_keys[self._mask_events :]:
             self._read_mask_keys(event)
             self._mask_events += 1  # one by one: where the token does not answer, the next round goes on from here
-        done = self._judge_differences()
-        if not self.attests:
-            return done
-        # A suspended member holds up nobody. Reinstated, it serves at once; where its ends differ then, it is named above.
-        serving = {i for i, m in self.state.members.items() if m.serving}
-        for index in self.state.active():
-            member = self.state.members[index]
-            if index in serving or member.suspended:
+        done = []
+        for period in self._own_periods():
+            done += self._judge_differences(period)
+            if self.attests:
+                done += self._admit(period)
+                done += self._put_in_force(period)
+        return done
+
+    def _admit(self, period: PeriodKey) -> list[str]:
+        """Let members serve whose newest key agrees with those of all that serve; a suspended member holds up nobody."""
+        state, done = self.state, []
+        active = [state.members[i] for i in state.active() if not state.members[i].suspended]
+        partners = {m.index: key for m in active if (key := m.key_under(period.version)) is not None}
+        for member in active:
+            others = [key for index, key in partners.items() if index != member.index]
+            if partners.get(member.index) == member.key or not self._has_sealed(member.key, period):
                 continue
-            partners = [self.state.members[i].key for i in sorted(serving)]
-            if any(self._pair_mask(member.key, partner) is None for partner in partners):
-                continue  # somebody has not sealed yet, or the ends differ
-            if not self._has_sealed(member.key):
-                continue
-            row = self._post(
-                f"audit/{index}/{member.key.version}", Call("consortium", "auditOk", (index, member.key.version))
-            )
-            if row:
-                serving.add(index)
+            if any(self._pair_mask(member.key, other, period) is None for other in others):
+                continue  # a member has not sealed yet, or the ends differ
+            call = Call("consortium", "auditOk", (period.supervisor, member.index, member.key.version, period.version))
+            if self._post(f"audit/{member.index}/{member.key.version}/{period.version}", call):
+                partners[member.index] = member.key
                 done.append(f"mask keys of {member.name} (key {member.key.version}) agree on both ends")
         return done
 
-    def _judge_differences(self) -> list[str]:
+    def _put_in_force(self, period: PeriodKey) -> list[str]:
+        """Put an announced key in force when every member that is not suspended is audited for it, or after a week."""
+        state = self.state
+        if state.announced_key != period.version or state.parameters is None:
+            return []
+        wanted = [state.members[i] for i in state.active() if not state.members[i].suspended]
+        audited = [member for member in wanted if member.key_under(period.version) is not None]
+        waited = self.follower.now >= period.announced_at + PERIOD_KEY_WAIT
+        if len(audited) < state.parameters.minimum_cohort or (len(audited) < len(wanted) and not waited):
+            return []
+        call = Call("consortium", "putPeriodKeyInForce", (period.supervisor, period.version))
+        if self._post(f"period-key/{period.version}", call):
+            return [f"period key {period.version} is in force"]
+        return []
+
+    def _judge_differences(self, period: PeriodKey) -> list[str]:
         """Name two members whose ends differ; suspend both if they differ again after both have rotated (R11).
 
         Nothing tells which of the two lies. The store keeps the key versions at which a pair of members first differed.
@@ -186,13 +235,13 @@ class Supervisor:
         done = []
         keys = [m.key for i in self.state.active() if not (m := self.state.members[i]).suspended]
         for one, other in combinations(keys, 2):
-            if not self._differs(one, other):
+            if not self._differs(one, other, period):
                 continue
             pair, versions = f"{one.member}-{other.member}", [one.version, other.version]
             names = " and ".join(self.state.members[key.member].name for key in (one, other))
             first = self.store.get("first-difference", pair)
             again = first is not None and all(v > old for v, old in zip(versions, first["versions"], strict=True))
-            place = _pair_place(one.member, one.version, other.member, other.version)
+            place = _pair_place(one.member, one.version, other.member, other.version, period.version)
             if self.store.get("differing", place) is None:
                 with self.store.transaction():
                     if first is None:
@@ -206,24 +255,25 @@ class Supervisor:
                 )
             if again and self.attests:
                 for key in (one, other):
-                    if self._post(f"suspend/{place}/{key.member}", Call("consortium", "suspend", (key.member,))):
+                    call = Call("consortium", "suspend", (period.supervisor, key.member))
+                    if self._post(f"suspend/{place}/{key.member}", call):
                         done.append(f"suspended {self.state.members[key.member].name}")
         return done
 
     def _read_mask_keys(self, event: MaskKeysSealed) -> None:
         member = self.state.members[event.member]
-        supervisor_key = self.state.supervisor_keys.get(event.supervisor_key_version)
+        period = self.state.period_keys.get(event.period)
         sender = member.keys.get(event.key_version)
-        if supervisor_key is None or sender is None:
+        if period is None or sender is None:
             return
         try:
-            private = self.keys.institution_key(supervisor_key.public)
+            private = self.keys.institution_key(period.public)
             entries = open_mask_keys(
                 event.sealed_keys,
                 realm=self.state.realm,
                 sender=sender,
                 supervisor=private,
-                supervisor_key_version=event.supervisor_key_version,
+                supervisor_key_version=event.period,
             )
         except KeyUnavailable:
             raise
@@ -233,9 +283,9 @@ class Supervisor:
         except MpcreditError as error:
             self._find(None, (event.member,), f"the mask keys that {member.name} sealed do not open: {error.message}")
             return
-        self._sealed.add((sender.member, sender.version))
+        self._sealed.add((sender.member, sender.version, period.version))
         for entry in entries:
-            place = _pair_place(sender.member, sender.version, entry.other, entry.other_version)
+            place = _pair_place(sender.member, sender.version, entry.other, entry.other_version, period.version)
             agreed = self._ends.get((place, entry.other))
             if agreed is not None and agreed == self._ends.get((place, sender.member)) != entry.key:
                 # Both ends agreed before; else one member could make every later inquiry of the pair uncheckable.
@@ -243,21 +293,21 @@ class Supervisor:
                 continue
             self._ends[(place, sender.member)] = entry.key
 
-    def _end(self, one: KeyRef, other: KeyRef, sender: int) -> bytes | None:
-        place = _pair_place(one.member, one.version, other.member, other.version)
-        return self._ends.get((place, sender))
+    def _pair_ends(self, one: KeyRef, other: KeyRef, period: PeriodKey) -> tuple[bytes | None, bytes | None]:
+        place = _pair_place(one.member, one.version, other.member, other.version, period.version)
+        return self._ends.get((place, one.member)), self._ends.get((place, other.member))
 
-    def _pair_mask(self, one: KeyRef, other: KeyRef) -> bytes | None:
-        """The mask key of a pair, if both ends sealed the same."""
-        first, second = self._end(one, other, one.member), self._end(one, other, other.member)
+    def _pair_mask(self, one: KeyRef, other: KeyRef, period: PeriodKey) -> bytes | None:
+        """The mask key of a pair in a period, if both ends sealed the same."""
+        first, second = self._pair_ends(one, other, period)
         return first if first is not None and first == second else None
 
-    def _differs(self, one: KeyRef, other: KeyRef) -> bool:
-        first, second = self._end(one, other, one.member), self._end(one, other, other.member)
+    def _differs(self, one: KeyRef, other: KeyRef, period: PeriodKey) -> bool:
+        first, second = self._pair_ends(one, other, period)
         return first is not None and second is not None and first != second
 
-    def _has_sealed(self, key: KeyRef) -> bool:
-        return (key.member, key.version) in self._sealed
+    def _has_sealed(self, key: KeyRef, period: PeriodKey) -> bool:
+        return (key.member, key.version, period.version) in self._sealed
 
     # ----------------------------------------------------------------- checking an inquiry
 
@@ -273,7 +323,7 @@ class Supervisor:
         """
         known = self.verified.setdefault(inquiry.id, Verified())
         checked = self._checked.setdefault(inquiry.id, set())
-        private = self.keys.institution_key(inquiry.supervisor_key.public)
+        private = self.keys.institution_key(inquiry.period_key.public)
         try:
             frame = protocol.frame_of(inquiry, self.state.realm)
         except InvalidMessage as error:
@@ -329,7 +379,7 @@ class Supervisor:
         for other, key in inquiry.keys.items():
             if other == member:
                 continue
-            mask = self._pair_mask(own, key)
+            mask = self._pair_mask(own, key, inquiry.period_key)
             if mask is None:
                 raise NotYet(
                     f"there is no audited mask key for members {member} and {other}",
@@ -348,7 +398,7 @@ class Supervisor:
             inquiry.opening.sealed_subject,
             inquiry.opening.subject_commitment,
             inquiry.opened.q0,
-            self.keys.institution_key(inquiry.supervisor_key.public),
+            self.keys.institution_key(inquiry.period_key.public),
             versions=range(1, self.release.highest + 1),  # all of history
         )
 
@@ -411,7 +461,7 @@ class Supervisor:
                 ctx=frame.ctx,
                 public=frame.public,
                 aggregate=aggregate,
-                supervisor=self.keys.institution_key(inquiry.supervisor_key.public),
+                supervisor=self.keys.institution_key(inquiry.period_key.public),
             )
             for c, opening in zip(aggregate, openings, strict=True):
                 verify_opening(frame.public, c, opening)
@@ -489,7 +539,7 @@ class Supervisor:
             bitmap = sum(1 << member for member in known.culprits)
             if self._post(
                 f"attest/{to_hex(inquiry.id)}",
-                Call(inquiry.joint_credit, "attest", (inquiry.id, False, bitmap, self.anchor())),
+                self._verdict_call(inquiry, False, bitmap),
             ):
                 names = ", ".join(inquiry.names[member] for member in known.culprits)
                 return [f"voided {to_hex(inquiry.id)[:12]}; named: {names}"]
@@ -498,11 +548,17 @@ class Supervisor:
             and known.totals is not None
             and self._post(
                 f"attest/{to_hex(inquiry.id)}",
-                Call(inquiry.joint_credit, "attest", (inquiry.id, True, 0, self.anchor())),
+                self._verdict_call(inquiry, True, 0),
             )
         ):
             return [f"attested {to_hex(inquiry.id)[:12]}"]
         return []
+
+    def _verdict_call(self, inquiry: Inquiry, valid: bool, culprits: int) -> Call:
+        """A verdict is on the report that was judged: the contract refuses it for another one."""
+        commitment = inquiry.report.commitment if inquiry.report else ZERO
+        arguments = (inquiry.id, self.owner, valid, culprits, commitment, self.anchor())
+        return Call(inquiry.joint_credit, "attest", arguments)
 
     def _post(self, key: str, call: Call) -> bool:
         """Post once, and anew if it was mined but failed (at most ATTEMPTS times); True if it was new and mined."""
@@ -545,7 +601,7 @@ class Supervisor:
             )
         if record.executed:
             raise NotYet(f"proposal {proposal} was carried out", remedy="a new proposal can undo it")
-        if (self.outbox.signer.address in record.approvals) == given:
+        if (self.owner in record.approvals) == given:
             raise NotYet(
                 f"proposal {proposal} is {'approved already' if given else 'not approved'}", remedy="nothing is to do"
             )
@@ -559,13 +615,14 @@ class Supervisor:
         record, orders = self.state.proposals.get(proposal), self.approval_orders(proposal)
         if record is None or not orders or orders[-1]["state"] != "ordered":
             return False
-        return (self.outbox.signer.address in record.approvals) != bool(orders[-1]["given"])
+        return (self.owner in record.approvals) != bool(orders[-1]["given"])
 
     def approval_orders(self, proposal: int) -> list[dict[str, Any]]:
         """What was ordered on a proposal, oldest first: given, state (ordered, done, failed), note."""
         return [value for _, value in self.store.items("approval-order") if value["proposal"] == proposal]
 
-    def _carry_out_approvals(self) -> list[str]:
+    def _settle_approvals(self) -> list[str]:
+        """Note which ordered approvals the owner account has put on the ledger since."""
         done = []
         for key, order in list(self.store.items("approval-order")):
             if order["state"] != "ordered":
@@ -576,22 +633,11 @@ class Supervisor:
                 continue  # the node is behind, or blocks were replaced
             if to_hex(record.proposed.calls_hash) != order["calls_hash"]:
                 self._end_order(key, order, "failed", "another proposal has that number now")
-            elif (self.outbox.signer.address in record.approvals) == given:
+            elif (self.owner in record.approvals) == given:
                 self._end_order(key, order, "done", "")
                 done.append(f"{'approved' if given else 'took back the approval of'} proposal {number}")
             elif record.executed:
                 self._end_order(key, order, "failed", "the proposal was carried out before")
-            else:
-                arguments = (number, record.proposed.calls_hash) if given else (number,)
-                call = Call("consortium", "approve" if given else "withdrawApproval", arguments)
-                try:
-                    self._post_or_raise(f"approval/{key}", call)
-                except Refused as error:
-                    self._end_order(key, order, "failed", str(error))
-                    continue
-                last = self.store.outbox_by_key(f"approval/{key}/{ATTEMPTS}")
-                if last is not None and last.state == "failed":
-                    self._end_order(key, order, "failed", f"it was mined {ATTEMPTS} times and failed each time")
         return done
 
     def _end_order(self, key: str, order: dict[str, Any], state: str, note: str) -> None:
@@ -618,11 +664,11 @@ def _once(checked: set[int], what: int) -> Iterator[None]:
         raise
 
 
-def _pair_place(one: int, version: int, other: int, other_version: int) -> str:
-    """The store key of a pair, the same from both ends."""
+def _pair_place(one: int, version: int, other: int, other_version: int, period: int) -> str:
+    """The store key of a pair in a period, the same from both ends."""
     if one > other:
         one, version, other, other_version = other, other_version, one, version
-    return f"{one}:{version}-{other}:{other_version}"
+    return f"{one}:{version}-{other}:{other_version}/{period}"
 
 
 def _sum_records(records: Iterable[list[dict[str, int]]]) -> list[dict[str, int]]:

@@ -30,12 +30,14 @@ from mpcredit.events import Call, Change, Event, Opening, Parameters, Position, 
 from mpcredit.identity import Subject
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.keystore import MemoryKeyStore
+from mpcredit.ledger.roster import CHANGE_TYPES, SUPERVISOR, Pins, account_statement, key_statement, roster_link
 from mpcredit.paillier import PrivateKey
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Block, Outcome, Signed, Taken
+from mpcredit.roles.tenure import tenure_of
 from mpcredit.schema import FIGURES_1, Schema
-from mpcredit.state import CHANGE_TYPES, SUPERVISOR, Inquiry, LedgerState, Pins, key_statement, roster_link
+from mpcredit.state import Inquiry, LedgerState
 from mpcredit.store import MemoryStore, SqliteStore
 from mpcredit.tags import HmacTagger, TagKey
 
@@ -43,16 +45,20 @@ JOINT_CREDIT = "0x000000000000000000000000000000000000bEEF"
 REALM = Realm(31337, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")
 START = 1_700_000_000
 DAY = 86_400
+PERIOD = 2
+"""Seconds of a period of readiness."""
 TERMS = Parameters(
     minimum_cohort=4,
     minimum_modulus_bits=2048,
     answer_seconds=3_600,
     report_seconds=DAY,
+    silence_seconds=60,
     window_seconds=30 * DAY,
     cooldown_seconds=DAY,
+    repeat_seconds=4 * 3_600,
+    delay_seconds=3_600,
     subjects_per_day=1_000,
     book_age_seconds=40 * DAY,
-    delay_seconds=3_600,
 )
 VECTORS = Path(__file__).parent / "vectors" / "paillier_test_keys.json"
 
@@ -262,107 +268,164 @@ class FakeChain:
         state.roster = roster_link(state.roster, kind, data)
         return (self.realm.consortium, ev.RosterChanged, {"roster": state.roster, "kind": kind, "data": data})
 
-    def _member(self, state: LedgerState, sender: str) -> int:
-        member = state.by_operator(sender)
-        if member is None:
-            raise _no("NotMember")
-        return member.index
+    def _member(self, state: LedgerState, sender: str, member: int) -> int:
+        """The party that a call names, if its service account sends the call."""
+        found = state.members.get(member)
+        if found is None or found.account != sender:
+            raise _no("NotAccount")
+        return member
 
-    def _awaited(self, state: LedgerState, sender: str, inquiry: bytes) -> tuple[int, Inquiry]:
-        member, found = self._member(state, sender), state.inquiries.get(inquiry)
+    def _awaited(self, state: LedgerState, sender: str, inquiry: bytes, member: int) -> Inquiry:
+        self._member(state, sender, member)
+        found = state.inquiries.get(inquiry)
         if found is None or found.stage is not Stage.OPEN:
             raise _no("WrongStage")
         if member not in found.awaited:
             raise _no("NotAwaited" if member in found.cohort else "NotInCohort")
-        return member, found
+        return found
 
     def _nothing(self, state: LedgerState, sender: str) -> list[Any]:
         return []
 
-    def _declareReady(self, state: LedgerState, sender: str, until: int) -> list[Any]:  # noqa: N802 - the ABI's name
-        return [(self.realm.consortium, ev.ReadinessDeclared, {"member": self._member(state, sender), "until": until})]
+    def _setReady(self, state: LedgerState, sender: str, member: int, ready: bool) -> list[Any]:  # noqa: N802 - ABI
+        self._member(state, sender, member)
+        if bool(state.ready_next() >> member & 1) == ready:
+            raise _no("NothingChanges")
+        return [(self.realm.consortium, ev.ReadinessSet, {"member": member, "ready": ready})]
 
-    def _sealMaskKeys(self, state: LedgerState, sender: str, sealed: bytes) -> list[Any]:  # noqa: N802 - the ABI's name
-        member = self._member(state, sender)
-        if state.supervisor_key is None:
-            raise _no("NoSupervisorKey")
-        values = {
-            "member": member,
-            "key_version": state.members[member].key.version,
-            "supervisor_key_version": state.supervisor_key.version,
-            "sealed_keys": sealed,
-        }
+    def _sealMaskKeys(  # noqa: N802 - the ABI's name
+        self, state: LedgerState, sender: str, member: int, version: int, period: int, sealed: bytes
+    ) -> list[Any]:
+        self._member(state, sender, member)
+        values = {"member": member, "key_version": version, "period": period, "sealed_keys": sealed}
         return [(self.realm.consortium, ev.MaskKeysSealed, values)]
 
-    def _anchor(self, state: LedgerState, sender: str, head: bytes) -> list[Any]:
-        self._party(state, sender)
-        return [(self.realm.consortium, ev.Anchored, {"by": sender, "head": head})]
+    def _anchor(self, state: LedgerState, sender: str, owner: str, head: bytes) -> list[Any]:
+        self._party(state, sender, owner)
+        return [(self.realm.consortium, ev.Anchored, {"owner": owner, "head": head})]
 
-    def _notify(self, state: LedgerState, sender: str, message: bytes) -> list[Any]:
-        self._party(state, sender)
+    def _notify(self, state: LedgerState, sender: str, owner: str, message: bytes) -> list[Any]:
+        self._party(state, sender, owner)
         if not 1 <= len(message) <= 4_096:
             raise _no("NoticeLength")
-        return [(self.realm.consortium, ev.Noticed, {"by": sender, "message": message})]
+        return [(self.realm.consortium, ev.Noticed, {"owner": owner, "message": message})]
 
-    def _party(self, state: LedgerState, sender: str) -> None:
-        if sender not in state.supervisors:
-            self._member(state, sender)
+    def _party(self, state: LedgerState, sender: str, owner: str) -> None:
+        party = state.by_owner(owner) or state.supervisors.get(owner)
+        if party is None or party.account != sender:
+            raise _no("NotAccount")
 
-    def _auditOk(self, state: LedgerState, sender: str, member: int, version: int) -> list[Any]:  # noqa: N802 - ABI
-        if sender not in state.supervisors:
-            raise _no("NotSupervisor")
+    def _supervisor(self, state: LedgerState, sender: str, owner: str) -> None:
+        if owner not in state.supervisors or state.supervisors[owner].account != sender:
+            raise _no("NotAccount")
+
+    def _auditOk(  # noqa: N802 - the ABI's name
+        self, state: LedgerState, sender: str, owner: str, member: int, version: int, period: int
+    ) -> list[Any]:
+        if period not in (state.in_force, state.announced_key) or state.period_keys[period].supervisor != owner:
+            raise _no("UnknownPeriodKey")
+        self._supervisor(state, sender, owner)
         if state.members[member].key.version != version:
             raise _no("KeyVersion")
-        return [self.change(state, Change.MEMBER_AUDITED, member, version)]
+        if state.members[member].audited.get(period) == version:
+            raise _no("NothingChanges")
+        return [self.change(state, Change.MEMBER_AUDITED, member, version, period)]
 
-    def _suspend(self, state: LedgerState, sender: str, member: int) -> list[Any]:
-        if sender not in state.supervisors:
-            raise _no("NotSupervisor")
+    def _putPeriodKeyInForce(self, state: LedgerState, sender: str, owner: str, version: int) -> list[Any]:  # noqa: N802
+        if state.announced_key != version or state.period_keys[version].supervisor != owner:
+            raise _no("UnknownPeriodKey")
+        self._supervisor(state, sender, owner)
+        assert state.parameters is not None
+        wanted = [i for i in state.active() if not state.members[i].suspended]
+        audited = [i for i in wanted if version in state.members[i].audited]
+        waited = self.blocks[-1].block.timestamp >= state.period_keys[version].announced_at + 7 * DAY
+        if len(audited) < state.parameters.minimum_cohort or (audited != wanted and not waited):
+            raise _no("PeriodKeyNotAccepted")
+        return [self.change(state, Change.PERIOD_KEY_IN_FORCE, version)]
+
+    def _suspend(self, state: LedgerState, sender: str, owner: str, member: int) -> list[Any]:
+        if sender != owner:
+            self._supervisor(state, sender, owner)
+        if state.members[member].suspended:
+            raise _no("NothingChanges")
         return [self.change(state, Change.MEMBER_SUSPENDED, member)]
 
-    def _open(self, state: LedgerState, sender: str, arguments: tuple[Any, ...]) -> list[Any]:
-        member = self._member(state, sender)
+    def _open(self, state: LedgerState, sender: str, member: int, arguments: tuple[Any, ...]) -> list[Any]:
+        self._member(state, sender, member)
         opening = Opening(*arguments)
         opening = replace(
-            opening, currency=bytes(arguments[4]).decode("ascii", "replace"), consents=tuple(arguments[9])
+            opening, currency=bytes(arguments[5]).decode("ascii", "replace"), consents=tuple(arguments[10])
         )
         now = self.blocks[-1].block.timestamp
+        assert state.parameters is not None
+        if now < state.opens_from:
+            raise _no("TooEarly")
         if opening.roster != state.roster:
             raise _no("RosterMoved")
-        if opening.cohort != state.cohort(opening.group, now):
-            raise _no("CohortMoved")
-        used = [i.opening.nonce for i in state.inquiries.values() if i.inquirer == member]
-        if opening.nonce <= max(used, default=0):
-            raise _no("NonceUsed")
-        assert state.parameters is not None
+        self._check_cohort(state, member, opening, state.cohort(opening.group, now))
         q0 = protocol.inquiry_q0(self.realm, JOINT_CREDIT, member, opening.n, opening.roster, opening.nonce)
+        inquiry = protocol.inquiry_id(q0, opening)
+        if inquiry in state.inquiries:
+            raise _no("InquiryExists")
         values = {
-            "inquiry": protocol.inquiry_id(q0, opening),
+            "inquiry": inquiry,
             "inquirer": member,
             "q0": q0,
-            "operator": sender,
+            "account": sender,
             "deadline": now + state.parameters.answer_seconds,
             "opening": opening,
         }
         return [(JOINT_CREDIT, ev.Opened, values)]
 
-    def _contribute(self, state: LedgerState, sender: str, inquiry: bytes, payload: bytes) -> list[Any]:
-        member, found = self._awaited(state, sender, inquiry)
+    def _check_cohort(self, state: LedgerState, member: int, opening: Opening, ready: int) -> None:
+        assert state.parameters is not None
+        least, size = state.parameters.minimum_cohort, opening.cohort.bit_count()
+        if ready.bit_count() < least:
+            raise _no("CohortTooSmall")
+        if not ready >> member & 1:
+            raise _no("NotServing")
+        if not opening.repeats:
+            if opening.cohort != ready:
+                raise _no("CohortMoved")
+        elif (
+            opening.cohort & ~ready
+            or not opening.cohort >> member & 1
+            or size < least
+            or 3 * size < 2 * ready.bit_count()
+        ):
+            raise _no("NotRepeatable")
+
+    def _contribute(self, state: LedgerState, sender: str, inquiry: bytes, member: int, payload: bytes) -> list[Any]:
+        found = self._awaited(state, sender, inquiry, member)
+        if found.opened.at.timestamp <= state.members[member].since:
+            raise _no("OpenedBeforeTenure")
         if len(payload) != len(found.opening.payload):
             raise _no("PayloadLength")
         return [(JOINT_CREDIT, ev.Contributed, {"inquiry": inquiry, "member": member, "payload": payload})]
 
-    def _refuse(self, state: LedgerState, sender: str, inquiry: bytes, code: int) -> list[Any]:
-        member, _ = self._awaited(state, sender, inquiry)
-        return [(JOINT_CREDIT, ev.Refusal, {"inquiry": inquiry, "member": member, "code": code})]
+    def _refuse(
+        self, state: LedgerState, sender: str, inquiry: bytes, member: int, code: int, sealed: bytes
+    ) -> list[Any]:
+        self._awaited(state, sender, inquiry, member)
+        if len(sealed) > 64:
+            raise _no("SealedLength")
+        values = {"inquiry": inquiry, "member": member, "code": code, "sealed_cohort": sealed}
+        return [(JOINT_CREDIT, ev.Refusal, values)]
 
-    def _notSent(self, state: LedgerState, sender: str, inquiry: bytes) -> list[Any]:  # noqa: N802 - the ABI's name
-        member, found = self._member(state, sender), state.inquiries.get(inquiry)
-        if found is None or not found.stage.failed:
+    def _lapse(self, state: LedgerState, sender: str, inquiry: bytes) -> list[Any]:
+        found = state.inquiries.get(inquiry)
+        if found is None or found.stage is not Stage.OPEN:
             raise _no("WrongStage")
-        if member not in found.awaited or member in found.not_sent:
-            raise _no("NotAwaited")
-        return [(JOINT_CREDIT, ev.NotSent, {"inquiry": inquiry, "member": member})]
+        if self.blocks[-1].block.timestamp < found.opened.at.timestamp + found.parameters.silence_seconds:
+            raise _no("TooEarly")
+        off = self._off(state, found)
+        if not off:
+            raise _no("NothingChanges")
+        return [(self.realm.consortium, ev.ReadinessLapsed, {"members": off})]
+
+    @staticmethod
+    def _off(state: LedgerState, inquiry: Inquiry) -> int:
+        return sum(1 << member for member in inquiry.awaited) & state.ready_next()
 
     def _expire(self, state: LedgerState, sender: str, inquiry: bytes) -> list[Any]:
         found = state.inquiries.get(inquiry)
@@ -371,39 +434,53 @@ class FakeChain:
         if self.blocks[-1].block.timestamp < found.opened.deadline:
             raise _no("TooEarly")
         silent = sum(1 << member for member in found.awaited)
-        return [
-            (JOINT_CREDIT, ev.Expired, {"inquiry": inquiry, "silent": silent}),
-            (self.realm.consortium, ev.ReadinessLapsed, {"members": silent}),
-        ]
+        effects: list[Any] = [(JOINT_CREDIT, ev.Expired, {"inquiry": inquiry, "silent": silent})]
+        off = self._off(state, found)
+        return [*effects, *([(self.realm.consortium, ev.ReadinessLapsed, {"members": off})] if off else [])]
 
-    def _revokeConsent(self, state: LedgerState, sender: str, consent: bytes) -> list[Any]:  # noqa: N802 - the ABI's name
-        return [(JOINT_CREDIT, ev.ConsentRevoked, {"consent": consent, "member": self._member(state, sender)})]
+    def _revokeConsent(self, state: LedgerState, sender: str, member: int, consent: bytes) -> list[Any]:  # noqa: N802
+        self._member(state, sender, member)
+        return [(JOINT_CREDIT, ev.ConsentRevoked, {"consent": consent, "member": member})]
 
     def _report(
         self, state: LedgerState, sender: str, inquiry: bytes, commitment: bytes, sealed: bytes, anchor: bytes
     ) -> list[Any]:
-        member, found = self._member(state, sender), state.inquiries.get(inquiry)
+        found = state.inquiries.get(inquiry)
         if found is None or found.stage is not Stage.COMPLETE:
             raise _no("WrongStage")
-        if member != found.inquirer:
-            raise _no("NotInquirer")
+        self._member(state, sender, found.inquirer)
         values = {"inquiry": inquiry, "commitment": commitment, "sealed_report": sealed, "anchor": anchor}
         return [(JOINT_CREDIT, ev.Reported, values)]
 
     def _attest(
-        self, state: LedgerState, sender: str, inquiry: bytes, valid: bool, culprits: int, anchor: bytes
+        self,
+        state: LedgerState,
+        sender: str,
+        inquiry: bytes,
+        owner: str,
+        valid: bool,
+        culprits: int,
+        commitment: bytes,
+        anchor: bytes,
     ) -> list[Any]:
         found = state.inquiries.get(inquiry)
-        if sender not in state.supervisors:
-            raise _no("NotSupervisor")
+        self._supervisor(state, sender, owner)
         stages = (Stage.REPORTED,) if valid else (Stage.OPEN, Stage.COMPLETE, Stage.REPORTED)
         if found is None or found.stage not in stages:
             raise _no("WrongStage")
-        values = {"inquiry": inquiry, "supervisor": sender, "valid": valid, "culprits": culprits, "anchor": anchor}
-        return [
-            (JOINT_CREDIT, ev.Attested, values),
-            *(self.change(state, Change.MEMBER_SUSPENDED, i) for i in ev.members_of(culprits)),
-        ]
+        if commitment != (found.report.commitment if found.report else bytes(32)):
+            raise _no("CommitmentDiffers")
+        values = {
+            "inquiry": inquiry,
+            "supervisor": owner,
+            "account": sender,
+            "valid": valid,
+            "culprits": culprits,
+            "commitment": commitment,
+            "anchor": anchor,
+        }
+        named = [i for i in ev.members_of(culprits) if not state.members[i].suspended]
+        return [(JOINT_CREDIT, ev.Attested, values), *(self.change(state, Change.MEMBER_SUSPENDED, i) for i in named)]
 
 
 def _no(code: str) -> Refused:
@@ -506,7 +583,9 @@ class FakeTown:
     supervisor: SupervisorNode
     tagger: HmacTagger
     owners: list[LocalAccount]
-    operators: list[LocalAccount]
+    accounts: list[LocalAccount]
+    """Service accounts."""
+    supervisor_owner: LocalAccount
     supervisor_account: LocalAccount
     keys: list[MemoryKeyStore]
     supervisor_keys: MemoryKeyStore
@@ -534,24 +613,26 @@ class FakeTown:
         raise AssertionError(f"the town does not come to rest: {lines[-5:]}")
 
     def sleep(self, *indices: int) -> None:
-        """Stop services and withdraw their readiness, so that the next cohort is without them."""
+        """Switch services off and stop them, so that the next cohort is without them."""
         for index in indices:
             self.banks[index].sync()
             self.banks[index].desk.outbox.drive(self.banks[index].follower.replays)
             self.banks[index].desk.outbox.post(
-                f"unready/{index}/{self.chain.time}", Call("consortium", "declareReady", (0,))
+                f"unready/{index}/{self.chain.time}", Call("consortium", "setReady", (index, False))
             )
             self.asleep.add(index)
+        self.chain.advance(PERIOD)
 
     def wake(self, *indices: int) -> None:
-        """Start services again; they declare themselves ready."""
+        """Start services again; they switch themselves on."""
         self.asleep -= set(indices)
         for index in indices:
             self.banks[index].work()
+        self.chain.advance(PERIOD)
 
     def signer(self, index: int) -> FakeSigner:
-        """An institution's operator account, for an attacker who holds it."""
-        return FakeSigner(self.chain, self.operators[index].address)
+        """An institution's service account, for an attacker who holds it."""
+        return FakeSigner(self.chain, self.accounts[index].address)
 
     def consent(self, number: int, *, to: int = 0, days: int = 30, **changes: Any) -> Consent:
         """A receipt for `subject(number)`."""
@@ -588,6 +669,12 @@ def sign_statement(
     return bytes(account.sign_message(encode_defunct(primitive=statement)).signature)
 
 
+def sign_naming(owner: LocalAccount, party: int, account: str, number: int = 1, tenure: bytes = bytes(32)) -> bytes:
+    """An owner's signature of a naming of its service account (R9)."""
+    statement = account_statement(REALM, party, owner.address, account, number, tenure)
+    return bytes(owner.sign_message(encode_defunct(primitive=statement)).signature)
+
+
 def deterministic(label: str) -> LocalAccount:
     """An account that is the same in every run."""
     made: LocalAccount = Account.from_key(keccak(f"mpcredit fake {label}".encode()))
@@ -605,8 +692,9 @@ def found_town(
     """Found a consortium and bring it to where every institution is ready."""
     chain = FakeChain()
     owners = [deterministic(f"owner {i}") for i in range(members)]
-    operators = [deterministic(f"operator {i}") for i in range(members)]
-    supervisor_account = deterministic("supervisor")
+    accounts = [deterministic(f"account {i}") for i in range(members)]
+    supervisor_owner, supervisor_account = deterministic("supervisor owner"), deterministic("supervisor")
+    made = [stores(i) for i in range(members)]
     keys = [MemoryKeyStore() for _ in range(members)]
     supervisor_keys = MemoryKeyStore()
     tag_key = TagKey(1, b"t" * 32)
@@ -615,41 +703,49 @@ def found_town(
     # (1) founding: the events of the constructor, the confirmations and the supervisor's key.
     state = LedgerState(chain.realm)
     effects: list[Any] = [
-        chain.change(state, Change.TERMS_SET, *astuple(terms)),
-        (REALM.consortium, ev.ParametersSet, {"parameters": terms}),
-        chain.change(state, Change.SUPERVISOR_ADDED, supervisor_account.address),
+        chain.change(state, Change.FOUNDED, 0, PERIOD),
+        chain.change(state, Change.TERMS_CHANGED, *astuple(terms)),
+        (REALM.consortium, ev.TermsSet, {"parameters": terms}),
+        chain.change(state, Change.SUPERVISOR_ADDED, supervisor_owner.address),
     ]
     for i in range(members):
         name = f"Bank {chr(65 + i)}".encode()
-        effects.append(
-            chain.change(state, Change.MEMBER_INVITED, i, owners[i].address, operators[i].address, name.decode())
-        )
+        effects.append(chain.change(state, Change.MEMBER_INVITED, i, owners[i].address, name.decode()))
     effects.append(chain.change(state, Change.SCHEMA_SET, 1, FIGURES_1.hash))
     effects.append((REALM.consortium, ev.SchemaRegistered, {"schema": 1, "definition": FIGURES_1.definition}))
     effects.append(chain.change(state, Change.TAG_KEY_SET, 1, tag_key.commitment))
     effects.append(chain.change(state, Change.JOINT_CREDIT_SET, JOINT_CREDIT))
     replaced = {"previous": "0x" + "00" * 20, "current": JOINT_CREDIT}
     effects.append((REALM.consortium, ev.JointCreditReplaced, replaced))
+    owner, named = supervisor_owner.address, supervisor_account.address
+    signature = sign_naming(supervisor_owner, SUPERVISOR, named)
+    effects.append(chain.change(state, Change.ACCOUNT_NAMED, SUPERVISOR, owner, named, 1, bytes(32), signature))
     public = supervisor_keys.create_supervisor_key(1).public
-    signature = sign_statement(supervisor_account, SUPERVISOR, 1, public)
-    effects.append(chain.change(state, Change.SUPERVISOR_KEY_SET, 1, public, supervisor_account.address, signature))
+    signature = sign_statement(supervisor_owner, SUPERVISOR, 1, public)
+    effects.append(chain.change(state, Change.PERIOD_KEY_ANNOUNCED, 1, public, owner, signature))
     for i in range(members):
         public = keys[i].create_institution_key(1).public
         effects.append(chain.change(state, Change.MEMBER_CONFIRMED, i))
-        effects.append(chain.change(state, Change.KEY_SET, i, 1, public, sign_statement(owners[i], i, 1, public)))
+        signature = sign_statement(owners[i], i, 1, public)
+        effects.append(chain.change(state, Change.KEY_SET, i, 1, public, False, signature))
+        owner, named, tenure = owners[i].address, accounts[i].address, tenure_of(made[i])
+        signature = sign_naming(owners[i], i, named, 1, tenure)
+        effects.append(chain.change(state, Change.ACCOUNT_NAMED, i, owner, named, 1, tenure, signature))
     chain.emit(chain.blocks[-1], effects, Transaction("founder", Call("consortium", "found"), 0))
 
     # (2) the parties.
     pins = Pins(
         owners={i: frozenset({owner.address}) for i, owner in enumerate(owners)},
-        supervisors=frozenset({supervisor_account.address}),
+        supervisors=frozenset({supervisor_owner.address}),
+        founding_supervisors=frozenset({supervisor_owner.address}),
+        period_keys=frozenset(),
     )
     books = [FakeBook({tagger.tag(subject(n)): figures(2**i) for n in range(1, 6)}) for i in range(members)]
     banks = [
         Institution(
             ledger=chain,
-            signer=FakeSigner(chain, operators[i].address),
-            store=stores(i),
+            signer=FakeSigner(chain, accounts[i].address),
+            store=made[i],
             keys=keys[i],
             tagger=tagger,
             book=books[i],
@@ -658,7 +754,6 @@ def found_town(
             confirmations=confirmations,
             clock=lambda: 0,
             bits=2048,
-            ready_seconds=5 * DAY,
         )
         for i in range(members)
     ]
@@ -676,7 +771,8 @@ def found_town(
         supervisor=supervisor,
         tagger=tagger,
         owners=owners,
-        operators=operators,
+        accounts=accounts,
+        supervisor_owner=supervisor_owner,
         supervisor_account=supervisor_account,
         keys=keys,
         supervisor_keys=supervisor_keys,
@@ -685,6 +781,7 @@ def found_town(
     )
     if settle:
         town.settle()
+        chain.advance(PERIOD)
     return town
 
 
@@ -703,6 +800,7 @@ def two_keys(monkeypatch: Any) -> Iterator[None]:
 __all__ = [
     "DAY",
     "JOINT_CREDIT",
+    "PERIOD",
     "REALM",
     "START",
     "TERMS",
@@ -716,6 +814,7 @@ __all__ = [
     "figures",
     "found_town",
     "public_key_pair",
+    "sign_naming",
     "sign_statement",
     "subject",
     "two_keys",

@@ -271,7 +271,8 @@ interface IConsortium {
     /// @notice Be in cohorts or not, from the next full period of readiness on.
     function setReady(uint8 index, bool ready) external;
     /// @notice Publish your pair mask keys, sealed to a period key (R11).
-    function sealMaskKeys(uint8 index, uint32 period, bytes calldata sealedKeys) external;
+    /// @param keyVersion of your key to which they belong, as you state it: the seal is bound to it.
+    function sealMaskKeys(uint8 index, uint32 keyVersion, uint32 period, bytes calldata sealedKeys) external;
 
     // ---------------------------------------------------------------- any service account
     /// @notice Put the head of your audit log on the ledger. `owner` is your party's owner account.

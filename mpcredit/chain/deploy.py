@@ -80,7 +80,7 @@ def deploy(
     """
     # (1) Nothing is sent if the second step could not succeed.
     code = joint_credit_init_code() if init_code is None else init_code
-    approved = bytes(founding[5])
+    approved = bytes(founding[7])
     if keccak(code) != approved:
         raise ContractRefused(
             "the founding approves another JointCredit than this version of mpcredit has",

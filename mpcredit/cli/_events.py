@@ -10,8 +10,9 @@ from mpcredit.cli._shared import duration, moment
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage
 from mpcredit.events import Change, Event, members_of
+from mpcredit.ledger.roster import CHANGE_TYPES
 from mpcredit.proposals import tell_call
-from mpcredit.state import CHANGE_TYPES, LedgerState
+from mpcredit.state import LedgerState
 from mpcredit.versions import is_announcement, read_announcement
 
 

@@ -26,7 +26,8 @@ from mpcredit import config as configuration
 from mpcredit.config import Config, passphrase, read_config
 from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, MpcreditError
-from mpcredit.state import LedgerState, Member
+from mpcredit.ledger.roster import Member
+from mpcredit.state import LedgerState
 
 DEFAULT_CONFIG = "mpcredit.toml"
 WIDTH_WITHOUT_TERMINAL = 120

@@ -15,8 +15,9 @@ from mpcredit.config import tag_key_of
 from mpcredit.consent import NO_EVIDENCE, Consent, Purpose
 from mpcredit.errors import InvalidConsent, InvalidEncoding, InvalidFile, InvalidMessage, InvalidSubject, NotYet
 from mpcredit.identity import Subject
+from mpcredit.ledger.roster import Member
 from mpcredit.pairkeys import Realm
-from mpcredit.state import LedgerState, Member
+from mpcredit.state import LedgerState
 from mpcredit.tags import HmacTagger
 
 MAXIMUM_DAYS = 3_660

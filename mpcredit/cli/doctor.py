@@ -35,10 +35,11 @@ from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
 from mpcredit.events import Call
 from mpcredit.follower import Follower
 from mpcredit.keystore import KeyStore
+from mpcredit.ledger.roster import Member
 from mpcredit.pkcs11keys import Pkcs11Keys
 from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import SPEC_VERSION
-from mpcredit.state import LedgerState, Member
+from mpcredit.state import LedgerState
 from mpcredit.store import MemoryStore
 from mpcredit.versions import THIS_RELEASE, agreed_version
 

@@ -27,8 +27,8 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
 from mpcredit.inquirer import Request
 from mpcredit.keystore import KeyStore
+from mpcredit.ledger.roster import Member
 from mpcredit.local import sign_key
-from mpcredit.state import Member
 from mpcredit.tags import TagKey
 
 app = typer.Typer(help="Make, show, rotate, exchange and destroy this party's keys.", no_args_is_help=True)

@@ -26,8 +26,8 @@ from mpcredit.cli.keys import account_address, next_key, own_member
 from mpcredit.config import open_keystore
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage
+from mpcredit.ledger.roster import SUPERVISOR, Member
 from mpcredit.local import sign_key
-from mpcredit.state import SUPERVISOR, Member
 
 app = typer.Typer(help="Members of the consortium, and this institution's own record.", no_args_is_help=True)
 

@@ -17,8 +17,8 @@ from mpcredit.encoding import hex_bytes, keccak, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, MpcreditError, ProtocolViolation
 from mpcredit.evidence import Evidence, VerifiedEvidence, verify_evidence
 from mpcredit.follower import Follower
+from mpcredit.ledger.roster import Pins
 from mpcredit.schema import Schema
-from mpcredit.state import Pins
 
 
 def verify(

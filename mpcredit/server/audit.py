@@ -23,8 +23,9 @@ from sqlalchemy import Connection, insert, select, update
 from mpcredit.encoding import abi_decode, canonical_json, hex_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import InvalidEncoding, StoreError
 from mpcredit.events import Anchored, Attested, Change, Event, Reported, RosterChanged
+from mpcredit.ledger.roster import CHANGE_TYPES
 from mpcredit.server.database import Database, audit_head_table, audit_table
-from mpcredit.state import CHANGE_TYPES, LedgerState
+from mpcredit.state import LedgerState
 
 __all__ = [
     "FORMAT",

@@ -54,6 +54,7 @@ from mpcredit.identity import Subject
 from mpcredit.inquirer import Inquirer
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.keystore import KdfCost, KeyStore, MemoryKeyStore
+from mpcredit.ledger.roster import SUPERVISOR
 from mpcredit.local import DEFAULT_PARAMETERS, sign_key
 from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import MAXIMUM_BLOCKS, SPEC_VERSION
@@ -62,7 +63,7 @@ from mpcredit.server.candidate import ADAPTER, SQL, book_kind
 from mpcredit.server.plan import Plan, quoted, write_private
 from mpcredit.server.processes import quiet, run_chain
 from mpcredit.server.settings import ServerSettings
-from mpcredit.state import SUPERVISOR, Inquiry
+from mpcredit.state import Inquiry
 from mpcredit.store import SqliteStore
 from mpcredit.tags import HmacTagger, TagKey
 

@@ -22,10 +22,11 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import LedgerError, MpcreditError
 from mpcredit.events import Stage
 from mpcredit.institution import Institution, SupervisorNode
+from mpcredit.ledger.roster import Member
 from mpcredit.outbox import Outbox
 from mpcredit.pairkeys import Realm
 from mpcredit.ports import Store
-from mpcredit.state import Inquiry, LedgerState, Member, ProposalRecord
+from mpcredit.state import Inquiry, LedgerState, ProposalRecord
 
 __all__ = ["Change", "Node", "NodeBusy", "NodeStatus", "Party", "Subscription"]
 

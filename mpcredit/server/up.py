@@ -39,6 +39,7 @@ from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError
 from mpcredit.events import Call
 from mpcredit.founding import read_founding
 from mpcredit.keystore import KdfCost, KeyStore
+from mpcredit.ledger.roster import SUPERVISOR
 from mpcredit.local import sign_key
 from mpcredit.outbox import Outbox
 from mpcredit.server.audit import AuditLog
@@ -66,7 +67,6 @@ from mpcredit.server.processes import (
 )
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.store import SqlStore
-from mpcredit.state import SUPERVISOR
 from mpcredit.tags import TagKey
 
 __all__ = ["Link", "Party", "Plan", "Running", "up"]

@@ -40,7 +40,8 @@ from mpcredit.pairkeys import InstitutionKey, KeyRef, derive
 from mpcredit.ports import Block
 from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.sealing import open_subjects_member
-from mpcredit.state import CHANGE_TYPES, SUPERVISOR, Inquiry, LedgerState, Pins, roster_link, roster_start
+from mpcredit.ledger.roster import CHANGE_TYPES, Pins, SUPERVISOR, roster_link, roster_start
+from mpcredit.state import Inquiry, LedgerState
 
 EVE = deterministic("eve")
 EVES_KEY = InstitutionKey.from_bytes(b"e" * 32)

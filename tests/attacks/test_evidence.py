@@ -30,7 +30,8 @@ from mpcredit.evidence import Evidence, verify_evidence
 from mpcredit.paillier import Opening
 from mpcredit.schema import FIGURES_1, GUARANTEES_2, Schema
 from mpcredit.sealing import report_commitment
-from mpcredit.state import LedgerState, Pins, roster_link
+from mpcredit.ledger.roster import Pins, roster_link
+from mpcredit.state import LedgerState
 
 MEMBERS = 5
 

@@ -220,7 +220,7 @@ def test_schema__registered_but_unreadable__readers_go_on_and_inquiries_under_it
 
 def test_name__no_text__readers_go_on(town: FakeTown) -> None:
     from mpcredit.encoding import abi_encode
-    from mpcredit.state import roster_link
+    from mpcredit.ledger.roster import roster_link
 
     data = abi_encode(["uint8", "address", "address", "bytes"], [5, "0x" + "11" * 20, "0x" + "22" * 20, b"\xff\xfe"])
     roster = roster_link(town.chain.fold().roster, Change.MEMBER_INVITED, data)

@@ -15,7 +15,8 @@ from mpcredit.chain.decode import EVENT_CLASSES, Log, decode_log
 from mpcredit.encoding import abi_decode, abi_encode, keccak
 from mpcredit.errors import LedgerError
 from mpcredit.events import Change, Stage
-from mpcredit.state import CHANGE_TYPES, LedgerState
+from mpcredit.ledger.roster import CHANGE_TYPES
+from mpcredit.state import LedgerState
 
 ALL = frozenset(range(MEMBERS))
 ROOT = Path(__file__).resolve().parents[2]

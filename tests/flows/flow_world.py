@@ -16,7 +16,7 @@ from mpcredit.events import Call, Executed, Parameters
 from mpcredit.identity import Subject
 from mpcredit.institution import InquiryHandle, Institution
 from mpcredit.local import DEFAULT_PARAMETERS, LocalConsortium, sign_key
-from mpcredit.state import SUPERVISOR
+from mpcredit.ledger.roster import SUPERVISOR
 
 HOUR = 3_600
 DAY = 86_400

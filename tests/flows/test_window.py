@@ -35,7 +35,8 @@ from mpcredit.institution import InquiryHandle, Institution
 from mpcredit.keystore import MemoryKeyStore
 from mpcredit.local import LocalConsortium, local_consortium, sign_key
 from mpcredit.policy import CreditPolicy
-from mpcredit.state import Inquiry, Pins
+from mpcredit.ledger.roster import Pins
+from mpcredit.state import Inquiry
 from mpcredit.store import SqliteStore
 from mpcredit.timeline import timeline
 

@@ -26,7 +26,7 @@ from mpcredit.server.footprint import Footprints
 from mpcredit.server.refusals import NotFound
 from mpcredit.server.retention import DAY, Retention
 from mpcredit.server.settings import RetentionSettings, ServerSettings
-from mpcredit.state import SUPERVISOR
+from mpcredit.ledger.roster import SUPERVISOR
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""A party's belief about the ledger, folded from events alone."""
