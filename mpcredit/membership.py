@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from mpcredit.desk import Desk
+from mpcredit.encoding import to_hex
 from mpcredit.errors import Refused
-from mpcredit.events import Call
+from mpcredit.events import Call, Stage
 from mpcredit.ledger.roster import PeriodKey
 from mpcredit.pairkeys import KeyRef
 from mpcredit.sealing import MaskKeyEntry, seal_mask_keys
@@ -28,7 +29,14 @@ class Membership:
         self.desk = desk
         self.ready = ready
         self.hindrance = ""
-        """Why this institution could only refuse now; while it is set, it is switched off, and others ask without it."""
+        """Why this institution could only refuse now; set by the service. Meanwhile it is switched off."""
+        self.leaving = False
+        """The service is about to end: it is switched off, whoever switches it otherwise."""
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not ready: the service's reason, or a tag key that is missing."""
+        return self.hindrance or self.desk.tag_key_hindrance
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""
@@ -118,12 +126,12 @@ class Membership:
 
     def _ready(self) -> list[str]:
         choice = self.desk.store.get("meta", "readiness")
-        if choice and choice["held"]:
-            return []  # switched off by a person, until a person switches it on again
-        if not self.ready:
+        by_hand = not self.ready or bool(choice and choice["held"])  # a person switches it on and off
+        if by_hand and not self.leaving:
             return []
-        serves = self._announced() and self.desk.state.is_serving(self.desk.index) and not self.hindrance
-        if serves == self.is_ready:
+        able = self._announced() and self.desk.state.is_serving(self.desk.index)
+        serves = able and not self.why_not and not self.leaving
+        if serves == self.is_ready or (serves and self._owes()):
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
             return []  # one is under way
@@ -131,6 +139,16 @@ class Membership:
             return self.switch(serves)
         except Refused:  # logged; it is tried again, and the rest of the service goes on
             return []
+
+    def _owes(self) -> bool:
+        """Whether an open inquiry waits for this member: one that comes back answers that first."""
+        desk = self.desk
+        return any(
+            inquiry.stage is Stage.OPEN
+            and desk.index in inquiry.awaited
+            and desk.store.get("answer", to_hex(inquiry.id)) is None
+            for inquiry in desk.state.inquiries.values()
+        )
 
     def switch(self, ready: bool) -> list[str]:
         """Be in cohorts or not, from the next full period on.

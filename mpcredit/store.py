@@ -22,11 +22,11 @@ from typing import Any, Final, Protocol
 
 from mpcredit.encoding import to_hex
 from mpcredit.errors import StoreError
-from mpcredit.ports import OutboxRow
+from mpcredit.ports import OutboxRow, Version
 
 __all__ = ["SCHEMA_VERSION", "AlreadyStored", "MemoryStore", "SqliteStore", "StoreInUse", "StorePort"]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Version of the tables below; raised with every change of them."""
 
 _STATES = ("prepared", "sent", "mined", "failed")
@@ -52,18 +52,16 @@ CREATE TABLE outbox (
     gas_used INTEGER
 ) STRICT;
 CREATE INDEX outbox_open ON outbox (nonce) WHERE state IN ('prepared', 'sent');
-"""
-
-_VERSIONS = """
 CREATE TABLE outbox_version (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL,
     raw BLOB NOT NULL,
     tx_hash BLOB NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('step', 'filler')),
     UNIQUE (key, tx_hash)
 ) STRICT;
 """
-"""Since version 2: the signed versions of a step that was signed more than once."""
+"""`outbox_version` has the signed versions of a step that was signed more than once."""
 
 _COLUMNS = "key, nonce, call, raw, tx_hash, state, block, gas_used"
 
@@ -153,15 +151,18 @@ class StorePort(Protocol):
             StoreError: there is no such step, or no such version of it.
         """
 
-    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes, *, kind: str = "step") -> OutboxRow:
         """Keep another signed version of a step and make it the row's; earlier ones are kept too.
+
+        Args:
+            kind: "step", or "filler" for one that does nothing but use the step's nonce.
 
         Raises:
             StoreError: there is no such step.
         """
 
-    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
-        """All signed versions of a step, (raw, hash), oldest first; empty if there is no such step."""
+    def outbox_versions(self, key: str) -> list[Version]:
+        """All signed versions of a step, oldest first; empty if there is no such step."""
 
 
 def _encode_bytes(value: object) -> str:
@@ -203,9 +204,14 @@ def _check_state(state: str, block: int | None) -> None:
         raise ValueError("a mined transaction is in a block")
 
 
-def _version_of(versions: list[tuple[bytes, bytes]], key: str, tx_hash: bytes) -> tuple[bytes, bytes]:
+def _check_kind(kind: str) -> None:
+    if kind not in ("step", "filler"):
+        raise ValueError(f"{kind!r} is not a kind of version")
+
+
+def _version_of(versions: list[Version], key: str, tx_hash: bytes) -> Version:
     for version in versions:
-        if version[1] == tx_hash:
+        if version.tx_hash == tx_hash:
             return version
     raise _no_step(f"{key} with transaction {to_hex(tx_hash)}")
 
@@ -315,16 +321,12 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             if not tables:
-                for statement in (_TABLES + _VERSIONS).strip().split(";\n"):
+                for statement in _TABLES.strip().split(";\n"):
                     connection.execute(statement)
                 connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
             elif not {"meta", "item", "outbox"} <= tables:
                 raise StoreError(f"{self.path}: is a database of something else", remedy="name the store's own file")
             row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
-            if row is not None and row[0] == "1":
-                connection.execute(_VERSIONS)
-                connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
-                row = ("2",)
             self._check_version(row)
             connection.execute("COMMIT")
         except BaseException as error:
@@ -342,10 +344,13 @@ class SqliteStore:
                 f"{self.path}: was written by a newer mpcredit (store version {version}, known here: {SCHEMA_VERSION})",
                 remedy="upgrade mpcredit; do not go back to an older backup",
             )
-        if version == 1:  # read only: whoever opens it to write brings it up to date
-            raise StoreError(f"{self.path}: is of an earlier mpcredit", remedy="start the service once; it upgrades it")
-        if version < SCHEMA_VERSION:
+        if version == 0:
             raise StoreError(f"{self.path}: has no valid store version", remedy="restore it from a backup")
+        if version < SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path}: was written by an earlier mpcredit (store version {version})",
+                remedy="begin an empty store, and keep this one for the auditor",
+            )
 
     def _translate(self, error: sqlite3.Error) -> StoreError:
         return StoreError(
@@ -480,26 +485,28 @@ class SqliteStore:
                 raise _no_step(key)
             if tx_hash not in (None, rows[0][0]):
                 version = _version_of(self.outbox_versions(key), key, tx_hash)
-                self._run("UPDATE outbox SET raw = ?, tx_hash = ? WHERE key = ?", (*version, key))
+                self._run("UPDATE outbox SET raw = ?, tx_hash = ? WHERE key = ?", (*version[:2], key))
 
-    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes, *, kind: str = "step") -> OutboxRow:
         """Keep another signed version of a step and make it the row's; earlier ones are kept too."""
+        _check_kind(kind)
         with self.transaction():
             row = self.outbox_by_key(key)
             if row is None:
                 raise _no_step(key)
-            for version in ((row.raw, row.tx_hash), (raw, tx_hash)):
+            for version in (*self.outbox_versions(key), Version(raw, tx_hash, kind)):
                 self._run(
-                    "INSERT INTO outbox_version (key, raw, tx_hash) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    "INSERT INTO outbox_version (key, raw, tx_hash, kind) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                     (key, *version),
                 )
             self._run("UPDATE outbox SET raw = ?, tx_hash = ? WHERE key = ?", (raw, tx_hash, key))
         return replace(row, raw=raw, tx_hash=tx_hash)
 
-    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
-        """All signed versions of a step, (raw, hash), oldest first."""
-        rows = self._run("SELECT raw, tx_hash FROM outbox_version WHERE key = ? ORDER BY id", (key,))
-        return rows or self._run("SELECT raw, tx_hash FROM outbox WHERE key = ?", (key,))
+    def outbox_versions(self, key: str) -> list[Version]:
+        """All signed versions of a step, oldest first."""
+        rows = self._run("SELECT raw, tx_hash, kind FROM outbox_version WHERE key = ? ORDER BY id", (key,))
+        rows = rows or self._run("SELECT raw, tx_hash FROM outbox WHERE key = ?", (key,))
+        return [Version(*row) for row in rows]
 
 
 def _row(columns: tuple[Any, ...]) -> OutboxRow:
@@ -514,7 +521,7 @@ class MemoryStore:
         self._mutex = threading.RLock()
         self._items: dict[str, dict[str, str]] = {}
         self._outbox: dict[str, tuple[Any, ...]] = {}
-        self._versions: dict[str, list[tuple[bytes, bytes]]] = {}
+        self._versions: dict[str, list[Version]] = {}
 
     def __repr__(self) -> str:
         return "<MemoryStore>"
@@ -617,22 +624,24 @@ class MemoryStore:
                 raise _no_step(key)
             _key, nonce, call, *version = self._outbox[key][:5]
             if tx_hash is not None:
-                version = list(_version_of(self.outbox_versions(key), key, tx_hash))
+                version = list(_version_of(self.outbox_versions(key), key, tx_hash)[:2])
             self._outbox[key] = (key, nonce, call, *version, state, block, gas_used)
 
-    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes, *, kind: str = "step") -> OutboxRow:
         """Keep another signed version of a step and make it the row's; earlier ones are kept too."""
+        _check_kind(kind)
         with self._mutex:
             if key not in self._outbox:
                 raise _no_step(key)
             versions = self.outbox_versions(key)
-            self._versions[key] = versions if (raw, tx_hash) in versions else [*versions, (raw, tx_hash)]
+            known = any(version.tx_hash == tx_hash for version in versions)
+            self._versions[key] = versions if known else [*versions, Version(raw, tx_hash, kind)]
             self._outbox[key] = (*self._outbox[key][:3], raw, tx_hash, *self._outbox[key][5:])
             return _row(self._outbox[key])
 
-    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
-        """All signed versions of a step, (raw, hash), oldest first."""
+    def outbox_versions(self, key: str) -> list[Version]:
+        """All signed versions of a step, oldest first."""
         with self._mutex:
             if key not in self._outbox:
                 return []
-            return list(self._versions.get(key, [self._outbox[key][3:5]]))
+            return list(self._versions.get(key, [Version(*self._outbox[key][3:5])]))

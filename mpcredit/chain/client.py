@@ -25,16 +25,26 @@ from web3 import HTTPProvider, Web3
 from web3.exceptions import BlockNotFound, TransactionNotFound, Web3RPCError
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.providers.rpc.utils import ExceptionRetryConfiguration
-from web3.types import RPCEndpoint, TxParams
+from web3.types import BlockIdentifier, RPCEndpoint, TxParams
 
 from mpcredit.chain import faults
 from mpcredit.chain.artifacts import Artifact, abi_type, consortium, joint_credit
 from mpcredit.chain.decode import Log, decode_log
 from mpcredit.chain.endpoints import Endpoints, EndpointState, Tls, shown
+from mpcredit.chain.gas import gas_bound
 from mpcredit.chain.transactions import parse_signed, serialise
 from mpcredit.encoding import abi_decode, keccak, to_hex
-from mpcredit.errors import FeeTooLow, LedgerError, MpcreditError, TransactionFailed, WrongLedger
+from mpcredit.errors import (
+    FeeTooLow,
+    LedgerError,
+    MpcreditError,
+    NodeRefused,
+    TooLarge,
+    TransactionFailed,
+    WrongLedger,
+)
 from mpcredit.events import Call, Event, JointCreditReplaced, Position
+from mpcredit.limits import TRANSACTION_GAS
 from mpcredit.pairkeys import Realm
 from mpcredit.ports import Block, Ledger, Outcome, Signed, Signer, Taken
 
@@ -58,6 +68,8 @@ FEE_BLOCKS = 10
 RAISE_DENOMINATOR = 8
 """A replacement must offer an eighth more in both fees: nodes ask for 10 percent, some for 12.5."""
 MINED_SECONDS = 120.0
+TIMED = frozenset({"TooEarly", "CohortTooSmall", "CohortMoved", "NotRepeatable", "NotServing"})
+"""Refusals that can be over by the next block, without anybody's transaction in between."""
 
 _T = TypeVar("_T")
 Account = LocalAccount | str
@@ -81,10 +93,16 @@ _FEE_WORDS = (
     "gas price less than",
     "below the minimum",
 )
-
-
-class _NodeRefused(LedgerError):
-    """The node answered, with an error."""
+_SIZE_WORDS = (
+    "oversized data",  # geth, Erigon, Reth
+    "maxtxsizeexceeded",  # Nethermind
+    "exceeds block gas limit",  # geth, Besu
+    "gaslimitexceeded",  # Nethermind
+    "intrinsic gas too high",  # Anvil
+    "transaction gas limit too high",  # geth, EIP-7825
+    "gas required exceeds allowance",  # an estimate that no block could hold
+)
+"""What a node says of a transaction that it will not take later either."""
 
 
 class _NotFound(LedgerError):
@@ -193,15 +211,20 @@ class Endpoint:
                 f"{self.name} refused ({doing}): {message}",
                 remedy="the fee is raised by itself up to the ceiling ([ledger] max_fee_gwei)",
             )
+        elif any(words in lower for words in _SIZE_WORDS):
+            return TooLarge(
+                f"{self.name} refused ({doing}): {message}",
+                remedy="it takes no transaction of this size: send less at once, for example ask about fewer subjects",
+            )
         elif "insufficient funds" in lower or "insufficient balance" in lower or "cannot afford" in lower:
             remedy = "fund the account: it must be able to pay the transaction's full gas limit at its maximum fee"
         elif "nonce" in lower:
             remedy = "another transaction of this account took the nonce: one program at a time may use an account"
-        elif "gas limit" in lower or "gas required" in lower or "exceeds" in lower:
+        elif "gas limit" in lower or "exceeds" in lower:
             remedy = "the call needs more gas than the node or a block permits: raise the limit, or send less at once"
         else:
             remedy = "look at the node's log; perhaps try again"
-        return _NodeRefused(f"{self.name} refused ({doing}): {message}", remedy=remedy)
+        return NodeRefused(f"{self.name} refused ({doing}): {message}", remedy=remedy)
 
     def raw(self, doing: str, method: str, parameters: list[Any]) -> Any:
         """Call a JSON-RPC method that web3 has no function for."""
@@ -290,7 +313,7 @@ class ChainLedger:
             answer = self.call(Call("consortium", "name"))
             self.call(Call("consortium", "roster"))  # a token has a name too
         except MpcreditError as error:
-            if isinstance(error, LedgerError) and not isinstance(error, (_NodeRefused, TransactionFailed)):
+            if isinstance(error, LedgerError) and not isinstance(error, (NodeRefused, TransactionFailed)):
                 raise
             raise WrongLedger(f"the contract at {address} is not a Consortium", remedy=remedy) from error
         return str(answer)
@@ -357,7 +380,7 @@ class ChainLedger:
                 code = self.endpoint.ask(
                     "look for the consortium's first block", partial(self.web3.eth.get_code, address, middle)
                 )
-            except (_NodeRefused, _NotFound):
+            except (NodeRefused, _NotFound):
                 return 0
             low, high = (low, middle) if code else (middle + 1, high)
         return low
@@ -424,7 +447,7 @@ class ChainLedger:
                 wanted["topics"] = topics
             try:
                 logs = self.endpoint.ask(f"read the events of blocks {start} to {end}", partial(self._ask_logs, wanted))
-            except _NodeRefused:
+            except NodeRefused:
                 if end == start:
                     raise
                 self._range = max(1, (end - start + 1) // 2)
@@ -688,8 +711,14 @@ class Wallet:
             "read the account's nonce", lambda: self.web3.eth.get_transaction_count(self._address, place)
         )
 
-    def prepare(self, to: str | None, data: bytes, nonce: int) -> Signed:
+    def prepare(
+        self, to: str | None, data: bytes, nonce: int, *, judged_at: int = 0, bound: int | None = None
+    ) -> Signed:
         """Make and sign a transaction: estimate its gas, choose its fee, sign.
+
+        Args:
+            judged_at: least time of the block for which it was made, unix seconds; 0: any.
+            bound: gas that suffices for it, for a node that cannot judge it at that time; None: not known.
 
         Raises:
             ContractRefused, TransactionFailed: it would revert now.
@@ -700,8 +729,11 @@ class Wallet:
         if to is not None:
             call["to"] = _checksum(to)
         latest = self.endpoint.ask("read the newest block", lambda: self.web3.eth.get_block("latest"))
-        estimate = self.endpoint.ask("estimate gas", lambda: self.web3.eth.estimate_gas(call))
+        ahead = judged_at > int(latest["timestamp"])
+        estimate = self._estimate_ahead(call, judged_at, bound) if ahead else self._estimate(call)
         gas = min(estimate * (100 + GAS_MARGIN_PERCENT) // 100 + GAS_MARGIN, int(latest["gasLimit"]))
+        if estimate <= TRANSACTION_GAS:
+            gas = min(gas, TRANSACTION_GAS)  # the margin alone must not take it above the cap of EIP-7825
         # (2) Everything is explicit, so that a signer has nothing to fill in.
         fields: dict[str, Any] = {
             "chainId": self.chain_id,
@@ -716,6 +748,34 @@ class Wallet:
         # (3) Sign.
         raw = self._sign(fields)
         return Signed(raw=raw, hash=keccak(raw), nonce=nonce)
+
+    def _estimate(self, call: TxParams, place: BlockIdentifier | None = None) -> int:
+        return self.endpoint.ask("estimate gas", lambda: self.web3.eth.estimate_gas(call, place))
+
+    def _estimate_ahead(self, call: TxParams, judged_at: int, bound: int | None) -> int:
+        """Gas of a call in the block that comes next.
+
+        On the newest block, a call can be refused that the next block takes: for example an opening, where no block was
+        made since the period of readiness began. Some nodes take the newest block for the pending one, or know none.
+        """
+        try:
+            return self._estimate(call, "pending")
+        except (faults.ContractRefused, NodeRefused) as error:
+            lasting = (
+                error.code not in TIMED if isinstance(error, faults.ContractRefused) else isinstance(error, TooLarge)
+            )
+            if bound is None or lasting or self._pending_time() >= judged_at:
+                raise
+            return bound
+
+    def _pending_time(self) -> int:
+        """At which time the node judges a call in the pending block; 0 where it has none."""
+        try:
+            return int(
+                self.endpoint.ask("read the pending block", lambda: self.web3.eth.get_block("pending")["timestamp"])
+            )
+        except LedgerError:
+            return 0
 
     def _fees(self, base_fee: int | None) -> dict[str, int]:
         """What to offer now, below the ceiling: a ledger that asks for more than that makes it wait.
@@ -825,7 +885,7 @@ class Wallet:
                 middle = (low + high) // 2
                 low, high = (low, middle) if self._count_at(middle) > nonce else (middle, high)
             block = self.endpoint.ask("read a block", lambda: self.web3.eth.get_block(high, full_transactions=True))
-        except (_NodeRefused, _NotFound):
+        except (NodeRefused, _NotFound):
             return None
         # (3) Only this account's signature proves it.
         for found in cast(Sequence[Any], block["transactions"]):
@@ -980,7 +1040,8 @@ class ChainSigner:
             Refused: the contract would refuse it; `code` is the name of its error.
         """
         artifact, target = _target(call, self._consortium)
-        return self.wallet.prepare(target, artifact.call_data(call.function, call.arguments), nonce)
+        data = artifact.call_data(call.function, call.arguments)
+        return self.wallet.prepare(target, data, nonce, judged_at=call.judged_at, bound=gas_bound(call, data))
 
     def mined(self) -> int:
         """Number of transactions of the account that are on the ledger."""

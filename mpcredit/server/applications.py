@@ -2,7 +2,8 @@
 
 An application, its consent, the inquirer's request and the audit entry are one transaction, so nothing is asked twice and
 nothing without a trace. `follow` copies what the party knows into the application after each round of work, so that a page
-needs no lock on the party. The customer's number is not kept: only its last characters and its tag.
+needs no lock on the party. The customer's number is not kept: only its last characters and its tag, which follows the
+newest tag key (`misuse`).
 
     waiting -> asking -> checking -> ready -> [review ->] decided          waiting: also while the window rule holds it back
                   `---------------> stopped -> waiting (asked again)
@@ -21,17 +22,17 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
+from mpcredit import limits
 from mpcredit.consent import NO_EVIDENCE, Consent
 from mpcredit.encoding import parse_canonical_json, to_hex
 from mpcredit.inquirer import Request, RequestState
 from mpcredit.institution import Institution, SupervisorNode, coverage_of, exposure_of
 from mpcredit.policy import CreditPolicy, Decision, Outcome
-from mpcredit.protocol import MAXIMUM_BLOCKS
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.casefile import Application, Step, application_of, applications_table
 from mpcredit.server.consents import Consents
 from mpcredit.server.database import Database
-from mpcredit.server.drafts import Draft
+from mpcredit.server.drafts import BATCH_ROWS, Draft
 from mpcredit.server.misuse import Misuse, Suspension
 from mpcredit.server.node import Node
 from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound, TooMuch
@@ -88,15 +89,21 @@ class Applications:
         self.webhook = webhook
         self.misuse = misuse
         self.consents = Consents(database, node, audit, clock=clock)
-        self._terms: tuple[str, CreditPolicy] | None = None
+        self._known: tuple[str, CreditPolicy, int] | None = None
 
     def terms(self) -> tuple[str, CreditPolicy]:
         """The currency of this institution's figures and its credit policy, as of the last round."""
-        if self._terms is None:
+        return self._facts()[:2]
+
+    def largest(self) -> int:
+        """Most customers that one inquiry takes, as of the last round."""
+        return self._facts()[2]
+
+    def _facts(self) -> tuple[str, CreditPolicy, int]:
+        if self._known is None:
             with self.node.locked() as party:
-                institution = _institution(party)
-                self._terms = (institution.furnisher.book.currency, institution.policy)
-        return self._terms
+                self._known = _facts_of(_institution(party))
+        return self._known
 
     # ----------------------------------------------------------------- entering
 
@@ -154,7 +161,7 @@ class Applications:
                 )
             for purpose in dict.fromkeys(application.purpose for application, _ in stored):
                 members = [pair for pair in stored if pair[0].purpose == purpose]
-                for pack in _packs(members, self._pack_size(institution)):
+                for pack in _packs(members, institution.inquirer.capacity):
                     self._request(institution, officer, pack)
             identifiers = [application.id for application, _ in stored]
             if self.misuse is not None:
@@ -206,7 +213,6 @@ class Applications:
             "income": None if draft.income is None else str(draft.income.minor),
             "months": draft.months,
             "purpose": draft.purpose.value,
-            "tag": to_hex(consent.tag),
         }
         identifier = secrets.token_hex(8)
         self.consents.record(connection, consent, draft, by=officer)
@@ -220,7 +226,8 @@ class Applications:
                 fingerprint=draft.fingerprint,
                 consent=to_hex(consent.hash),
                 value=json.dumps(value),
-                tag=value["tag"],
+                tag=to_hex(consent.tag),
+                tag_key_version=consent.tag_key_version,
                 settled=settled or None,
             )
         )
@@ -236,7 +243,7 @@ class Applications:
         """
         lines = []
         institution = _institution(party)
-        self._terms = (institution.furnisher.book.currency, institution.policy)
+        self._known = _facts_of(institution)
         for application in self.newest(steps=(Step.WAITING, Step.ASKING, Step.CHECKING), limit=100_000):
             if application.request_id is None:
                 continue
@@ -264,14 +271,8 @@ class Applications:
                 lines.append(f"application {application.number} {_TOLD[step]}")
         return lines
 
-    @staticmethod
-    def _pack_size(institution: Institution) -> int:
-        schema = institution.desk.state.schemas.get(1)
-        return schema.records_per_block(institution.inquirer.bits) * MAXIMUM_BLOCKS if schema else 1
-
     def _request(self, institution: Institution, officer: str, pack: Sequence[tuple[Application, Consent]]) -> None:
         request = institution.inquirer.request(
-            [consent.tag for _, consent in pack],
             [application.label for application, _ in pack],
             [consent for _, consent in pack],
             officer=officer,
@@ -290,7 +291,7 @@ class Applications:
         if seen.get("totals") is None or inquiry is None or request.state is RequestState.VOID:
             return None
         record = {name: int(amount) for name, amount in seen["totals"].items()}
-        exposure = exposure_of(record, application.label, application.currency, inquiry)
+        exposure = exposure_of(record, application.label, application.currency, inquiry, attested=request.attested)
         decision: Decision = policy.decide(
             exposure, requested=application.requested, income=application.income, months=application.months
         )
@@ -313,7 +314,7 @@ class Applications:
                 parse_canonical_json(self.consents.receipt(application.consent).encode())
             )
             institution = _institution(party)
-            request = institution.inquirer.request([consent.tag], [application.label], [consent], officer=officer)
+            request = institution.inquirer.request([application.label], [consent], officer=officer)
             self._save(application, Step.WAITING, request=request.id, place=0, seen={}, answer=None)
             self.audit.append(officer, "application.asked_again", f"application/{application.id}", application.purpose)
         self.node.wake()
@@ -507,18 +508,25 @@ def _institution(party: Institution | SupervisorNode) -> Institution:
     return party
 
 
-def _packs(members: Sequence[tuple[Application, Consent]], size: int) -> Iterator[list[tuple[Application, Consent]]]:
-    """Split into packs of at most `size` in which no customer comes twice."""
-    pack: list[tuple[Application, Consent]] = []
-    tags: set[bytes] = set()
-    for member in sorted(members, key=lambda m: m[0].number):
-        if len(pack) == size or member[1].tag in tags:
-            yield pack
-            pack, tags = [], set()
-        pack.append(member)
-        tags.add(member[1].tag)
-    if pack:
-        yield pack
+def _facts_of(party: Institution) -> tuple[str, CreditPolicy, int]:
+    bits, state = party.inquirer.bits, party.desk.state
+    schema = state.schemas.get(1)
+    entries = [limits.UNSIGNED_ENTRY_BYTES] * BATCH_ROWS
+    largest = limits.capacity(schema, bits, entries, len(state.active())) if schema else 1
+    return party.furnisher.book.currency, party.policy, largest
+
+
+def _packs(
+    members: Sequence[tuple[Application, Consent]], fit: Callable[[Sequence[Consent]], int]
+) -> Iterator[list[tuple[Application, Consent]]]:
+    """Split into packs that one inquiry takes (`fit` of the consents do), in which no customer comes twice."""
+    waiting = sorted(members, key=lambda m: m[0].number)
+    while waiting:
+        tags = [consent.tag for _, consent in waiting]
+        distinct = next((i for i, tag in enumerate(tags) if tag in tags[:i]), len(tags))
+        count = min(distinct, max(1, fit([consent for _, consent in waiting])))
+        yield waiting[:count]
+        waiting = waiting[count:]
 
 
 def _seen(request: Request, inquiry: Inquiry | None, place: int) -> dict[str, Any]:

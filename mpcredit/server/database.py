@@ -122,10 +122,12 @@ version_table = Table(
     Column("key", Text, nullable=False),
     Column("raw", LargeBinary, nullable=False),
     Column("tx_hash", LargeBinary, nullable=False),
+    Column("kind", Text, nullable=False),
     UniqueConstraint("key", "tx_hash"),
+    CheckConstraint("kind IN ('step', 'filler')", name="kind"),
     sqlite_autoincrement=True,
 )
-"""The signed versions of a step that was signed more than once, with rising fees."""
+"""The signed versions of a step that was signed more than once: with rising fees, or to do nothing in its place."""
 
 # --- the audit log
 

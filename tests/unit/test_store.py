@@ -104,18 +104,17 @@ def test_open__newer_version__is_refused_and_unchanged(path: Path) -> None:
     assert "upgrade" in caught.value.remedy
 
 
-def test_open__version_1__is_upgraded_with_what_it_holds(path: Path) -> None:
-    with SqliteStore(path) as store:
-        store.outbox_add("a", 0, {}, b"raw 1", b"hash 1")
-    with sqlite3.connect(path) as connection:  # as the first release left it
-        connection.execute("DROP TABLE outbox_version")
-        connection.execute("UPDATE meta SET value = '1'")
+def test_open__earlier_version__is_refused_and_unchanged(path: Path) -> None:
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE meta SET value = '2'")
     connection.close()
 
-    with SqliteStore(path) as store:
-        store.outbox_replace("a", b"raw 2", b"hash 2")
-    with SqliteStore(path) as store:
-        assert store.outbox_versions("a") == [(b"raw 1", b"hash 1"), (b"raw 2", b"hash 2")]
+    with pytest.raises(StoreError, match="earlier mpcredit") as caught:
+        SqliteStore(path)
+
+    assert caught.value.exit_code == 8
+    assert "begin an empty store" in caught.value.remedy
 
 
 def _text(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Signed versions of a ledger step whose fees were raised."""
+"""Signed versions of a ledger step that was signed more than once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("raw", sa.LargeBinary(), nullable=False),
         sa.Column("tx_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.CheckConstraint("kind IN ('step', 'filler')", name=op.f("ck_outbox_version_kind")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox_version")),
         sa.UniqueConstraint("key", "tx_hash", name=op.f("uq_outbox_version_key")),
         sqlite_autoincrement=True,
