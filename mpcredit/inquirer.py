@@ -252,9 +252,14 @@ class Inquirer:
                         "the consent was used for an earlier inquiry", remedy="ask the customer for a new one"
                     )
             began = state.first_named.get((self.desk.index, consent.hash))
-            if began is not None and terms is not None and began + terms.repeat_seconds <= deadline - terms.answer_seconds:
+            if (
+                began is not None
+                and terms is not None
+                and began + terms.repeat_seconds <= deadline - terms.answer_seconds
+            ):
                 raise InvalidConsent(
-                    "the time of the consent is over: an inquiry named it before", remedy="ask the customer for a new one"
+                    "the time of the consent is over: an inquiry named it before",
+                    remedy="ask the customer for a new one",
                 )
             if consent.valid_until < deadline:
                 raise InvalidConsent(
