@@ -28,7 +28,7 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     bits = 3072
     minimum_cohort = 3
     minimum_window_days = 0
-    ready_seconds = 86400
+    ready = true                          # false leaves readiness to people: `mpcredit ready`
     [server]                              # mpcredit/server/settings.py; the store is then its database, and [store] is left out
 """
 
@@ -50,7 +50,7 @@ from urllib.parse import urlsplit
 from eth_utils.address import is_address, to_checksum_address
 
 from mpcredit import institution
-from mpcredit.books import LoanBook
+from mpcredit.books import LoanBook, TaggedBook
 from mpcredit.chain import (
     BEHIND_BLOCKS,
     COMPARE_SECONDS,
@@ -63,7 +63,7 @@ from mpcredit.chain import (
     several,
     shown,
 )
-from mpcredit.encoding import to_hex
+from mpcredit.encoding import hex_bytes
 from mpcredit.errors import InvalidFile, KeyStoreError, StoreError
 from mpcredit.follower import Follower
 from mpcredit.founding import read_founding
@@ -75,12 +75,13 @@ from mpcredit.pkcs11keys import Pkcs11Keys, TokenPlace
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Book, Store
 from mpcredit.store import SqliteStore
-from mpcredit.tags import HmacTagger, Tagger, TagKey
+from mpcredit.tags import Tagger, tagger_of
 
 __all__ = [
     "Config",
     "Institution",
     "book_adapter",
+    "book_under",
     "client_of",
     "institution_from_config",
     "kdf_cost",
@@ -91,7 +92,6 @@ __all__ = [
     "read_config",
     "signer_of",
     "supervisor_from_config",
-    "tag_key_of",
     "token_pin",
 ]
 
@@ -121,8 +121,13 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     "store": frozenset({"path"}),
     "book": frozenset({"path", "adapter"}),
     "policy": frozenset({"path"}),
-    "inquiry": frozenset({"bits", "minimum_cohort", "minimum_window_days", "ready_seconds"}),
+    "inquiry": frozenset({"bits", "minimum_cohort", "minimum_window_days", "ready"}),
 }
+
+_VERSION_1: Mapping[tuple[str, str], str] = {
+    ("inquiry", "ready_seconds"): "write ready = true; or ready = false where it was 0",
+}
+"""Lines of version 1, by table and name, and the line to write instead."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,8 @@ class Config:
     bits: int
     minimum_cohort: int
     minimum_window_days: int
-    ready_seconds: int
+    ready: bool
+    """Whether the service switches readiness on and off by itself."""
     token: TokenPlace | None
     """The token in which institution or supervisor keys are made; None: key files."""
     served: bool
@@ -211,6 +217,12 @@ class _Reader:
         if found is not None and found < least:
             raise self.fail(f"[{table}] {name}", f"must be at least {least}", "correct the line")
         return found  # type: ignore[no-any-return]
+
+    def flag(self, table: str, name: str, default: bool) -> bool:
+        found = self.value.get(table, {}).get(name, default)
+        if not isinstance(found, bool):
+            raise self.fail(f"[{table}] {name}", "must be true or false", "correct the line")
+        return found
 
     def bits(self) -> int:
         found = self.number("inquiry", "bits", 3072, 2048)
@@ -294,8 +306,10 @@ class _Reader:
             if not isinstance(part, dict):
                 raise self.fail(table, "must be a table", f"write it as [{table}]")
             for name in part:
+                where = f"[{table}] {name}" if table else name
+                if (table, name) in _VERSION_1:
+                    raise self.fail(where, "is a line of version 1", _VERSION_1[table, name])
                 if name not in names:
-                    where = f"[{table}] {name}" if table else name
                     raise self.fail(where, "is unknown", f"use one of {', '.join(sorted(names))}")
         role = self.get("", "role", str)
         if role not in ("institution", "supervisor"):
@@ -356,7 +370,7 @@ class _Reader:
             bits=self.bits(),
             minimum_cohort=self.number("inquiry", "minimum_cohort", 3, 3),
             minimum_window_days=self.number("inquiry", "minimum_window_days", 0, 0),
-            ready_seconds=self.number("inquiry", "ready_seconds", 86_400, 0),
+            ready=self.flag("inquiry", "ready", True),
             token=self.token(),
             served="server" in self.value,
         )
@@ -444,23 +458,28 @@ def book_adapter(config: Config) -> Callable[[Tagger], Book] | None:
 
 
 def pins_of(config: Config, store: Store | None = None) -> Pins:
-    """Accounts that this party accepts: those of the founding file and those its operator pinned by hand."""
+    """What this party accepts: the accounts of the founding file, and what its people have compared and accepted."""
     owners: dict[int, set[str]] = {}
     supervisors: set[str] = set()
-    operators: dict[int, frozenset[str]] | None = None
-    if config.founding is not None:
-        founding = read_founding(config.founding)
-        operators = {i: frozenset({to_checksum_address(f.operator)}) for i, f in enumerate(founding.founders)}
-        for index, founder in enumerate(founding.founders):
-            owners.setdefault(index, set()).add(to_checksum_address(founder.owner))
-        supervisors.update(to_checksum_address(account) for account in founding.supervisors)
-    if store is not None:
-        for key, value in store.items("pin"):
-            if value["role"] == "owner":
+    period_keys: set[bytes] = set()
+    founding = read_founding(config.founding) if config.founding is not None else None
+    if founding is not None:
+        owners = {index: {founder.owner} for index, founder in enumerate(founding.founders)}
+        supervisors.update(founding.supervisors)
+    for key, value in store.items("pin") if store is not None else ():
+        match value["role"]:
+            case "owner":
                 owners.setdefault(int(value["member"]), set()).add(key)
-            else:
+            case "supervisor":
                 supervisors.add(key)
-    return Pins({index: frozenset(accounts) for index, accounts in owners.items()}, frozenset(supervisors), operators)
+            case "period key":
+                period_keys.add(hex_bytes(key, 32))
+    return Pins(
+        owners={index: frozenset(accounts) for index, accounts in owners.items()},
+        supervisors=frozenset(supervisors),
+        founding_supervisors=frozenset(founding.supervisors) if founding is not None else frozenset(),
+        period_keys=frozenset(period_keys),
+    )
 
 
 def ledger_of(config: Config) -> ChainLedger:
@@ -507,30 +526,13 @@ def signer_of(config: Config, ledger: ChainLedger, keys: KeyStore) -> ChainSigne
     )
 
 
-def tag_key_of(keys: KeyStore, in_force: Mapping[int, bytes]) -> TagKey:
-    """The tag key in force.
-
-    Args:
-        in_force: commitments by version, as the ledger shows them.
-
-    Raises:
-        KeyStoreError: it is not at hand, or is another one than the consortium's; with that, every answer would be zero.
-    """
-    versions = keys.tag_versions()
-    remedy = "get it from another member and keep it with `mpcredit keys tag --import FILE`"
-    if not versions:
-        raise KeyStoreError("there is no tag key", remedy=remedy)
-    version = max(in_force) if in_force else max(versions)
-    if version not in versions:
-        raise KeyStoreError(f"the consortium's tag key of version {version} is not at hand", remedy=remedy)
-    key = keys.tag_key(version)
-    if in_force and in_force[version] != key.commitment:
-        raise KeyStoreError(
-            f"the tag key of version {version} is not the consortium's: its commitment is {to_hex(key.commitment)}, the "
-            f"ledger has {to_hex(in_force[version])}",
-            remedy="destroy it (`mpcredit keys destroy tag`) and import the one that the other members have",
-        )
-    return key
+def book_under(tagger: Tagger, book: Book, config: Config) -> Book:
+    """The institution's book under the tags of a newer tag key: an own adapter is asked again, a file's book is raised."""
+    adapter = book_adapter(config)
+    if adapter is not None:
+        return adapter(tagger)
+    assert isinstance(book, TaggedBook)
+    return book.raised(tagger)
 
 
 class Institution(institution.Institution):
@@ -582,7 +584,7 @@ def institution_from_config(
         # (3) the ledger names the tag key in force.
         follower = Follower(ledger, pins_of(config, store), config.confirmations)
         follower.sync()
-        tagger = HmacTagger(tag_key_of(keys, follower.state.tag_keys))
+        tagger = tagger_of(keys, follower.tag_keys)
         made = Institution(
             ledger=ledger,
             signer=signer,
@@ -595,7 +597,7 @@ def institution_from_config(
             bits=config.bits,
             minimum_cohort=config.minimum_cohort,
             minimum_window=config.minimum_window_days * 86_400,
-            ready_seconds=config.ready_seconds,
+            ready=config.ready,
             anchor=anchor,
         )
         made.desk.outbox.patience = config.patience

@@ -39,7 +39,15 @@ from mpcredit.errors import (
 from mpcredit.events import Call, Opening, Stage, members_of
 from mpcredit.paillier import PrivateKey
 from mpcredit.ports import Book
-from mpcredit.sealing import SubjectEntry, SubjectList, entry_length, seal_report, seal_subjects
+from mpcredit.sealing import (
+    SubjectEntry,
+    SubjectList,
+    entry_length,
+    report_commitment,
+    report_salt,
+    seal_report,
+    seal_subjects,
+)
 from mpcredit.state import Inquiry
 from mpcredit.versions import agreed_version
 
@@ -100,6 +108,11 @@ class Request:
         return RequestState(self.value["state"])
 
     @property
+    def attested(self) -> bool:
+        """Whether a verdict that this institution believes says that the totals are right (R31)."""
+        return self.state is RequestState.ATTESTED
+
+    @property
     def note(self) -> str:
         """Why it stands there and what would help; empty when all is as usual."""
         return str(self.value.get("note", ""))
@@ -122,9 +135,9 @@ class Request:
         return [attempt["key"] for attempt in self.value["attempts"]] + ([waiting] if waiting else [])
 
     @property
-    def tags(self) -> list[bytes]:
-        """Tags of the subjects."""
-        return [hex_bytes(entry["tag"], 32) for entry in self.value["subjects"]]
+    def consents(self) -> list[Consent]:
+        """One for each subject; they name the subjects."""
+        return [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in self.value["subjects"]]
 
 
 class Inquirer:
@@ -156,12 +169,13 @@ class Inquirer:
         self.random_bytes = random_bytes
         self.anchor = anchor
         self.hold: Callable[[Request], str] = lambda _request: ""
+        self._compared: set[bytes] = set()
+        """Commitments on the ledger that are not the stored ones, for which the totals were opened again."""
 
     # ----------------------------------------------------------------- requesting
 
     def request(
         self,
-        tags: Sequence[bytes],
         labels: Sequence[str],
         consents: Sequence[Consent],
         *,
@@ -172,16 +186,20 @@ class Inquirer:
         """Store a request for the totals of one or many subjects.
 
         Args:
-            tags: of the subjects, distinct.
-            labels: how the institution calls them; never an identity number in full.
-            consents: one receipt for each subject, in the same order, for one purpose.
+            labels: how the institution calls the subjects; never an identity number in full.
+            consents: one receipt for each subject, in the same order, for one purpose; each names its subject.
             officer: who asks; stays in this institution.
 
         Raises:
             InvalidConsent: a receipt does not permit this; nothing was stored.
             InvalidMessage: subjects missing, doubled, or too many for one inquiry.
         """
-        purpose = self._check_request(tags, consents)
+        if len(consents) != len(labels):
+            raise InvalidConsent(
+                f"{len(labels)} subjects need {len(labels)} consents, not {len(consents)}",
+                remedy="give one consent receipt for each subject, in the same order",
+            )
+        purpose = self._check_request(consents)
         if schema not in self.desk.state.schemas:
             raise InvalidMessage(
                 f"the consortium has no schema {schema}", remedy=f"use one of {sorted(self.desk.state.schemas)}"
@@ -199,29 +217,24 @@ class Inquirer:
                 "requested_at": self.desk.follower.now,
                 "attempts": [],
                 "subjects": [
-                    {"tag": to_hex(tag), "label": label, "consent": canonical_json(consent.to_json_object()).decode()}
-                    for tag, label, consent in zip(tags, labels, consents, strict=True)
+                    {"label": label, "consent": canonical_json(consent.to_json_object()).decode()}
+                    for label, consent in zip(labels, consents, strict=True)
                 ],
             },
         )
         self.desk.store.insert("request", request.id, request.value)
         return request
 
-    def _check_request(self, tags: Sequence[bytes], consents: Sequence[Consent]) -> Purpose:
-        if not tags or len(set(tags)) != len(tags):
+    def _check_request(self, consents: Sequence[Consent]) -> Purpose:
+        if not consents or len({self.desk.newest_tag(consent) for consent in consents}) != len(consents):
             raise InvalidMessage("an inquiry needs at least one subject, each once")
-        if len(consents) != len(tags):
-            raise InvalidConsent(
-                f"{len(tags)} subjects need {len(tags)} consents, not {len(consents)}",
-                remedy="give one consent receipt for each subject, in the same order",
-            )
         purpose = consents[0].purpose
         now = self.desk.follower.next_time
-        for tag, consent in zip(tags, consents, strict=True):
+        for consent in consents:
             consent.check(
                 realm=self.desk.realm,
                 inquirer=self.desk.index,
-                tag=tag,
+                tag=consent.tag,
                 tag_key_version=self.desk.tagger.version,
                 purpose=purpose,
                 at=now,
@@ -338,6 +351,11 @@ class Inquirer:
         bitmap = state.cohort(value["group"], now)
         minimum = max(3, desk.minimum_cohort, state.parameters.minimum_cohort if state.parameters else 0)
 
+        # (0b) can it see what was asked before, and can the others? R4.
+        if desk.missing_tag_key:
+            self._update(request, note=desk.tag_key_hindrance)
+            return []
+
         # (1) is there a cohort, with me in it, that stands until the opening is mined? R14, R28.
         moving = self._moving(bitmap, value["group"], now, minimum)
         if moving:
@@ -376,18 +394,19 @@ class Inquirer:
             return []
 
         # (3) do the consents still hold, after whatever it waited for? R17.
-        consents = [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in value["subjects"]]
+        consents = request.consents
         try:
-            self._check_request(request.tags, consents)
+            self._check_request(consents)
             self._check_size(schema.id, consents, limits.TRANSACTION_BYTES)  # [inquiry] bits may have grown since
         except InvalidMessage as error:
             self._update(request, state=RequestState.FAILED, note=str(error))
             return [f"request {request.id} ended: {error.message}"]
 
         # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
+        tags = [desk.newest_tag(consent) for consent in consents]
         memory = [self._as_answered(seen) for seen in desk.remember()]
         window = state.parameters.window_seconds if state.parameters else 0
-        conflict = window_conflict(request.tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
+        conflict = window_conflict(tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
         if conflict:
             self._update(request, note=self._window_note(*conflict))
             return []
@@ -445,7 +464,7 @@ class Inquirer:
         payload = protocol.contribution(
             frame,
             desk.index,
-            [self.book.record(schema, tag) for tag in request.tags],
+            [self.book.record(schema, tag) for tag in tags],
             desk.mask_keys(cohort, period),
             seed=self.random_bytes(32),
             supervisor_public=state.period_key.public,
@@ -460,7 +479,7 @@ class Inquirer:
             desk.note_seen(
                 frame.inquiry,
                 inquirer=desk.index,
-                tags=request.tags,
+                tags=[(consent.tag, consent.tag_key_version) for consent in consents],
                 consents=list(opening.consents),
                 cohort=bitmap,
                 opened_at=now,
@@ -616,7 +635,39 @@ class Inquirer:
     # ----------------------------------------------------------------- totals
 
     def _report(self, request: Request, inquiry: Inquiry) -> list[str]:
-        """Open the aggregate, check the totals, report them (R29, R30)."""
+        """Open the totals and report them (R29, R30)."""
+        # A contribution that a reorganisation replaces by another would make this report a false one.
+        if inquiry.completed_at is not None and inquiry.completed_at.block > self.desk.follower.final_block:
+            return []
+        stored = self._open_totals(request, inquiry)
+        key = to_hex(inquiry.id)
+        row = self.desk.post(
+            f"report/{key}",
+            Call(
+                inquiry.joint_credit,
+                "report",
+                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
+            ),
+        )
+        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+
+    def _compare_report(self, request: Request, inquiry: Inquiry) -> None:
+        """Open the totals again if the commitment on the ledger is not the stored one (R30): after a restore, say."""
+        if inquiry.report is None or inquiry.report.commitment in self._compared:
+            return
+        stored = self.desk.store.get("report", to_hex(inquiry.id))
+        if stored is not None and stored["commitment"] == to_hex(inquiry.report.commitment):
+            return
+        log.warning("the report of %s on the ledger is not the stored one", to_hex(inquiry.id)[:12])
+        self._open_totals(request, inquiry)
+        self._compared.add(inquiry.report.commitment)
+
+    def _open_totals(self, request: Request, inquiry: Inquiry) -> dict[str, Any]:
+        """Open the aggregate, check the totals, store them.
+
+        Returns:
+            The stored report: that of this aggregate.
+        """
         desk = self.desk
         frame = protocol.frame_of(inquiry, desk.realm)
         attempt = next(a for a in request.value["attempts"] if a["inquiry"] == to_hex(inquiry.id))
@@ -639,16 +690,17 @@ class Inquirer:
             totals = None
             note = f"the totals are not sums of figures ({error.message}); the supervisor will name who did it"
 
-        # (3) report, sealed to the supervisor: R30.
-        key = to_hex(inquiry.id)
+        # (3) the report of this aggregate, sealed to the supervisor: R30. One of another aggregate is replaced.
+        key, width = to_hex(inquiry.id), frame.public.modulus_bytes
+        salt = report_salt(private, inquiry.id, protocol.aggregate_bytes(frame, aggregate))
+        commitment = report_commitment(inquiry.id, salt, openings, width)
         stored = desk.store.get("report", key)
-        if stored is None:
-            salt = self.random_bytes(32)
-            sealed, commitment = seal_report(
+        if stored is None or stored["commitment"] != to_hex(commitment):
+            sealed, _ = seal_report(
                 openings,
                 inquiry=inquiry.id,
                 ctx=frame.ctx,
-                modulus_bytes=frame.public.modulus_bytes,
+                modulus_bytes=width,
                 supervisor_public=inquiry.period_key.public,
                 salt=salt,
             )
@@ -658,25 +710,19 @@ class Inquirer:
                 "commitment": to_hex(commitment),
                 "openings": [[hex(opening.m), hex(opening.r)] for opening in openings],
             }
-            desk.store.insert("report", key, stored)
+            desk.store.put("report", key, stored)
         self._update(
             request,
             state=RequestState.COMPLETE,
             note=note,
             totals=[{name: str(v) for name, v in record.items()} for record in totals] if totals else None,
         )
-        row = desk.post(
-            f"report/{key}",
-            Call(
-                inquiry.joint_credit,
-                "report",
-                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
-            ),
-        )
-        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+        return stored
 
     def _conclude(self, request: Request, inquiry: Inquiry) -> list[str]:
         names = inquiry.names
+        if inquiry.stage in (Stage.REPORTED, Stage.VALID):
+            self._compare_report(request, inquiry)
         match inquiry.stage:
             case Stage.REPORTED:
                 if request.state is RequestState.REPORTED:
@@ -684,8 +730,7 @@ class Inquirer:
                 self._update(request, state=RequestState.REPORTED)
                 return [f"report of {to_hex(inquiry.id)[:12]} is on the ledger"]
             case Stage.VALID:
-                self._update(request, state=RequestState.ATTESTED, note="")
-                return [f"the supervisor attested {to_hex(inquiry.id)[:12]}"]
+                return self._believe(request, inquiry)
             case Stage.VOID:
                 who = ", ".join(names[i] for i in inquiry.culprits)
                 self._update(request, state=RequestState.VOID, note=f"the supervisor voided it; named: {who}")
@@ -703,6 +748,33 @@ class Inquirer:
             case _:
                 pass
         return [f"{to_hex(inquiry.id)[:12]} ended: {self.get(request.id).note}"]
+
+    def _believe(self, request: Request, inquiry: Inquiry) -> list[str]:
+        """Take a verdict for one on the own report only with the signature of a pinned supervisor's account (R31).
+
+        The fold has compared the account of the event with the one that the supervisor's owner named.
+        """
+        desk, verdict = self.desk, inquiry.verdict
+        assert verdict is not None
+        stored = desk.store.get("report", to_hex(inquiry.id))
+        own = stored is not None and stored["commitment"] == to_hex(verdict.commitment)
+        arguments = (inquiry.id, verdict.supervisor, True, verdict.culprits, verdict.commitment, verdict.anchor)
+        call = Call(inquiry.joint_credit, "attest", arguments)
+        if (
+            own
+            and desk.state.pins.accepts_supervisor(verdict.supervisor)
+            and desk.follower.ledger.signed_by(verdict.at.transaction, call) == verdict.account
+        ):
+            self._update(request, state=RequestState.ATTESTED, note="")
+            return [f"the supervisor attested {to_hex(inquiry.id)[:12]}"]
+        if request.state is not RequestState.REPORTED:
+            self._update(request, state=RequestState.REPORTED)
+        self._update(
+            request,
+            note="the ledger shows a verdict on these totals that is not on this institution's own report, or not signed by a "
+            "supervisor that it has accepted; compare the supervisor's owner account, then `mpcredit member pin`",
+        )
+        return []
 
     def await_final(self, request_id: str) -> Request:
         """Read a request whose totals are open.

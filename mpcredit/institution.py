@@ -16,8 +16,7 @@ from mpcredit.amounts import Money
 from mpcredit.consent import Consent
 from mpcredit.desk import Desk
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import InvalidMessage, LedgerError, MpcreditError, NotYet, Refused
-from mpcredit.events import Stage
+from mpcredit.errors import InvalidConsent, InvalidMessage, LedgerError, MpcreditError, NotYet, Refused
 from mpcredit.follower import Follower
 from mpcredit.furnisher import Furnisher
 from mpcredit.identity import Subject
@@ -46,8 +45,12 @@ __all__ = [
 ]
 
 
-def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inquiry) -> Exposure:
-    """The opened totals of one subject, with what is known about their coverage and verdict."""
+def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inquiry, *, attested: bool) -> Exposure:
+    """The opened totals of one subject, with what is known about their coverage and verdict.
+
+    Args:
+        attested: whether this institution believes a verdict on its own report (R31), as `Request.attested` says.
+    """
     return Exposure(
         subject_label=label,
         currency=currency,
@@ -59,7 +62,7 @@ def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inqu
         lenders=record["lenders"],
         institutions=len(inquiry.cohort),
         active=len(inquiry.cohort) + len(inquiry.absent),
-        attested=inquiry.stage is Stage.VALID,
+        attested=attested,
     )
 
 
@@ -92,8 +95,8 @@ class InquiryResult:
 
     @property
     def attested(self) -> bool:
-        """Whether the supervisor found the inquiry valid."""
-        return self.inquiry.stage is Stage.VALID
+        """Whether the supervisor found the inquiry valid, by its own signature on this report (R31)."""
+        return self.request.attested
 
     @property
     def coverage(self) -> str:
@@ -104,14 +107,15 @@ class InquiryResult:
         """One for each subject, in the order of the request (schema 1)."""
         labels = [entry["label"] for entry in self.request.value["subjects"]]
         return [
-            exposure_of(record, label, self.currency, self.inquiry)
+            exposure_of(record, label, self.currency, self.inquiry, attested=self.attested)
             for record, label in zip(self.totals, labels, strict=True)
         ]
 
     def __getitem__(self, subject: Subject) -> Exposure:
-        tag = self.institution.tagger.tag(subject)
+        desk = self.institution.desk
+        tags = [desk.newest_tag(consent) for consent in self.request.consents]
         try:
-            return self.exposures()[self.request.tags.index(tag)]
+            return self.exposures()[tags.index(desk.tagger.tag(subject))]
         except ValueError:
             raise KeyError(f"{subject!r} was not asked about in this inquiry") from None
 
@@ -232,7 +236,6 @@ class Institution:
         self.follower.clock = clock
         outbox = Outbox(store, signer, ledger, confirmations=self.follower.confirmations)
         self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window, release)
-        self.tagger = tagger
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
         self.inquirer = Inquirer(self.desk, book, bits=bits, anchor=anchor)
@@ -244,6 +247,11 @@ class Institution:
     def realm(self) -> Realm:
         """Chain id and Consortium."""
         return self.follower.ledger.realm
+
+    @property
+    def tagger(self) -> Tagger:
+        """What turns a subject into the consortium's tag."""
+        return self.desk.tagger
 
     @property
     def index(self) -> int:
@@ -276,8 +284,7 @@ class Institution:
         self.inquirer.book = book
 
     def use_tagger(self, tagger: Tagger, book: Book) -> None:
-        """Use the tag key that has come into force, and the loan book indexed with it."""
-        self.tagger = tagger
+        """Use the tag key that has come into force, and the loan book under its tags, both at once (R4)."""
         self.desk.tagger = tagger
         self.use_book(book)
 
@@ -333,8 +340,12 @@ class Institution:
             InvalidMessage: no subject, one twice, or too many.
         """
         self.sync()
+        for subject, consent in zip(subjects, consents, strict=False):
+            if self.desk.newest_tag(consent) != self.tagger.tag(subject):
+                raise InvalidConsent(
+                    "the consent's tag is not that of the inquiry", remedy="give the receipt of this subject"
+                )
         request = self.inquirer.request(
-            [self.tagger.tag(subject) for subject in subjects],
             list(labels) if labels is not None else [repr(subject) for subject in subjects],
             consents,
             officer=officer,

@@ -29,9 +29,14 @@ class Membership:
         self.desk = desk
         self.ready = ready
         self.hindrance = ""
-        """Why this institution could only refuse now; while it is set, it is switched off, and others ask without it."""
+        """Why this institution could only refuse now; set by the service. Meanwhile it is switched off."""
         self.leaving = False
         """The service is about to end: it is switched off, whoever switches it otherwise."""
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not ready: the service's reason, or a tag key that is missing."""
+        return self.hindrance or self.desk.tag_key_hindrance
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""
@@ -125,7 +130,7 @@ class Membership:
         if by_hand and not self.leaving:
             return []
         able = self._announced() and self.desk.state.is_serving(self.desk.index)
-        serves = able and not self.hindrance and not self.leaving
+        serves = able and not self.why_not and not self.leaving
         if serves == self.is_ready or (serves and self._owes()):
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):

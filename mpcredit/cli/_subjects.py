@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpcredit.cli._access import Access
+from mpcredit.cli._parties import own_member
 from mpcredit.cli._shared import moment
-from mpcredit.cli.keys import account_address
-from mpcredit.config import tag_key_of
 from mpcredit.consent import NO_EVIDENCE, Consent, Purpose
-from mpcredit.errors import InvalidConsent, InvalidEncoding, InvalidFile, InvalidMessage, InvalidSubject, NotYet
+from mpcredit.errors import InvalidConsent, InvalidEncoding, InvalidFile, InvalidMessage, InvalidSubject
 from mpcredit.identity import Subject
-from mpcredit.ledger.roster import Member
 from mpcredit.pairkeys import Realm
-from mpcredit.state import LedgerState
-from mpcredit.tags import HmacTagger
+from mpcredit.tags import HmacTagger, tagger_of
 
 MAXIMUM_DAYS = 3_660
 
@@ -32,30 +29,6 @@ class Recipient:
     tagger: HmacTagger
 
 
-def own_member(party: Access) -> Member:
-    """This institution in the roster.
-
-    Raises:
-        NotYet: its ledger account is no operator of a member.
-    """
-    return member_of_account(party.follower.state, account_address(party.config))
-
-
-def member_of_account(state: LedgerState, account: str | None) -> Member:
-    """The member for which a ledger account acts.
-
-    Raises:
-        NotYet: it acts for none.
-    """
-    found = state.by_operator(account) if account is not None else None
-    if found is None:
-        raise NotYet(
-            f"the ledger account {account} acts for no member of the consortium",
-            remedy="its owner must allow it (`mpcredit member operator`), or the members must invite the institution",
-        )
-    return found
-
-
 def recipient(party: Access) -> Recipient:
     """This institution, for consents.
 
@@ -64,7 +37,7 @@ def recipient(party: Access) -> Recipient:
     """
     member = own_member(party)
     state = party.follower.state
-    return Recipient(state.realm, member.index, HmacTagger(tag_key_of(party.keys, state.tag_keys)))
+    return Recipient(state.realm, member.index, tagger_of(party.keys, party.follower.tag_keys))
 
 
 def parse_subject(text: str) -> Subject:
@@ -213,7 +186,8 @@ def match_consents(
     """
     matched = []
     for subject, label in zip(subjects, labels, strict=True):
-        fitting = [consent for consent in consents if consent.tag == to.tagger.tag(subject)]
+        tags = to.tagger.tags(subject)  # a receipt may name an earlier version
+        fitting = [consent for consent in consents if (consent.tag_key_version, consent.tag) in enumerate(tags, 1)]
         if not fitting:
             raise InvalidConsent(
                 f"there is no consent of {label}",

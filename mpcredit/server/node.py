@@ -570,8 +570,8 @@ class Node:
         if not member.serving:
             return "the supervisor has not audited its mask keys yet"
         if member.ready_until <= self.party.follower.next_time:
-            return self.party.membership.hindrance or "it is not declared ready on the ledger"
-        return self.party.membership.hindrance
+            return self.party.membership.why_not or "it is not declared ready on the ledger"
+        return self.party.membership.why_not
 
     # ----------------------------------------------------------------- changes
 

@@ -176,7 +176,7 @@ def test_requests__of_no_application__are_erased_with_the_applications_period(
     named = there.bank.applications.get(application).request_id
     who = there.take()
     consent = Consent.grant(who, to=party, purpose=Purpose.REVIEW, days=5, now=party.follower.now)
-    loose = party.inquirer.request([consent.tag], ["TW"], [consent], officer="console")
+    loose = party.inquirer.request(["TW"], [consent], officer="console")
     for _ in range(8):
         there.consortium.work(but="Bank A")
         there.bank.node.round()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import secrets
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def test_request__to_its_end__has_the_sums(town: FakeTown) -> None:
     assert found.state is RequestState.ATTESTED
     assert found.totals == [figures(31) | {"lenders": 5}]
     assert found.state.final
-    assert found.tags == tags(town, 1)
+    assert [consent.tag for consent in found.consents] == tags(town, 1)
 
 
 def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
@@ -48,9 +49,7 @@ def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
     bank.sync()
     town.books[0].figures[tags(town, 3)[0]] = figures(100)
     wanted = [3, 9, 1]
-    request = bank.inquirer.request(
-        tags(town, *wanted), ["c", "z", "a"], [town.consent(n) for n in wanted], officer="o"
-    )
+    request = bank.inquirer.request(["c", "z", "a"], [town.consent(n) for n in wanted], officer="o")
     town.settle()
 
     totals = bank.inquirer.get(request.id).totals
@@ -58,29 +57,36 @@ def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["none", "twice", "no consent", "foreign consent", "two purposes", "unknown schema", "too many"]
+    "how",
+    [
+        "none",
+        "twice",
+        "no consent",
+        "foreign consent",
+        "of a key to come",
+        "two purposes",
+        "unknown schema",
+        "too many",
+    ],
 )
 def test_request__that_cannot_be__is_refused_and_stores_nothing(town: FakeTown, how: str) -> None:
     bank = town[0]
     bank.sync()
-    one, consent = tags(town, 1), town.consent(1)
-    given: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-        "none": ([], [], {}),
-        "twice": (one * 2, [consent] * 2, {}),
-        "no consent": (one, [], {}),
-        "foreign consent": (one, [town.consent(1, to=1)], {}),
-        "two purposes": (tags(town, 1, 2), [consent, town.consent(2, purpose=Purpose.REVIEW)], {}),
-        "unknown schema": (one, [consent], {"schema": 9}),
-        "too many": (
-            tags(town, *range(200)),
-            [town.consent(n) for n in range(200)],
-            {},
-        ),
+    consent = town.consent(1)
+    given: dict[str, tuple[int, Any, dict[str, Any]]] = {
+        "none": (0, [], {}),
+        "twice": (2, [consent, town.consent(1)], {}),
+        "no consent": (1, [], {}),
+        "foreign consent": (1, [town.consent(1, to=1)], {}),
+        "of a key to come": (1, [town.consent(1, tag_key_version=2)], {}),
+        "two purposes": (2, [consent, town.consent(2, purpose=Purpose.REVIEW)], {}),
+        "unknown schema": (1, [consent], {"schema": 9}),
+        "too many": (200, [town.consent(n) for n in range(200)], {}),
     }
-    wanted, consents, options = given[how]
+    subjects, consents, options = given[how]
 
     with pytest.raises((InvalidMessage, InvalidConsent)):
-        bank.inquirer.request(wanted, ["x"] * len(wanted), consents, officer="o", **options)
+        bank.inquirer.request(["x"] * subjects, consents, officer="o", **options)
     assert bank.inquirer.requests() == []
 
 
@@ -118,6 +124,45 @@ def test_open__no_longer_fits_a_transaction__ends_with_the_most_that_would(
 def test_get__unknown__is_refused(town: FakeTown) -> None:
     with pytest.raises(InvalidMessage):
         town[0].inquirer.get("nothing")
+
+
+# ---------------------------------------------------------------- tag keys (R4)
+
+
+def test_request__without_the_newest_tag_key__waits_and_opens_when_it_is_here(town: FakeTown) -> None:
+    request = town.ask(1)
+    town.succeed_tag_key(0)
+    town.settle()
+    found = town[0].inquirer.get(request)
+    assert found.state is RequestState.WANTED
+    assert "tag key of version 2 is not at hand" in found.note
+    assert opens(town) == 0
+
+    town[0].use_tagger(town.tagger, town.books[0])
+    town.settle()
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def test_request__waiting_over_a_new_tag_key__is_opened_as_its_consent_names_it(town: FakeTown) -> None:
+    request, named = town.ask(1), town.tagger.tag(subject(1))
+    town.succeed_tag_key()
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert found.totals == [figures(31) | {"lenders": 5}]
+    assert town.supervisor.supervisor.tags(town.inquiry(request)) == (named,)
+
+
+def test_inquire__consent_of_an_earlier_tag_key__is_of_this_subject_and_of_no_other(town: FakeTown) -> None:
+    bank, old = town[0], town.consent(1)
+    town.succeed_tag_key()
+
+    with pytest.raises(InvalidConsent, match="tag is not that of the inquiry"):
+        bank.inquire([subject(2)], consents=[old], officer="o")
+    handle = bank.inquire([subject(1)], consents=[old], officer="o")
+    town.settle()
+
+    assert bank.result(handle.id)[subject(1)].lenders == 5
 
 
 # ---------------------------------------------------------------- waiting
@@ -346,7 +391,15 @@ def test_open__signed_and_then_reverted__the_next_attempt_has_a_key_of_its_own(t
     bank.work()
     [row] = [row for row in bank.desk.store.outbox_pending() if row.call["function"] == "open"]
     # A change of the roster is mined before the opening, which then reverts.
-    town.chain.mine([Transaction(town.supervisor_account.address, Call("consortium", "suspend", (town.supervisor_owner.address, 4)), 10**6)])
+    town.chain.mine(
+        [
+            Transaction(
+                town.supervisor_account.address,
+                Call("consortium", "suspend", (town.supervisor_owner.address, 4)),
+                10**6,
+            )
+        ]
+    )
     town.chain.held = False
     town.chain.mine()
     town.settle()
@@ -369,9 +422,9 @@ def test_open__keys_have_another_size_since__the_one_that_waited_is_destroyed(
     town.chain.too_dear = lambda _call: False
     town.chain.advance(60)
     bank.inquirer.bits = 2304
-    monkeypatch.setattr(paillier, "generate", lambda bits: public_key_pair("public-test-2048-b"))
-
-    bank.work()
+    with monkeypatch.context() as patch:
+        patch.setattr(paillier, "generate", lambda bits: public_key_pair("public-test-2048-b"))
+        bank.work()
 
     assert old not in kept(town)
     assert len(kept(town)) == 1
@@ -461,6 +514,129 @@ def test_report__crash_before_it_is_sent__is_the_same_afterwards(
     assert report is not None
     assert "0x" + report.commitment.hex() == stored["commitment"]
     assert town.inquiry(request).stage is Stage.VALID
+
+
+def reported(town: FakeTown) -> str:
+    """A request whose report is on the ledger and not judged."""
+    request = town.ask(1)
+    town.supervised = False
+    town.settle()
+    assert town[0].inquirer.get(request).state is RequestState.REPORTED
+    return request
+
+
+def stored_report(town: FakeTown, request: str) -> dict[str, Any]:
+    found = town[0].desk.store.get("report", "0x" + town.inquiry(request).id.hex())
+    assert found is not None
+    return found
+
+
+def ledger_commitment(town: FakeTown, request: str) -> str:
+    report = town.inquiry(request).report
+    assert report is not None
+    return "0x" + report.commitment.hex()
+
+
+def salt_by_the_definition(town: FakeTown, request: str) -> str:
+    """R30, written out with nothing but SHA-256 and a product."""
+    inquiry = town.inquiry(request)
+    n = int.from_bytes(inquiry.opening.n, "big")
+    product = 1
+    for member in inquiry.cohort:
+        product = product * int.from_bytes(inquiry.payload(member)[80:], "big") % n**2
+    private = next(key for key in (public_key_pair(), public_key_pair("public-test-2048-b")) if n % key.p == 0)
+    smaller = min(private.p, private.q).to_bytes(128, "big")
+    data = b"mpcredit/report-salt/2" + smaller + inquiry.id + product.to_bytes(512, "big")
+    return "0x" + hashlib.sha256(data).hexdigest()
+
+
+def test_report__its_salt__follows_from_key_inquiry_and_aggregate(town: FakeTown) -> None:
+    request = reported(town)
+
+    assert stored_report(town, request)["salt"] == salt_by_the_definition(town, request)
+    assert stored_report(town, request)["commitment"] == ledger_commitment(town, request)
+
+
+def test_report__store_of_before_it__opens_the_totals_again_to_the_commitment_on_the_ledger(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    before = dict(town[0].inquirer.get(request).value)
+    town.supervised = False
+    town.settle()
+    lost = stored_report(town, request)
+    inquiry = town.inquiry(request)
+    # What a backup of before the report has: the key and an open request.
+    town[0].desk.store.delete("report", "0x" + inquiry.id.hex())
+    town[0].desk.store.put("request", request, before)
+    town.supervised = True
+    town.settle()
+
+    again = stored_report(town, request)
+    found = town[0].inquirer.await_final(request)
+    assert again == lost | {"sealed": again["sealed"]}
+    assert again["commitment"] == ledger_commitment(town, request)
+    assert (found.state, found.totals) == (RequestState.ATTESTED, [figures(31) | {"lenders": 5}])
+
+
+def test_report__reorganisation_with_another_contribution__is_replaced_by_that_of_the_new_aggregate(
+    town: FakeTown,
+) -> None:
+    request = reported(town)
+    first, inquiry = stored_report(town, request), town.inquiry(request)
+    last = max(inquiry.contributions.values(), key=lambda event: event.at.block)
+    member = next(i for i, event in inquiry.contributions.items() if event is last)
+    town[member].sync()
+    other = town[member].furnisher._figures(town[member].desk.state.inquiries[inquiry.id])["payload"]
+    town.chain.reorganise(last.at.block)
+    town[0].work()
+    assert town.inquiry(request).awaited == (member,)
+
+    # The same figures with another seed: the member's store is an older one, say.
+    signer = town.signer(member)
+    call = town.call("contribute", inquiry.id, member, bytes.fromhex(other[2:]))
+    signer.broadcast(signer.sign(call, signer.nonce()).raw)
+    town.supervised = True
+    town.settle()
+
+    second = stored_report(town, request)
+    assert second["commitment"] != first["commitment"]
+    assert second["commitment"] == ledger_commitment(town, request)
+    assert second["salt"] == salt_by_the_definition(town, request)
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def test_report__of_somebody_else_with_the_account__leaves_the_true_totals_in_the_store(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    town.asleep, town.supervised = {0}, False
+    town.settle()
+    inquiry = town.inquiry(request)
+    town[0].desk.outbox.post("false report", town.call("report", inquiry.id, b"f" * 32, b"sealed", bytes(32)))
+    town.asleep = set()
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert (found.state, found.totals) == (RequestState.REPORTED, [figures(31) | {"lenders": 5}])
+    assert stored_report(town, request)["salt"] == salt_by_the_definition(town, request)
+    assert ledger_commitment(town, request) == "0x" + (b"f" * 32).hex()
+
+
+def test_report__last_contribution_not_final__waits(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    town[0].follower.confirmations = 2
+    for bank in town.banks[1:]:
+        bank.work()
+    town[0].work()
+    town[0].work()
+    assert town.inquiry(request).stage is Stage.COMPLETE
+    assert town[0].inquirer.get(request).totals is None
+
+    town.chain.mine([])
+    town.chain.mine([])
+    town[0].work()
+
+    assert town.inquiry(request).stage is Stage.REPORTED
 
 
 def test_totals__of_an_inquiry_that_ended_void__are_shown_as_what_they_are(town: FakeTown) -> None:

@@ -283,5 +283,5 @@ def test_parse_aggregate__other_length__is_refused() -> None:
 
 
 def test_spec_version__is_a_digit() -> None:
-    assert protocol.SPEC_VERSION == "1"
+    assert protocol.SPEC_VERSION == "2"
     assert paillier.MINIMUM_MODULUS_BITS == 2048
