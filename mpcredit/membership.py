@@ -142,12 +142,13 @@ class Membership:
 
     def _owes(self) -> bool:
         """Whether an open inquiry waits for this member: one that comes back answers that first."""
-        desk = self.desk
+        index, outbox_row = self.desk.index, self.desk.store.outbox_by_key
+        # A step that is in the outbox is mined before every later one of this account.
         return any(
             inquiry.stage is Stage.OPEN
-            and desk.index in inquiry.awaited
-            and desk.store.get("answer", to_hex(inquiry.id)) is None
-            for inquiry in desk.state.inquiries.values()
+            and index in inquiry.awaited
+            and not any(outbox_row(f"{step}/{to_hex(inquiry.id)}/1") for step in ("answer", "refuse"))
+            for inquiry in self.desk.state.inquiries.values()
         )
 
     def switch(self, ready: bool) -> list[str]:
