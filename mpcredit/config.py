@@ -28,7 +28,7 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     bits = 3072
     minimum_cohort = 3
     minimum_window_days = 0
-    ready_seconds = 86400
+    ready = true                          # false leaves readiness to people: `mpcredit ready`
     [server]                              # mpcredit/server/settings.py; the store is then its database, and [store] is left out
 """
 
@@ -63,7 +63,7 @@ from mpcredit.chain import (
     several,
     shown,
 )
-from mpcredit.encoding import to_hex
+from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import InvalidFile, KeyStoreError, StoreError
 from mpcredit.follower import Follower
 from mpcredit.founding import read_founding
@@ -121,8 +121,13 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     "store": frozenset({"path"}),
     "book": frozenset({"path", "adapter"}),
     "policy": frozenset({"path"}),
-    "inquiry": frozenset({"bits", "minimum_cohort", "minimum_window_days", "ready_seconds"}),
+    "inquiry": frozenset({"bits", "minimum_cohort", "minimum_window_days", "ready"}),
 }
+
+_VERSION_1: Mapping[tuple[str, str], str] = {
+    ("inquiry", "ready_seconds"): "write ready = true; or ready = false where it was 0",
+}
+"""Lines of version 1, by table and name, and the line to write instead."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,8 @@ class Config:
     bits: int
     minimum_cohort: int
     minimum_window_days: int
-    ready_seconds: int
+    ready: bool
+    """Whether the service switches readiness on and off by itself."""
     token: TokenPlace | None
     """The token in which institution or supervisor keys are made; None: key files."""
     served: bool
@@ -211,6 +217,12 @@ class _Reader:
         if found is not None and found < least:
             raise self.fail(f"[{table}] {name}", f"must be at least {least}", "correct the line")
         return found  # type: ignore[no-any-return]
+
+    def flag(self, table: str, name: str, default: bool) -> bool:
+        found = self.value.get(table, {}).get(name, default)
+        if not isinstance(found, bool):
+            raise self.fail(f"[{table}] {name}", "must be true or false", "correct the line")
+        return found
 
     def bits(self) -> int:
         found = self.number("inquiry", "bits", 3072, 2048)
@@ -294,8 +306,10 @@ class _Reader:
             if not isinstance(part, dict):
                 raise self.fail(table, "must be a table", f"write it as [{table}]")
             for name in part:
+                where = f"[{table}] {name}" if table else name
+                if (table, name) in _VERSION_1:
+                    raise self.fail(where, "is a line of version 1", _VERSION_1[table, name])
                 if name not in names:
-                    where = f"[{table}] {name}" if table else name
                     raise self.fail(where, "is unknown", f"use one of {', '.join(sorted(names))}")
         role = self.get("", "role", str)
         if role not in ("institution", "supervisor"):
@@ -356,7 +370,7 @@ class _Reader:
             bits=self.bits(),
             minimum_cohort=self.number("inquiry", "minimum_cohort", 3, 3),
             minimum_window_days=self.number("inquiry", "minimum_window_days", 0, 0),
-            ready_seconds=self.number("inquiry", "ready_seconds", 86_400, 0),
+            ready=self.flag("inquiry", "ready", True),
             token=self.token(),
             served="server" in self.value,
         )
@@ -444,23 +458,28 @@ def book_adapter(config: Config) -> Callable[[Tagger], Book] | None:
 
 
 def pins_of(config: Config, store: Store | None = None) -> Pins:
-    """Accounts that this party accepts: those of the founding file and those its operator pinned by hand."""
+    """What this party accepts: the accounts of the founding file, and what its people have compared and accepted."""
     owners: dict[int, set[str]] = {}
     supervisors: set[str] = set()
-    operators: dict[int, frozenset[str]] | None = None
-    if config.founding is not None:
-        founding = read_founding(config.founding)
-        operators = {i: frozenset({to_checksum_address(f.operator)}) for i, f in enumerate(founding.founders)}
-        for index, founder in enumerate(founding.founders):
-            owners.setdefault(index, set()).add(to_checksum_address(founder.owner))
-        supervisors.update(to_checksum_address(account) for account in founding.supervisors)
-    if store is not None:
-        for key, value in store.items("pin"):
-            if value["role"] == "owner":
+    period_keys: set[bytes] = set()
+    founding = read_founding(config.founding) if config.founding is not None else None
+    if founding is not None:
+        owners = {index: {founder.owner} for index, founder in enumerate(founding.founders)}
+        supervisors.update(founding.supervisors)
+    for key, value in store.items("pin") if store is not None else ():
+        match value["role"]:
+            case "owner":
                 owners.setdefault(int(value["member"]), set()).add(key)
-            else:
+            case "supervisor":
                 supervisors.add(key)
-    return Pins({index: frozenset(accounts) for index, accounts in owners.items()}, frozenset(supervisors), operators)
+            case "period key":
+                period_keys.add(hex_bytes(key, 32))
+    return Pins(
+        owners={index: frozenset(accounts) for index, accounts in owners.items()},
+        supervisors=frozenset(supervisors),
+        founding_supervisors=frozenset(founding.supervisors) if founding is not None else frozenset(),
+        period_keys=frozenset(period_keys),
+    )
 
 
 def ledger_of(config: Config) -> ChainLedger:
@@ -595,7 +614,7 @@ def institution_from_config(
             bits=config.bits,
             minimum_cohort=config.minimum_cohort,
             minimum_window=config.minimum_window_days * 86_400,
-            ready_seconds=config.ready_seconds,
+            ready=config.ready,
             anchor=anchor,
         )
         made.desk.outbox.patience = config.patience

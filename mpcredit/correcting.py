@@ -438,7 +438,9 @@ class Teller:
                     continue
                 key = f"batch/{day}/{part}"
                 try:
-                    self.supervisor.outbox.post(key, Call("consortium", "notify", (hex_bytes(message),)))
+                    self.supervisor.outbox.post(
+                        key, Call("consortium", "notify", (self.supervisor.owner, hex_bytes(message)))
+                    )
                 except Refused as error:
                     log.warning("the ledger did not take the batch: %s", error)
                     return lines

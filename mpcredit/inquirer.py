@@ -117,6 +117,11 @@ class Request:
         return RequestState(self.value["state"])
 
     @property
+    def attested(self) -> bool:
+        """Whether a verdict that this institution believes says that the totals are right (R31)."""
+        return self.state is RequestState.ATTESTED
+
+    @property
     def note(self) -> str:
         """Why it stands there and what would help; empty when all is as usual."""
         return str(self.value.get("note", ""))
@@ -845,8 +850,7 @@ class Inquirer:
                 self._update(request, state=RequestState.REPORTED)
                 return [f"report of {to_hex(inquiry.id)[:12]} is on the ledger"]
             case Stage.VALID:
-                self._update(request, state=RequestState.ATTESTED, note="")
-                return [f"the supervisor attested {to_hex(inquiry.id)[:12]}"]
+                return self._believe(request, inquiry)
             case Stage.VOID:
                 who = ", ".join(names[i] for i in inquiry.culprits)
                 self._update(request, state=RequestState.VOID, note=f"the supervisor voided it; named: {who}")
@@ -864,6 +868,33 @@ class Inquirer:
             case _:
                 pass
         return [f"{to_hex(inquiry.id)[:12]} ended: {self.get(request.id).note}"]
+
+    def _believe(self, request: Request, inquiry: Inquiry) -> list[str]:
+        """Take a verdict for one on the own report only with the signature of a pinned supervisor's account (R31).
+
+        The fold has compared the account of the event with the one that the supervisor's owner named.
+        """
+        desk, verdict = self.desk, inquiry.verdict
+        assert verdict is not None
+        stored = desk.store.get("report", to_hex(inquiry.id))
+        own = stored is not None and stored["commitment"] == to_hex(verdict.commitment)
+        arguments = (inquiry.id, verdict.supervisor, True, verdict.culprits, verdict.commitment, verdict.anchor)
+        call = Call(inquiry.joint_credit, "attest", arguments)
+        if (
+            own
+            and desk.state.pins.accepts_supervisor(verdict.supervisor)
+            and desk.follower.ledger.signed_by(verdict.at.transaction, call) == verdict.account
+        ):
+            self._update(request, state=RequestState.ATTESTED, note="")
+            return [f"the supervisor attested {to_hex(inquiry.id)[:12]}"]
+        if request.state is not RequestState.REPORTED:
+            self._update(request, state=RequestState.REPORTED)
+        self._update(
+            request,
+            note="the ledger shows a verdict on these totals that is not on this institution's own report, or not signed by a "
+            "supervisor that it has accepted; compare the supervisor's owner account, then `mpcredit member pin`",
+        )
+        return []
 
     def await_final(self, request_id: str) -> Request:
         """Read a request whose totals are open.

@@ -17,7 +17,6 @@ from mpcredit.consent import Consent
 from mpcredit.desk import Desk
 from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import InvalidMessage, LedgerError, MpcreditError, NotYet, Refused
-from mpcredit.events import Stage
 from mpcredit.follower import Follower
 from mpcredit.furnisher import Furnisher
 from mpcredit.identity import Subject
@@ -46,8 +45,12 @@ __all__ = [
 ]
 
 
-def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inquiry) -> Exposure:
-    """The opened totals of one subject, with what is known about their coverage and verdict."""
+def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inquiry, *, attested: bool) -> Exposure:
+    """The opened totals of one subject, with what is known about their coverage and verdict.
+
+    Args:
+        attested: whether this institution believes a verdict on its own report (R31), as `Request.attested` says.
+    """
     return Exposure(
         subject_label=label,
         currency=currency,
@@ -59,7 +62,7 @@ def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inqu
         lenders=record["lenders"],
         institutions=len(inquiry.cohort),
         active=len(inquiry.cohort) + len(inquiry.absent),
-        attested=inquiry.stage is Stage.VALID,
+        attested=attested,
     )
 
 
@@ -92,8 +95,8 @@ class InquiryResult:
 
     @property
     def attested(self) -> bool:
-        """Whether the supervisor found the inquiry valid."""
-        return self.inquiry.stage is Stage.VALID
+        """Whether the supervisor found the inquiry valid, by its own signature on this report (R31)."""
+        return self.request.attested
 
     @property
     def coverage(self) -> str:
@@ -104,7 +107,7 @@ class InquiryResult:
         """One for each subject, in the order of the request (schema 1)."""
         labels = [entry["label"] for entry in self.request.value["subjects"]]
         return [
-            exposure_of(record, label, self.currency, self.inquiry)
+            exposure_of(record, label, self.currency, self.inquiry, attested=self.attested)
             for record, label in zip(self.totals, labels, strict=True)
         ]
 

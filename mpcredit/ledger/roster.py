@@ -207,6 +207,8 @@ class Supervisor:
     account: str | None = None
     """Service account; None while none is named."""
     namings: list[Naming] = field(default_factory=list)
+    since: int = 0
+    """When it was added last, unix seconds: approvals that it gave before do not count."""
 
 
 @dataclass(frozen=True)
@@ -448,6 +450,7 @@ class Roster:
             case Change.SUPERVISOR_ADDED, (str(owner),):
                 earlier = self.former_supervisors.pop(owner, None)
                 self.supervisors[owner] = earlier or Supervisor(owner)
+                self.supervisors[owner].since = event.at.timestamp
             case Change.SUPERVISOR_REMOVED, (str(owner),):
                 self.former_supervisors[owner] = self.supervisors.pop(owner)
                 self.former_supervisors[owner].account = None

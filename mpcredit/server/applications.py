@@ -291,7 +291,7 @@ class Applications:
         if seen.get("totals") is None or inquiry is None or request.state is RequestState.VOID:
             return None
         record = {name: int(amount) for name, amount in seen["totals"].items()}
-        exposure = exposure_of(record, application.label, application.currency, inquiry)
+        exposure = exposure_of(record, application.label, application.currency, inquiry, attested=request.attested)
         decision: Decision = policy.decide(
             exposure, requested=application.requested, income=application.income, months=application.months
         )

@@ -86,7 +86,7 @@ def test_two_inquiries_at_one_time__without_the_rule__differ_by_the_victim(
 def openings(town: FakeTown) -> list[Opening]:
     """Every opening that was broadcast, also those that failed."""
     made = {t.hash: t for t in town.chain.seen if t.call.function == "open"}
-    return [Opening(*t.call.arguments[0]) for t in made.values()]
+    return [Opening(*t.call.arguments[1]) for t in made.values()]
 
 
 def failed_attempt(town: FakeTown) -> str:
@@ -96,7 +96,7 @@ def failed_attempt(town: FakeTown) -> str:
     town.chain.held = True
     town.work()
     town.chain.held = False
-    leaves = FakeSigner(town.chain, town.operators[VICTIM].address)
+    leaves = FakeSigner(town.chain, town.accounts[VICTIM].address)
     signed = leaves.sign(Call("consortium", "declareReady", (0,)), leaves.nonce())
     town.chain.mine([pickle.loads(signed.raw)])
     town.chain.mine()
@@ -110,7 +110,7 @@ def restarted(town: FakeTown) -> Institution:
     old = town[0]
     return Institution(
         ledger=town.chain,
-        signer=FakeSigner(town.chain, town.operators[0].address),
+        signer=FakeSigner(town.chain, town.accounts[0].address),
         store=old.desk.store,
         keys=town.keys[0],
         tagger=town.tagger,
@@ -232,6 +232,6 @@ def test_answer__gas_estimated_but_refused__is_the_same_when_it_is_sent_later(to
     town.chain.mempool.clear()
     town[1].work()
 
-    sent = [t for t in town.chain.seen if t.sender == town.operators[1].address and t.call.function == "contribute"]
+    sent = [t for t in town.chain.seen if t.sender == town.accounts[1].address and t.call.function == "contribute"]
     assert len({t.call.arguments[1] for t in sent}) == 1
     assert town.inquiry(request).payload(1) == sent[0].call.arguments[1]

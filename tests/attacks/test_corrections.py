@@ -132,7 +132,7 @@ def test_correction__packed_inquiry__names_the_subject(place: Place, town: FakeT
 
 def public(messages: Sequence[Noticed]) -> list[tuple[str, int, int, int]]:
     """What a ledger reader has of each message beside sealed bytes: sender, kind, length, day."""
-    return sorted((m.by, m.message[0], len(m.message), int.from_bytes(m.message[6:10], "big")) for m in messages)
+    return sorted((m.owner, m.message[0], len(m.message), int.from_bytes(m.message[6:10], "big")) for m in messages)
 
 
 def test_outsider__day_with_and_without_a_correction__sees_the_same(place: Place) -> None:
@@ -166,8 +166,8 @@ def test_told_inquirer__every_member_of_its_cohort_has_sent__cannot_tell_which(p
 
     place.day(3)
 
-    senders = {m.by for m in place.messages()[start:]} - {place.town.operators[0].address}
-    assert senders == {place.town.operators[3].address}  # told now, Bank A would know who it was ...
+    senders = {m.owner for m in place.messages()[start:]} - {place.town.owners[0].address}
+    assert senders == {place.town.owners[3].address}  # told now, Bank A would know who it was ...
     assert place.told(0) == {}
     (held,) = place.teller.pending()
     assert "1 institutions of its cohort" in held.held  # ... so it is held back until others have sent
@@ -291,8 +291,8 @@ def test_inquiry__older_than_30_days__is_not_told(place: Place) -> None:
 
 
 def forge(place: Place, by: int, message: bytes) -> None:
-    signer = FakeSigner(place.town.chain, place.town.operators[by].address)
-    signer.transact(Call("consortium", "notify", (message,)))
+    signer = FakeSigner(place.town.chain, place.town.accounts[by].address)
+    signer.transact(Call("consortium", "notify", (place.town.owners[by].address, message)))
 
 
 def test_message__copied_replayed_or_for_another_day__is_not_accepted(place: Place, town: FakeTown) -> None:
@@ -300,8 +300,8 @@ def test_message__copied_replayed_or_for_another_day__is_not_accepted(place: Pla
     place.correct(3)
     town.chain.advance(DAY)
     place.round()
-    said = [m for m in place.messages() if m.by == town.operators[3].address][-1].message
-    key = town.supervisor.follower.state.supervisor_key
+    said = [m for m in place.messages() if m.owner == town.owners[3].address][-1].message
+    key = town.supervisor.follower.state.period_key
     assert key is not None
     future = notices.seal_daily(
         [],
@@ -332,7 +332,7 @@ def test_message__of_a_newer_day_under_anothers_name__does_not_open(place: Place
     place.correct(3)
     town.chain.advance(DAY)
     place.round()
-    said = [m for m in place.messages() if m.by == town.operators[3].address][-1].message
+    said = [m for m in place.messages() if m.owner == town.owners[3].address][-1].message
 
     forge(place, 4, said)
     town.supervisor.follower.sync()
@@ -354,7 +354,9 @@ def test_batch__of_a_member__is_not_believed(place: Place, town: FakeTown) -> No
     assert place.told(0) == {}
     assert (3, "only the supervisor sends batches") in place.teller.refused
     # the twin: the same bytes from the supervisor are believed
-    FakeSigner(town.chain, town.supervisor_account.address).transact(Call("consortium", "notify", (forged,)))
+    FakeSigner(town.chain, town.supervisor_account.address).transact(
+        Call("consortium", "notify", (town.supervisor_owner.address, forged))
+    )
     place.round()
     assert len(place.told(0)) == 1
 
@@ -369,7 +371,9 @@ def test_batch__names_a_foreign_inquiry__is_left_alone(place: Place, town: FakeT
         day=1,
     )
 
-    FakeSigner(town.chain, town.supervisor_account.address).transact(Call("consortium", "notify", (wrong,)))
+    FakeSigner(town.chain, town.supervisor_account.address).transact(
+        Call("consortium", "notify", (town.supervisor_owner.address, wrong))
+    )
     place.round()
 
     assert place.told(0) == place.told(1) == {}
@@ -409,7 +413,7 @@ def test_sender__killed_between_store_and_ledger__sends_the_same_once(place: Pla
 
     assert len(lines) == 1
     assert stored is not None
-    mine = [m for m in place.messages() if m.by == town.operators[3].address]
+    mine = [m for m in place.messages() if m.owner == town.owners[3].address]
     assert "0x" + mine[-1].message.hex() == stored["message"]
     assert Sender(bank.desk).step() == []
 

@@ -64,7 +64,7 @@ def mempool_copy(town: FakeTown, inquiry: Inquiry) -> bytes:
     (payload,) = {
         t.call.arguments[1]
         for t in town.chain.seen
-        if t.sender == town.operators[VICTIM].address and t.call.function == "contribute"
+        if t.sender == town.accounts[VICTIM].address and t.call.function == "contribute"
     }
     assert payload == stored_payload(town[VICTIM], inquiry)
     return bytes(payload)
@@ -124,7 +124,7 @@ def test_subset_retry__victim_back_with_its_stored_answer__never_states_that_not
     second = town.ask(1)
     town.settle()
 
-    sent = [t.call.function for t in town.chain.seen if t.sender == town.operators[VICTIM].address]
+    sent = [t.call.function for t in town.chain.seen if t.sender == town.accounts[VICTIM].address]
     assert "notSent" not in sent
     assert town.inquiry(second).opening.cohort == first.opening.cohort & ~(1 << VICTIM)
     assert refusals(town, second)[1] == RefusalCode.WINDOW
@@ -146,7 +146,7 @@ def test_subset_retry__victim_was_down_and_states_it__is_answered_and_gives_noth
     assert town.inquiry(first).not_sent == {VICTIM}
     assert town[0].inquirer.get(second).state is RequestState.ATTESTED
     assert not [
-        t for t in town.chain.seen if t.sender == town.operators[VICTIM].address and t.call.function == "contribute"
+        t for t in town.chain.seen if t.sender == town.accounts[VICTIM].address and t.call.function == "contribute"
     ]
 
 
@@ -191,7 +191,7 @@ def test_restored_member__its_refusal__does_not_excuse_it_from_the_next_cohort(t
     town.chain.held = False
     town.chain.mempool.clear()
     copies = [
-        t for t in town.chain.seen if t.call.function == "contribute" and t.sender == town.operators[VICTIM].address
+        t for t in town.chain.seen if t.call.function == "contribute" and t.sender == town.accounts[VICTIM].address
     ]
     assert copies
     restored_victim(town)

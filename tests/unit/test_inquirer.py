@@ -403,9 +403,9 @@ def test_open__keys_have_another_size_since__the_one_that_waited_is_destroyed(
     town.chain.too_dear = lambda _call: False
     town.chain.advance(60)
     bank.inquirer.bits = 2304
-    monkeypatch.setattr(paillier, "generate", lambda bits: public_key_pair("public-test-2048-b"))
-
-    bank.work()
+    with monkeypatch.context() as patch:
+        patch.setattr(paillier, "generate", lambda bits: public_key_pair("public-test-2048-b"))
+        bank.work()
 
     assert old not in kept(town)
     assert len(kept(town)) == 1
