@@ -43,7 +43,9 @@ def joined(consortium: Consortium, chain: Web3, fund: Callable[[str], None], adv
     return party
 
 
-def test_newcomer__without_the_founding_file__is_refused_and_names_nothing(consortium: Consortium, joined: Party) -> None:
+def test_newcomer__without_the_founding_file__is_refused_and_names_nothing(
+    consortium: Consortium, joined: Party
+) -> None:
     joined.write_config()
     text = joined.config.read_text()
     joined.config.write_text(text.replace('founding = "founding.toml"\n', ""))
