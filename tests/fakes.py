@@ -372,6 +372,10 @@ class FakeChain:
         if opening.roster != state.roster:
             raise _no("RosterMoved")
         self._check_cohort(state, member, opening, state.cohort(opening.group, now))
+        for own in state.inquiries.values():
+            due = own.opened.deadline + own.parameters.report_seconds
+            if own.inquirer == member and own.stage in (Stage.OPEN, Stage.COMPLETE) and due <= now:
+                raise _no("ReportOverdue")
         q0 = protocol.inquiry_q0(self.realm, JOINT_CREDIT, member, opening.n, opening.roster, opening.nonce)
         inquiry = protocol.inquiry_id(q0, opening)
         if inquiry in state.inquiries:

@@ -24,11 +24,13 @@ from mpcredit.cli._shared import (
     require_role,
 )
 from mpcredit.config import Config, open_keystore
-from mpcredit.encoding import to_hex
+from mpcredit.encoding import bytes_to_int, to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
+from mpcredit.events import Stage
 from mpcredit.inquirer import Request
 from mpcredit.keystore import KeyStore
 from mpcredit.local import sign_key
+from mpcredit.paillier import PublicKey
 from mpcredit.state import LedgerState
 from mpcredit.tags import TagKey
 
@@ -385,6 +387,12 @@ def destroy(
     out.document({"kind": kind, "names": names, "destroyed": yes, "at": moment(int(time.time()))})
 
 
+def _unreported(state: LedgerState) -> set[str]:
+    """Fingerprints of keys whose inquiries are open or complete, with or without a request."""
+    under_way = (i for i in state.inquiries.values() if i.stage in (Stage.OPEN, Stage.COMPLETE))
+    return {PublicKey(bytes_to_int(inquiry.opening.n)).fingerprint for inquiry in under_way}
+
+
 def _refuse_in_use(
     kind: str, name: str, config: Config, keys: KeyStore, requests: dict[str, Request], state: LedgerState
 ) -> None:
@@ -394,6 +402,8 @@ def _refuse_in_use(
             problem = "there is no such key"
         elif name in requests and not requests[name].state.final:
             problem = f"request {requests[name].id} still needs it"
+        elif name in _unreported(state):
+            problem = "an inquiry under it is not reported yet"
     elif not name.isdecimal():
         problem = "is not a version"
     elif kind == "tag":

@@ -20,12 +20,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 
+from mpcredit.encoding import bytes_to_int, to_hex
 from mpcredit.inquirer import Request
 from mpcredit.institution import Institution, SupervisorNode
+from mpcredit.paillier import PublicKey
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.casefile import Application, Step
@@ -39,6 +42,10 @@ __all__ = ["Overview", "PeriodKey", "Retention"]
 DAY: Final = 86_400
 LINK_DAYS: Final = 30
 """How long the list of a customer's links keeps one that is over."""
+
+
+_Secret = tuple[str, str, str]
+"""A request, "" where none is known; the fingerprint of a Paillier key; the inquiry under it, "" where none was signed."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +165,14 @@ class Retention:
             return 0
         limit = self._limit(party, self.settings.inquiry_keys)
         due = [request for request in party.inquirer.requests() if request.state.final and _end(party, request) < limit]
-        return self._destroy_keys_of(party, due, self.settings.inquiry_keys)
+        secrets = [*_secrets(due), *_secrets_without_request(party, limit)]
+        return self._destroy_secrets(party, secrets, self.settings.inquiry_keys)
 
-    def _destroy_keys_of(self, party: Institution, requests: Iterable[Request], days: int) -> int:
+    def _destroy_secrets(self, party: Institution, secrets: Iterable[_Secret], days: int) -> int:
         keys: Any = party.desk.keys  # the port of the use cases does not list keys
         store, present = party.desk.store, set(keys.inquiry_keys())
         count = 0
-        for request, fingerprint, inquiry in [(r, *secret) for r in requests for secret in _secrets(r)]:
+        for request, fingerprint, inquiry in secrets:
             report = store.get("report", inquiry)
             openings = report is not None and "openings" in report
             if fingerprint not in present and not openings:
@@ -174,10 +182,10 @@ class Retention:
                 self.audit.append(
                     "node",
                     "retention.inquiry_key_destroyed",
-                    f"inquiry/{inquiry}" if inquiry else f"request/{request.id}",
+                    f"inquiry/{inquiry}" if inquiry else f"request/{request}",
                     f"{days} days are over",
                     key=fingerprint,
-                    request=request.id,
+                    request=request,
                     openings=openings,
                 )
                 if report is not None:
@@ -200,7 +208,7 @@ class Retention:
         named = {application.request_id for application in desk.newest(limit=1_000_000)}
         requests = party.inquirer.requests()
         due = [r for r in requests if r.id not in named and r.state.final and _end(party, r) < limit]
-        self._destroy_keys_of(party, due, self.settings.applications)
+        self._destroy_secrets(party, _secrets(due), self.settings.applications)
         for request in due:
             with desk.database.transaction():
                 self.audit.append(
@@ -228,7 +236,7 @@ class Retention:
                 continue
             # A packed inquiry goes with the last of its applications.
             going = [request] if request is not None and sharing[request.id] == 1 else []
-            self._destroy_keys_of(party, going, days)
+            self._destroy_secrets(party, _secrets(going), days)
             with desk.database.transaction():
                 self.audit.append(
                     "node", "retention.application_erased", f"application/{application.id}", f"{days} days are over"
@@ -337,10 +345,21 @@ class Retention:
         return PeriodKey(version, public, in_force, len(under), last, due)
 
 
-def _secrets(request: Request) -> list[tuple[str, str]]:
-    """Fingerprints of a request's keys, each with its inquiry; none for a key that no opening was signed under."""
-    signed = [(attempt["key"], attempt["inquiry"]) for attempt in request.value["attempts"]]
-    return signed + [(fingerprint, "") for fingerprint in request.keys[len(signed) :]]
+def _secrets(requests: Iterable[Request]) -> Iterator[_Secret]:
+    """The keys of requests, each with its inquiry; none for a key that no opening was signed under."""
+    for request in requests:
+        inquiries = [attempt["inquiry"] for attempt in request.value["attempts"]]
+        yield from ((request.id, key, q) for key, q in zip_longest(request.keys, inquiries, fillvalue=""))
+
+
+def _secrets_without_request(party: Institution, limit: int) -> Iterator[_Secret]:
+    """The keys of own inquiries that ended before a time and that no request names, as after a restore."""
+    named = {attempt["inquiry"] for request in party.inquirer.requests() for attempt in request.value["attempts"]}
+    for inquiry in party.desk.state.inquiries.values():
+        end = inquiry.verdict or inquiry.expired or inquiry.refusal
+        own = inquiry.inquirer == party.index and to_hex(inquiry.id) not in named
+        if own and end is not None and end.at.timestamp < limit:
+            yield "", PublicKey(bytes_to_int(inquiry.opening.n)).fingerprint, to_hex(inquiry.id)
 
 
 def _forget(party: Institution, request: Request) -> None:

@@ -120,6 +120,26 @@ def test_inquiry_keys__of_a_request_that_ended_before_an_opening_was_signed__are
     assert entry.about == f"request/{request.id}"
 
 
+def test_inquiry_keys__of_an_inquiry_that_no_request_names__go_with_its_openings_when_it_is_over(
+    there: World, later: Callable[[float], None]
+) -> None:
+    party, days = there.consortium["Bank A"], 30
+    application = there.enter()
+    there.settle()
+    found = there.bank.applications.get(application)
+    party.desk.store.delete("request", str(found.request_id))  # as in a store that was restored
+    later(days - 1)
+    assert retention(there, inquiry_keys=days).run(party) == []
+    later(2)
+
+    assert retention(there, inquiry_keys=days).run(party) == ["destroyed 1 inquiry keys after 30 days"]
+
+    assert keys(there) == ()
+    assert "openings" not in (party.desk.store.get("report", found.seen["inquiry"]) or {"openings": 0})
+    (entry,) = there.bank.audit.search(action="retention.")
+    assert entry.about == f"inquiry/{found.seen['inquiry']}"
+
+
 def _refused(*_: Any) -> Any:
     raise TooLarge("the node refused (estimate gas)")
 
