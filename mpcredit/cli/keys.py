@@ -24,7 +24,7 @@ from mpcredit.cli._shared import (
     require_role,
 )
 from mpcredit.config import Config, open_keystore
-from mpcredit.encoding import bytes_to_int, to_hex
+from mpcredit.encoding import bytes_to_int, hex_bytes, to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
 from mpcredit.events import Stage
 from mpcredit.inquirer import Request
@@ -49,6 +49,11 @@ def tag_commitments(config: Config, keys: KeyStore) -> dict[int, str]:
                 f"{config.keys / f'tag-{version}.json'}: cannot be read", remedy="restore it from a backup"
             ) from error
     return found
+
+
+def tag_keys_at_hand(config: Config) -> dict[int, bytes]:
+    """Commitments of the tag keys at hand by version; needs no passphrase."""
+    return {version: hex_bytes(made, 32) for version, made in tag_commitments(config, open_keystore(config)).items()}
 
 
 def x25519_keys(config: Config, keys: KeyStore) -> dict[int, bytes]:
@@ -305,7 +310,7 @@ def tag(
         )
     keys = open_keystore(settings, ask)
     if make:
-        made = TagKey.generate(max(keys.tag_versions(), default=0) + 1)
+        made = TagKey.generate(_next_tag_version(settings, keys))
         keys.save_tag_key(made)
         shown: tuple[TagKey, ...] = (made,)
         what = "Made the next tag key"
@@ -327,6 +332,24 @@ def tag(
     out.document(
         {"version": newest.version, "commitment": to_hex(newest.commitment), "file": str(export) if export else None}
     )
+
+
+def _next_tag_version(config: Config, keys: KeyStore) -> int:
+    """The version that the next tag key would be in force as.
+
+    Raises:
+        KeyStoreError: it is here already, and waits to be put in force.
+    """
+    newest = 0
+    if config.consortium is not None:
+        with view(config) as read:
+            newest = max(read.follower.state.tag_keys, default=0)
+    if newest + 1 in keys.tag_versions():
+        raise KeyStoreError(
+            f"{config.keys}: tag key {newest + 1} is here already, and not in force",
+            remedy="export it for the others, and propose its commitment (`mpcredit keys show`); or destroy it first",
+        )
+    return newest + 1
 
 
 @app.command()
