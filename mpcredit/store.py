@@ -24,10 +24,10 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import StoreError
 from mpcredit.ports import OutboxRow
 
-__all__ = ["SCHEMA_VERSION", "AlreadyStored", "MemoryStore", "SqliteStore", "StoreInUse", "StorePort"]
+__all__ = ["SCHEMA_VERSION", "AlreadyStored", "FirstVersion", "MemoryStore", "SqliteStore", "StoreInUse", "StorePort"]
 
-SCHEMA_VERSION: Final = 2
-"""Version of the tables below; raised with every change of them."""
+SCHEMA_VERSION: Final = 3
+"""Version of the tables below; raised with every change of them. Version 1 of mpcredit wrote 1 and 2."""
 
 _STATES = ("prepared", "sent", "mined", "failed")
 
@@ -52,9 +52,6 @@ CREATE TABLE outbox (
     gas_used INTEGER
 ) STRICT;
 CREATE INDEX outbox_open ON outbox (nonce) WHERE state IN ('prepared', 'sent');
-"""
-
-_VERSIONS = """
 CREATE TABLE outbox_version (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL,
@@ -63,7 +60,7 @@ CREATE TABLE outbox_version (
     UNIQUE (key, tx_hash)
 ) STRICT;
 """
-"""Since version 2: the signed versions of a step that was signed more than once."""
+"""`outbox_version`: the signed versions of a step that was signed more than once."""
 
 _COLUMNS = "key, nonce, call, raw, tx_hash, state, block, gas_used"
 
@@ -86,6 +83,16 @@ class StoreInUse(StoreError):
             remedy="stop it first; two writers could answer one inquiry twice",
         )
         self.process = process
+
+
+class FirstVersion(StoreError):
+    """A store of version 1 of mpcredit, whose consortium has ended."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"{place}: was written by version 1 of mpcredit, which has ended",
+            remedy="begin an empty one under another name, and keep this one for the auditor",
+        )
 
 
 class StorePort(Protocol):
@@ -315,16 +322,12 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             if not tables:
-                for statement in (_TABLES + _VERSIONS).strip().split(";\n"):
+                for statement in _TABLES.strip().split(";\n"):
                     connection.execute(statement)
                 connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
             elif not {"meta", "item", "outbox"} <= tables:
                 raise StoreError(f"{self.path}: is a database of something else", remedy="name the store's own file")
             row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
-            if row is not None and row[0] == "1":
-                connection.execute(_VERSIONS)
-                connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
-                row = ("2",)
             self._check_version(row)
             connection.execute("COMMIT")
         except BaseException as error:
@@ -342,8 +345,8 @@ class SqliteStore:
                 f"{self.path}: was written by a newer mpcredit (store version {version}, known here: {SCHEMA_VERSION})",
                 remedy="upgrade mpcredit; do not go back to an older backup",
             )
-        if version == 1:  # read only: whoever opens it to write brings it up to date
-            raise StoreError(f"{self.path}: is of an earlier mpcredit", remedy="start the service once; it upgrades it")
+        if version in (1, 2):
+            raise FirstVersion(str(self.path))
         if version < SCHEMA_VERSION:
             raise StoreError(f"{self.path}: has no valid store version", remedy="restore it from a backup")
 

@@ -28,7 +28,7 @@ from mpcredit.follower import Follower
 from mpcredit.institution import Institution
 from mpcredit.proposals import standing_of
 from mpcredit.server.audit import AuditLog
-from mpcredit.server.database import vote_order_table as table
+from mpcredit.server.database import proposal_order_table as table
 from mpcredit.server.people import User
 
 __all__ = ["OPEN", "SHORTEST_REASON", "VoteOrder", "VoteOrders", "VoteRefused", "own_votes"]
@@ -375,7 +375,7 @@ class VoteOrders:
         statement = insert(table).values(
             proposal=proposal,
             calls_hash=calls_hash,
-            kind="vote" if in_favour else "withdraw",
+            kind="give" if in_favour else "withdraw",
             asked_by=asked_by,
             reason=reason,
             asked_at=int(self._clock()),
@@ -417,7 +417,7 @@ def _order(row: Row[Any]) -> VoteOrder:
         row.id,
         row.proposal,
         row.calls_hash,
-        row.kind == "vote",
+        row.kind == "give",
         row.asked_by,
         row.reason,
         row.asked_at,

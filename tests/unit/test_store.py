@@ -104,18 +104,23 @@ def test_open__newer_version__is_refused_and_unchanged(path: Path) -> None:
     assert "upgrade" in caught.value.remedy
 
 
-def test_open__version_1__is_upgraded_with_what_it_holds(path: Path) -> None:
-    with SqliteStore(path) as store:
-        store.outbox_add("a", 0, {}, b"raw 1", b"hash 1")
-    with sqlite3.connect(path) as connection:  # as the first release left it
-        connection.execute("DROP TABLE outbox_version")
-        connection.execute("UPDATE meta SET value = '1'")
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_open__store_of_version_1__is_refused_and_unchanged(path: Path, version: str) -> None:
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE meta SET value = ?", (version,))
     connection.close()
 
-    with SqliteStore(path) as store:
-        store.outbox_replace("a", b"raw 2", b"hash 2")
-    with SqliteStore(path) as store:
-        assert store.outbox_versions("a") == [(b"raw 1", b"hash 1"), (b"raw 2", b"hash 2")]
+    with pytest.raises(StoreError, match="version 1 of mpcredit") as caught:
+        SqliteStore(path)
+
+    assert (caught.value.exit_code, caught.value.remedy) == (
+        8,
+        "begin an empty one under another name, and keep this one for the auditor",
+    )
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT value FROM meta").fetchall() == [(version,)]
+    connection.close()
 
 
 def _text(path: Path) -> None:
