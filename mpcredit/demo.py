@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mpcredit import bookmaker, paillier, protocol
+from mpcredit import bookmaker, limits, paillier, protocol
 from mpcredit.amounts import Money
 from mpcredit.books import LoanBook
 from mpcredit.clear_sums import clear_sums
@@ -368,7 +368,8 @@ def _check(settings: Settings) -> None:
             "books that are there already are neither made from data nor written", remedy="leave one of the two out"
         )
     count = len(settings.named) or settings.subjects
-    per_inquiry = FIGURES_1.records_per_block(settings.bits) * protocol.MAXIMUM_BLOCKS
+    entries = [limits.UNSIGNED_ENTRY_BYTES] * (FIGURES_1.records_per_block(settings.bits) * protocol.MAXIMUM_BLOCKS)
+    per_inquiry = limits.capacity(FIGURES_1, settings.bits, entries, settings.institutions)
     if not 1 <= count <= per_inquiry:
         raise MpcreditError(
             f"an inquiry about {count} subjects is not possible with keys of {settings.bits} bits",

@@ -15,6 +15,8 @@
     |   +-- WrongLedger           another chain, or no consortium contract there
     |   +-- EndpointsDisagree     two endpoints show different ledgers: the operator
     |   +-- FeeTooLow             the ledger asks for a higher fee than is offered, or permitted
+    |   +-- NodeRefused           the node answered, and refused this one call: others may pass
+    |   |   +-- TooLarge              in bytes or gas, for good: send less at once
     |   +-- TransactionFailed     the contract reverted
     +-- KeyStoreError         a key file or passphrase: the operator
     |   +-- WrongPassphrase       or a wrong PIN
@@ -46,10 +48,12 @@ __all__ = [
     "KeyUnavailable",
     "LedgerError",
     "MpcreditError",
+    "NodeRefused",
     "NotYet",
     "ProtocolViolation",
     "Refused",
     "StoreError",
+    "TooLarge",
     "TransactionFailed",
     "ValueOutOfRange",
     "WrongLedger",
@@ -154,6 +158,14 @@ class EndpointsDisagree(LedgerError):
 
 class FeeTooLow(LedgerError):
     """The ledger asks for a higher fee than the transaction offers, or than the operator's ceiling permits."""
+
+
+class NodeRefused(LedgerError):
+    """The node answered with an error: this one call is to blame, and not the connection."""
+
+
+class TooLarge(NodeRefused):
+    """The node never takes this transaction: it is above a limit of bytes or of gas, its own, a block's or the chain's."""
 
 
 class TransactionFailed(LedgerError):

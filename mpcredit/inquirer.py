@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mpcredit import keyproof, paillier, protocol
+from mpcredit import keyproof, limits, paillier, protocol
 from mpcredit.consent import Consent, Purpose
 from mpcredit.desk import Desk
 from mpcredit.disclosure import ADVICE, window_conflict
@@ -35,7 +35,7 @@ from mpcredit.errors import (
 )
 from mpcredit.events import Call, Opening, Stage, members_of
 from mpcredit.ports import Book
-from mpcredit.sealing import SubjectEntry, SubjectList, seal_report, seal_subjects
+from mpcredit.sealing import SubjectEntry, SubjectList, entry_length, seal_report, seal_subjects
 from mpcredit.state import Inquiry
 from mpcredit.versions import agreed_version
 
@@ -161,15 +161,11 @@ class Inquirer:
             InvalidMessage: subjects missing, doubled, or too many for one inquiry.
         """
         purpose = self._check_request(tags, consents)
-        figures = self.desk.state.schemas.get(schema)
-        if figures is None:
+        if schema not in self.desk.state.schemas:
             raise InvalidMessage(
                 f"the consortium has no schema {schema}", remedy=f"use one of {sorted(self.desk.state.schemas)}"
             )
-        blocks = figures.blocks(len(tags), self.bits)
-        if blocks > protocol.MAXIMUM_BLOCKS:
-            most = figures.records_per_block(self.bits) * protocol.MAXIMUM_BLOCKS
-            raise InvalidMessage(f"{len(tags)} subjects are too many for one inquiry", remedy=f"ask for at most {most}")
+        self._check_size(schema, consents, limits.OPENING_BYTES)
         request = Request(
             id=self.random_bytes(8).hex(),
             value={
@@ -218,6 +214,25 @@ class Inquirer:
                         "the consent was used for an earlier inquiry", remedy="ask the customer for a new one"
                     )
         return purpose
+
+    def capacity(self, consents: Sequence[Consent], *, schema: int = 1, most: int = limits.OPENING_BYTES) -> int:
+        """How many subjects with these consents, from the first on, one inquiry takes today."""
+        entries = [entry_length(SubjectEntry(consent.tag, consent)) for consent in consents]
+        state = self.desk.state
+        return limits.capacity(state.schemas[schema], self.bits, entries, len(state.active()), most=most)
+
+    def _check_size(self, schema: int, consents: Sequence[Consent], most: int) -> None:
+        """An opening that no node takes would hold up all later steps of this institution.
+
+        Raises:
+            InvalidMessage: the opening would be too large in bytes, gas or ciphertext blocks.
+        """
+        fit = self.capacity(consents, schema=schema, most=most)
+        if fit < len(consents):
+            raise InvalidMessage(
+                f"{len(consents)} subjects are too many for one inquiry: no node would take the transaction",
+                remedy=f"ask for at most {fit}",
+            )
 
     def get(self, request_id: str) -> Request:
         """Read a request.
@@ -334,7 +349,8 @@ class Inquirer:
         consents = [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in value["subjects"]]
         try:
             self._check_request(request.tags, consents)
-        except InvalidConsent as error:
+            self._check_size(schema.id, consents, limits.TRANSACTION_BYTES)  # [inquiry] bits may have grown since
+        except InvalidMessage as error:
             self._update(request, state=RequestState.FAILED, note=str(error))
             return [f"request {request.id} ended: {error.message}"]
 

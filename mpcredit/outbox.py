@@ -229,10 +229,10 @@ class Outbox:
 
     def _find(self, row: OutboxRow) -> tuple[bytes, Outcome] | None:
         """Which signed version of a step is on the ledger, and what became of it."""
-        for _raw, tx_hash in reversed(self.store.outbox_versions(row.key)):
-            outcome = self.ledger.outcome(tx_hash)
+        for version in reversed(self.store.outbox_versions(row.key)):
+            outcome = self.ledger.outcome(version.tx_hash)
             if outcome is not None:
-                return tx_hash, outcome
+                return version.tx_hash, outcome
         return None
 
     def _note(self, row: OutboxRow, tx_hash: bytes, outcome: Outcome) -> bool:
@@ -258,7 +258,7 @@ class Outbox:
                 "wait until the node has caught up; if it persists, ask one that keeps old states",
             )
             return
-        if taken.hash in [tx_hash for _raw, tx_hash in self.store.outbox_versions(row.key)]:
+        if taken.hash in [version.tx_hash for version in self.store.outbox_versions(row.key)]:
             return  # ours: its receipt follows
         text = f"another program uses the account {self.signer.address}: transaction {to_hex(taken.hash)} took nonce "
         remedy = "one program at a time may use an account: stop the other, or give it another account"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mpcredit.events import Call, Event
 from mpcredit.paillier import PrivateKey
@@ -24,6 +24,7 @@ __all__ = [
     "Signer",
     "Store",
     "Taken",
+    "Version",
 ]
 
 
@@ -187,6 +188,15 @@ class OutboxRow:
     gas_used: int | None
 
 
+class Version(NamedTuple):
+    """One signed version of a step, under the step's nonce."""
+
+    raw: bytes
+    tx_hash: bytes
+    kind: str = "step"
+    """"step": the step's call, with its own fees. "filler": a transaction that does nothing; mined, it fails the step."""
+
+
 class Store(Protocol):
     """The institution's own store. Every method may raise `StoreError`; values are JSON objects."""
 
@@ -238,11 +248,11 @@ class Store(Protocol):
     ) -> None:
         """Note what became of a step, and of which of its signed versions."""
 
-    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes, *, kind: str = "step") -> OutboxRow:
         """Keep another signed version of a step, before it is sent; earlier ones are kept too."""
 
-    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
-        """All signed versions of a step, (raw, hash), oldest first: any of them may be mined."""
+    def outbox_versions(self, key: str) -> list[Version]:
+        """All signed versions of a step, oldest first: any of them may be mined."""
 
 
 class AgreementKeys(Protocol):

@@ -52,7 +52,7 @@ SPEC_VERSION = "1"
 DISCLOSURE_BYTES = 80
 """HPKE encapsulated key (32), seed (32), AEAD tag (16)."""
 MAXIMUM_BLOCKS = 16
-"""Ciphertexts in one contribution; 16 of 4096-bit keys stay below the transaction cap of EIP-7825."""
+"""Ciphertexts in one contribution, as in the contract; `limits` has the bounds of the transaction around them."""
 
 
 def _label(text: str) -> bytes:

@@ -41,6 +41,7 @@ __all__ = [
     "ReportBody",
     "SubjectEntry",
     "SubjectList",
+    "entry_length",
     "exponents",
     "hpke_open",
     "hpke_seal",
@@ -54,6 +55,7 @@ __all__ = [
     "seal_mask_keys",
     "seal_report",
     "seal_subjects",
+    "sealed_length",
     "sealed_members",
     "sealed_version",
 ]
@@ -68,6 +70,8 @@ _TAG_BYTES: Final = 16
 _WRAP_BYTES: Final = _KEY_BYTES + _TAG_BYTES
 _PADDING: Final = 512
 _MAXIMUM_SUBJECTS: Final = 4096
+_LIST_BYTES: Final = 160
+"""The canonical JSON of a subject list without its entries has at most so many bytes."""
 _VERSION: Final = 1
 _ZERO_NONCE: Final = bytes(12)
 """Every key used with it encrypts one message: content keys are fresh, wrapping keys depend on the commitment."""
@@ -361,6 +365,26 @@ class SubjectEntry:
     """The receipt of its consent; whether it is for this tag is `Consent.check`'s matter."""
 
 
+def _entry_json(entry: SubjectEntry) -> dict[str, object]:
+    return {"consent": entry.consent.to_json_object(), "tag": to_hex(entry.tag)}
+
+
+def entry_length(entry: SubjectEntry) -> int:
+    """Bytes that a subject takes in the sealed list, with the comma after it."""
+    return len(canonical_json(_entry_json(entry))) + 1
+
+
+def sealed_length(entries: int, wraps: int) -> int:
+    """Length of a sealed subject, at most.
+
+    Args:
+        entries: bytes of all subjects in the list.
+        wraps: members of the cohort beside the inquirer.
+    """
+    plaintext = 4 + _LIST_BYTES + entries
+    return 2 + wraps * (1 + _WRAP_BYTES) + DISCLOSURE_BYTES + plaintext + -plaintext % _PADDING + _TAG_BYTES
+
+
 @dataclass(frozen=True)
 class SubjectList:
     """What an inquiry is about; only cohort and supervisor can read it."""
@@ -394,9 +418,7 @@ class SubjectList:
         document = canonical_json(
             {
                 "currency": self.currency,
-                "entries": [
-                    {"consent": entry.consent.to_json_object(), "tag": to_hex(entry.tag)} for entry in self.entries
-                ],
+                "entries": [_entry_json(entry) for entry in self.entries],
                 "format": _SUBJECTS_FORMAT,
                 "purpose": self.purpose.value,
                 "schema": self.schema,

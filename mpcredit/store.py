@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 from mpcredit.encoding import to_hex
 from mpcredit.errors import StoreError
-from mpcredit.ports import OutboxRow
+from mpcredit.ports import OutboxRow, Version
 
 __all__ = ["SCHEMA_VERSION", "AlreadyStored", "FirstVersion", "MemoryStore", "SqliteStore", "StoreInUse", "StorePort"]
 
@@ -57,6 +57,7 @@ CREATE TABLE outbox_version (
     key TEXT NOT NULL,
     raw BLOB NOT NULL,
     tx_hash BLOB NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('step', 'filler')),
     UNIQUE (key, tx_hash)
 ) STRICT;
 """
@@ -160,15 +161,18 @@ class StorePort(Protocol):
             StoreError: there is no such step, or no such version of it.
         """
 
-    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes, *, kind: str = "step") -> OutboxRow:
         """Keep another signed version of a step and make it the row's; earlier ones are kept too.
+
+        Args:
+            kind: "step", or "filler" for one that does nothing but use the step's nonce.
 
         Raises:
             StoreError: there is no such step.
         """
 
-    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
-        """All signed versions of a step, (raw, hash), oldest first; empty if there is no such step."""
+    def outbox_versions(self, key: str) -> list[Version]:
+        """All signed versions of a step, oldest first; empty if there is no such step."""
 
 
 def _encode_bytes(value: object) -> str:
@@ -210,9 +214,14 @@ def _check_state(state: str, block: int | None) -> None:
         raise ValueError("a mined transaction is in a block")
 
 
-def _version_of(versions: list[tuple[bytes, bytes]], key: str, tx_hash: bytes) -> tuple[bytes, bytes]:
+def _check_kind(kind: str) -> None:
+    if kind not in ("step", "filler"):
+        raise ValueError(f"{kind!r} is not a kind of version")
+
+
+def _version_of(versions: list[Version], key: str, tx_hash: bytes) -> Version:
     for version in versions:
-        if version[1] == tx_hash:
+        if version.tx_hash == tx_hash:
             return version
     raise _no_step(f"{key} with transaction {to_hex(tx_hash)}")
 
@@ -483,26 +492,28 @@ class SqliteStore:
                 raise _no_step(key)
             if tx_hash not in (None, rows[0][0]):
                 version = _version_of(self.outbox_versions(key), key, tx_hash)
-                self._run("UPDATE outbox SET raw = ?, tx_hash = ? WHERE key = ?", (*version, key))
+                self._run("UPDATE outbox SET raw = ?, tx_hash = ? WHERE key = ?", (*version[:2], key))
 
-    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes, *, kind: str = "step") -> OutboxRow:
         """Keep another signed version of a step and make it the row's; earlier ones are kept too."""
+        _check_kind(kind)
         with self.transaction():
             row = self.outbox_by_key(key)
             if row is None:
                 raise _no_step(key)
-            for version in ((row.raw, row.tx_hash), (raw, tx_hash)):
+            for version in (*self.outbox_versions(key), Version(raw, tx_hash, kind)):
                 self._run(
-                    "INSERT INTO outbox_version (key, raw, tx_hash) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    "INSERT INTO outbox_version (key, raw, tx_hash, kind) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                     (key, *version),
                 )
             self._run("UPDATE outbox SET raw = ?, tx_hash = ? WHERE key = ?", (raw, tx_hash, key))
         return replace(row, raw=raw, tx_hash=tx_hash)
 
-    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
-        """All signed versions of a step, (raw, hash), oldest first."""
-        rows = self._run("SELECT raw, tx_hash FROM outbox_version WHERE key = ? ORDER BY id", (key,))
-        return rows or self._run("SELECT raw, tx_hash FROM outbox WHERE key = ?", (key,))
+    def outbox_versions(self, key: str) -> list[Version]:
+        """All signed versions of a step, oldest first."""
+        rows = self._run("SELECT raw, tx_hash, kind FROM outbox_version WHERE key = ? ORDER BY id", (key,))
+        rows = rows or self._run("SELECT raw, tx_hash FROM outbox WHERE key = ?", (key,))
+        return [Version(*row) for row in rows]
 
 
 def _row(columns: tuple[Any, ...]) -> OutboxRow:
@@ -517,7 +528,7 @@ class MemoryStore:
         self._mutex = threading.RLock()
         self._items: dict[str, dict[str, str]] = {}
         self._outbox: dict[str, tuple[Any, ...]] = {}
-        self._versions: dict[str, list[tuple[bytes, bytes]]] = {}
+        self._versions: dict[str, list[Version]] = {}
 
     def __repr__(self) -> str:
         return "<MemoryStore>"
@@ -620,22 +631,24 @@ class MemoryStore:
                 raise _no_step(key)
             _key, nonce, call, *version = self._outbox[key][:5]
             if tx_hash is not None:
-                version = list(_version_of(self.outbox_versions(key), key, tx_hash))
+                version = list(_version_of(self.outbox_versions(key), key, tx_hash)[:2])
             self._outbox[key] = (key, nonce, call, *version, state, block, gas_used)
 
-    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes, *, kind: str = "step") -> OutboxRow:
         """Keep another signed version of a step and make it the row's; earlier ones are kept too."""
+        _check_kind(kind)
         with self._mutex:
             if key not in self._outbox:
                 raise _no_step(key)
             versions = self.outbox_versions(key)
-            self._versions[key] = versions if (raw, tx_hash) in versions else [*versions, (raw, tx_hash)]
+            known = any(version.tx_hash == tx_hash for version in versions)
+            self._versions[key] = versions if known else [*versions, Version(raw, tx_hash, kind)]
             self._outbox[key] = (*self._outbox[key][:3], raw, tx_hash, *self._outbox[key][5:])
             return _row(self._outbox[key])
 
-    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
-        """All signed versions of a step, (raw, hash), oldest first."""
+    def outbox_versions(self, key: str) -> list[Version]:
+        """All signed versions of a step, oldest first."""
         with self._mutex:
             if key not in self._outbox:
                 return []
-            return list(self._versions.get(key, [self._outbox[key][3:5]]))
+            return list(self._versions.get(key, [Version(*self._outbox[key][3:5])]))

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from mpcredit.errors import StoreError
+from mpcredit.ports import Version
 from mpcredit.store import AlreadyStored, StorePort
 
 __all__ = ["StorePortTests"]
@@ -146,14 +147,14 @@ class StorePortTests:
     def test_outbox__signed_anew__keeps_all_versions_and_notes_which_was_mined(self, store: StorePort) -> None:
         store.outbox_add("a", 0, {"x": 1}, b"raw 1", b"hash 1")
         store.outbox_add("b", 1, {}, b"raw b", b"hash b")
-        assert store.outbox_versions("a") == [(b"raw 1", b"hash 1")]
+        assert store.outbox_versions("a") == [Version(b"raw 1", b"hash 1", "step")]
         store.outbox_update("a", state="sent")
 
         second = store.outbox_replace("a", b"raw 2", b"hash 2")
         store.outbox_replace("a", b"raw 3", b"hash 3")
         store.outbox_replace("a", b"raw 3", b"hash 3")  # again after a crash
 
-        versions = [(b"raw 1", b"hash 1"), (b"raw 2", b"hash 2"), (b"raw 3", b"hash 3")]
+        versions = [Version(b"raw 1", b"hash 1"), Version(b"raw 2", b"hash 2"), Version(b"raw 3", b"hash 3")]
         assert (second.raw, second.tx_hash, second.state, second.nonce) == (b"raw 2", b"hash 2", "sent", 0)
         assert store.outbox_versions("a") == versions
         assert [row.raw for row in store.outbox_pending()] == [b"raw 3", b"raw b"]
@@ -163,8 +164,26 @@ class StorePortTests:
         assert row is not None
         assert (row.raw, row.tx_hash, row.state, row.block, row.call) == (b"raw 2", b"hash 2", "mined", 3, {"x": 1})
         assert store.outbox_versions("a") == versions
-        assert store.outbox_versions("b") == [(b"raw b", b"hash b")]
+        assert store.outbox_versions("b") == [Version(b"raw b", b"hash b")]
         assert store.outbox_versions("never posted") == []
+
+    def test_outbox__filler__is_a_version_whose_kind_is_kept(self, store: StorePort) -> None:
+        store.outbox_add("a", 0, {"x": 1}, b"raw 1", b"hash 1")
+
+        row = store.outbox_replace("a", b"raw 2", b"hash 2", kind="filler")
+        store.outbox_replace("a", b"raw 2", b"hash 2")  # known by its hash; its kind does not change
+        store.outbox_replace("a", b"raw 3", b"hash 3", kind="filler")
+        store.outbox_update("a", state="failed", block=5, gas_used=21_000, tx_hash=b"hash 2")
+
+        assert (row.raw, row.call, row.nonce) == (b"raw 2", {"x": 1}, 0)
+        assert store.outbox_versions("a") == [
+            Version(b"raw 1", b"hash 1", "step"),
+            Version(b"raw 2", b"hash 2", "filler"),
+            Version(b"raw 3", b"hash 3", "filler"),
+        ]
+        assert [found.tx_hash for found in store.outbox_rows()] == [b"hash 2"]
+        with pytest.raises(ValueError, match="kind"):
+            store.outbox_replace("a", b"raw 4", b"hash 4", kind="other")
 
     def test_outbox__version_that_is_none__is_refused_and_nothing_changed(self, store: StorePort) -> None:
         store.outbox_add("a", 0, {}, b"raw 1", b"hash 1")

@@ -33,8 +33,17 @@ from mpcredit.chain.decode import Log, decode_log
 from mpcredit.chain.endpoints import Endpoints, EndpointState, Tls, shown
 from mpcredit.chain.transactions import parse_signed, serialise
 from mpcredit.encoding import abi_decode, keccak, to_hex
-from mpcredit.errors import FeeTooLow, LedgerError, MpcreditError, TransactionFailed, WrongLedger
+from mpcredit.errors import (
+    FeeTooLow,
+    LedgerError,
+    MpcreditError,
+    NodeRefused,
+    TooLarge,
+    TransactionFailed,
+    WrongLedger,
+)
 from mpcredit.events import Call, Event, JointCreditReplaced, Position
+from mpcredit.limits import TRANSACTION_GAS
 from mpcredit.pairkeys import Realm
 from mpcredit.ports import Block, Ledger, Outcome, Signed, Signer, Taken
 
@@ -81,10 +90,16 @@ _FEE_WORDS = (
     "gas price less than",
     "below the minimum",
 )
-
-
-class _NodeRefused(LedgerError):
-    """The node answered, with an error."""
+_SIZE_WORDS = (
+    "oversized data",  # geth, Erigon, Reth
+    "maxtxsizeexceeded",  # Nethermind
+    "exceeds block gas limit",  # geth, Besu
+    "gaslimitexceeded",  # Nethermind
+    "intrinsic gas too high",  # Anvil
+    "transaction gas limit too high",  # geth, EIP-7825
+    "gas required exceeds allowance",  # an estimate that no block could hold
+)
+"""What a node says of a transaction that it will not take later either."""
 
 
 class _NotFound(LedgerError):
@@ -193,15 +208,20 @@ class Endpoint:
                 f"{self.name} refused ({doing}): {message}",
                 remedy="the fee is raised by itself up to the ceiling ([ledger] max_fee_gwei)",
             )
+        elif any(words in lower for words in _SIZE_WORDS):
+            return TooLarge(
+                f"{self.name} refused ({doing}): {message}",
+                remedy="it takes no transaction of this size: send less at once, for example ask about fewer subjects",
+            )
         elif "insufficient funds" in lower or "insufficient balance" in lower or "cannot afford" in lower:
             remedy = "fund the account: it must be able to pay the transaction's full gas limit at its maximum fee"
         elif "nonce" in lower:
             remedy = "another transaction of this account took the nonce: one program at a time may use an account"
-        elif "gas limit" in lower or "gas required" in lower or "exceeds" in lower:
+        elif "gas limit" in lower or "exceeds" in lower:
             remedy = "the call needs more gas than the node or a block permits: raise the limit, or send less at once"
         else:
             remedy = "look at the node's log; perhaps try again"
-        return _NodeRefused(f"{self.name} refused ({doing}): {message}", remedy=remedy)
+        return NodeRefused(f"{self.name} refused ({doing}): {message}", remedy=remedy)
 
     def raw(self, doing: str, method: str, parameters: list[Any]) -> Any:
         """Call a JSON-RPC method that web3 has no function for."""
@@ -290,7 +310,7 @@ class ChainLedger:
             answer = self.call(Call("consortium", "name"))
             self.call(Call("consortium", "roster"))  # a token has a name too
         except MpcreditError as error:
-            if isinstance(error, LedgerError) and not isinstance(error, (_NodeRefused, TransactionFailed)):
+            if isinstance(error, LedgerError) and not isinstance(error, (NodeRefused, TransactionFailed)):
                 raise
             raise WrongLedger(f"the contract at {address} is not a Consortium", remedy=remedy) from error
         return str(answer)
@@ -357,7 +377,7 @@ class ChainLedger:
                 code = self.endpoint.ask(
                     "look for the consortium's first block", partial(self.web3.eth.get_code, address, middle)
                 )
-            except (_NodeRefused, _NotFound):
+            except (NodeRefused, _NotFound):
                 return 0
             low, high = (low, middle) if code else (middle + 1, high)
         return low
@@ -424,7 +444,7 @@ class ChainLedger:
                 wanted["topics"] = topics
             try:
                 logs = self.endpoint.ask(f"read the events of blocks {start} to {end}", partial(self._ask_logs, wanted))
-            except _NodeRefused:
+            except NodeRefused:
                 if end == start:
                     raise
                 self._range = max(1, (end - start + 1) // 2)
@@ -702,6 +722,8 @@ class Wallet:
         latest = self.endpoint.ask("read the newest block", lambda: self.web3.eth.get_block("latest"))
         estimate = self.endpoint.ask("estimate gas", lambda: self.web3.eth.estimate_gas(call))
         gas = min(estimate * (100 + GAS_MARGIN_PERCENT) // 100 + GAS_MARGIN, int(latest["gasLimit"]))
+        if estimate <= TRANSACTION_GAS:
+            gas = min(gas, TRANSACTION_GAS)  # the margin alone must not take it above the cap of EIP-7825
         # (2) Everything is explicit, so that a signer has nothing to fill in.
         fields: dict[str, Any] = {
             "chainId": self.chain_id,
@@ -825,7 +847,7 @@ class Wallet:
                 middle = (low + high) // 2
                 low, high = (low, middle) if self._count_at(middle) > nonce else (middle, high)
             block = self.endpoint.ask("read a block", lambda: self.web3.eth.get_block(high, full_transactions=True))
-        except (_NodeRefused, _NotFound):
+        except (NodeRefused, _NotFound):
             return None
         # (3) Only this account's signature proves it.
         for found in cast(Sequence[Any], block["transactions"]):

@@ -21,17 +21,17 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
+from mpcredit import limits
 from mpcredit.consent import NO_EVIDENCE, Consent
 from mpcredit.encoding import parse_canonical_json, to_hex
 from mpcredit.inquirer import Request, RequestState
 from mpcredit.institution import Institution, SupervisorNode, coverage_of, exposure_of
 from mpcredit.policy import CreditPolicy, Decision, Outcome
-from mpcredit.protocol import MAXIMUM_BLOCKS
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.casefile import Application, Step, application_of, applications_table
 from mpcredit.server.consents import Consents
 from mpcredit.server.database import Database
-from mpcredit.server.drafts import Draft
+from mpcredit.server.drafts import BATCH_ROWS, Draft
 from mpcredit.server.misuse import Misuse, Suspension
 from mpcredit.server.node import Node
 from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound, TooMuch
@@ -88,15 +88,21 @@ class Applications:
         self.webhook = webhook
         self.misuse = misuse
         self.consents = Consents(database, node, audit, clock=clock)
-        self._terms: tuple[str, CreditPolicy] | None = None
+        self._known: tuple[str, CreditPolicy, int] | None = None
 
     def terms(self) -> tuple[str, CreditPolicy]:
         """The currency of this institution's figures and its credit policy, as of the last round."""
-        if self._terms is None:
+        return self._facts()[:2]
+
+    def largest(self) -> int:
+        """Most customers that one inquiry takes, as of the last round."""
+        return self._facts()[2]
+
+    def _facts(self) -> tuple[str, CreditPolicy, int]:
+        if self._known is None:
             with self.node.locked() as party:
-                institution = _institution(party)
-                self._terms = (institution.furnisher.book.currency, institution.policy)
-        return self._terms
+                self._known = _facts_of(_institution(party))
+        return self._known
 
     # ----------------------------------------------------------------- entering
 
@@ -154,7 +160,7 @@ class Applications:
                 )
             for purpose in dict.fromkeys(application.purpose for application, _ in stored):
                 members = [pair for pair in stored if pair[0].purpose == purpose]
-                for pack in _packs(members, self._pack_size(institution)):
+                for pack in _packs(members, institution.inquirer.capacity):
                     self._request(institution, officer, pack)
             identifiers = [application.id for application, _ in stored]
             if self.misuse is not None:
@@ -236,7 +242,7 @@ class Applications:
         """
         lines = []
         institution = _institution(party)
-        self._terms = (institution.furnisher.book.currency, institution.policy)
+        self._known = _facts_of(institution)
         for application in self.newest(steps=(Step.WAITING, Step.ASKING, Step.CHECKING), limit=100_000):
             if application.request_id is None:
                 continue
@@ -263,11 +269,6 @@ class Applications:
             if step is not application.step:
                 lines.append(f"application {application.number} {_TOLD[step]}")
         return lines
-
-    @staticmethod
-    def _pack_size(institution: Institution) -> int:
-        schema = institution.desk.state.schemas.get(1)
-        return schema.records_per_block(institution.inquirer.bits) * MAXIMUM_BLOCKS if schema else 1
 
     def _request(self, institution: Institution, officer: str, pack: Sequence[tuple[Application, Consent]]) -> None:
         request = institution.inquirer.request(
@@ -507,18 +508,25 @@ def _institution(party: Institution | SupervisorNode) -> Institution:
     return party
 
 
-def _packs(members: Sequence[tuple[Application, Consent]], size: int) -> Iterator[list[tuple[Application, Consent]]]:
-    """Split into packs of at most `size` in which no customer comes twice."""
-    pack: list[tuple[Application, Consent]] = []
-    tags: set[bytes] = set()
-    for member in sorted(members, key=lambda m: m[0].number):
-        if len(pack) == size or member[1].tag in tags:
-            yield pack
-            pack, tags = [], set()
-        pack.append(member)
-        tags.add(member[1].tag)
-    if pack:
-        yield pack
+def _facts_of(party: Institution) -> tuple[str, CreditPolicy, int]:
+    bits, state = party.inquirer.bits, party.desk.state
+    schema = state.schemas.get(1)
+    entries = [limits.UNSIGNED_ENTRY_BYTES] * BATCH_ROWS
+    largest = limits.capacity(schema, bits, entries, len(state.active())) if schema else 1
+    return party.furnisher.book.currency, party.policy, largest
+
+
+def _packs(
+    members: Sequence[tuple[Application, Consent]], fit: Callable[[Sequence[Consent]], int]
+) -> Iterator[list[tuple[Application, Consent]]]:
+    """Split into packs that one inquiry takes (`fit` of the consents do), in which no customer comes twice."""
+    waiting = sorted(members, key=lambda m: m[0].number)
+    while waiting:
+        tags = [consent.tag for _, consent in waiting]
+        distinct = next((i for i, tag in enumerate(tags) if tag in tags[:i]), len(tags))
+        count = min(distinct, max(1, fit([consent for _, consent in waiting])))
+        yield waiting[:count]
+        waiting = waiting[count:]
 
 
 def _seen(request: Request, inquiry: Inquiry | None, place: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ from mpcredit.keystore import KdfCost, KeyStore, MemoryKeyStore
 from mpcredit.ledger.roster import SUPERVISOR
 from mpcredit.local import DEFAULT_PARAMETERS, sign_key
 from mpcredit.policy import CreditPolicy
-from mpcredit.protocol import MAXIMUM_BLOCKS, SPEC_VERSION
+from mpcredit.protocol import SPEC_VERSION
 from mpcredit.schema import FIGURES_1
 from mpcredit.server.candidate import ADAPTER, SQL, book_kind
 from mpcredit.server.plan import Plan, quoted, write_private
@@ -542,11 +542,13 @@ _SAME_IDENTITY: Final = "install the same release as the other members; identiti
 def _ask_pack(stage: _Stage, compare: dict[str, Any]) -> None:
     """One inquiry about everybody, on which the checks of figures and of time rest."""
     stage.say(f"asking about all {len(stage.subjects)} known subjects")
-    per_inquiry = CHECKED_SCHEMA.records_per_block(stage.bits) * MAXIMUM_BLOCKS
     gave: list[tuple[Subject, dict[str, int]]] = []
-    for place in range(0, len(stage.subjects), per_inquiry):
-        part = stage.subjects[place : place + per_inquiry]
-        request, inquiry = stage.open(0, part)
+    waiting = [(subject, stage.consent(0, subject)) for subject in stage.subjects]
+    while waiting:
+        fit = stage.others[0].inquirer.capacity([consent for _, consent in waiting])
+        part, consents = [s for s, _ in waiting[:fit]], [c for _, c in waiting[:fit]]
+        waiting = waiting[fit:]
+        request, inquiry = stage.open(0, part, consents)
         stage.times["pack"].append(stage.answered(0, inquiry))
         for subject, total in zip(part, stage.totals(0, request), strict=True):
             others = stage.expected_of_others(subject)

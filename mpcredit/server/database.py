@@ -125,10 +125,12 @@ version_table = Table(
     Column("key", Text, nullable=False),
     Column("raw", LargeBinary, nullable=False),
     Column("tx_hash", LargeBinary, nullable=False),
+    Column("kind", Text, nullable=False),
     UniqueConstraint("key", "tx_hash"),
+    CheckConstraint("kind IN ('step', 'filler')", name="kind"),
     sqlite_autoincrement=True,
 )
-"""The signed versions of a step that was signed more than once, with rising fees."""
+"""The signed versions of a step that was signed more than once: with rising fees, or to do nothing in its place."""
 
 # --- the audit log
 
@@ -590,6 +592,8 @@ class Database:
 
     def _drop_claim(self) -> None:
         if self._claim is not None:
+            with contextlib.suppress(SQLAlchemyError):  # PostgreSQL notices the end of a connection only after a while
+                self._claim.exec_driver_sql("SELECT pg_advisory_unlock_all()")
             with contextlib.suppress(SQLAlchemyError):
                 self._claim.invalidate()  # closes the connection itself and with it the lock, instead of pooling it
             with contextlib.suppress(SQLAlchemyError):

@@ -169,7 +169,7 @@ def read_batch(data: bytes, *, currency: str) -> list[Draft]:
     if missing:
         raise InvalidForm({"file": f"lacks the column {', '.join(missing)}"})
     if len(rows) > BATCH_ROWS:
-        raise InvalidForm({"file": f"has {len(rows)} rows; send at most {BATCH_ROWS} at once"})
+        raise InvalidForm({"file": f"has {len(rows)} rows; split the file: at most {BATCH_ROWS} at once"})
     drafts: list[Draft] = []
     problems: dict[str, str] = {}
     seen: dict[bytes, int] = {}

@@ -12,11 +12,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mpcredit.errors import StoreError
-from mpcredit.ports import OutboxRow
+from mpcredit.ports import OutboxRow, Version
 from mpcredit.server.database import (
     Database,
     item_table,
@@ -25,7 +25,7 @@ from mpcredit.server.database import (
     version_table,
 )
 from mpcredit.server.settings import ServerSettings
-from mpcredit.store import AlreadyStored, _check_state, _dump, _load, _no_step, _row, _version_of
+from mpcredit.store import AlreadyStored, _check_kind, _check_state, _dump, _load, _no_step, _row, _version_of
 
 __all__ = ["OwnSqlStore", "ReadSqlStore", "SqlStore"]
 
@@ -183,32 +183,36 @@ class SqlStore:
             if not rows:
                 raise _no_step(key)
             if tx_hash is not None and tx_hash != bytes(rows[0].tx_hash):
-                raw, _hash = _version_of(self.outbox_versions(key), key, tx_hash)
+                raw = _version_of(self.outbox_versions(key), key, tx_hash).raw
                 self._write(statement.values(raw=raw, tx_hash=tx_hash))
 
-    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes) -> OutboxRow:
+    def outbox_replace(self, key: str, raw: bytes, tx_hash: bytes, *, kind: str = "step") -> OutboxRow:
         """Keep another signed version of a step and make it the row's; earlier ones are kept too.
+
+        Args:
+            kind: "step", or "filler" for one that does nothing but use the step's nonce.
 
         Raises:
             StoreError: there is no such step.
         """
+        _check_kind(kind)
         with self.transaction():
             row = self.outbox_by_key(key)
             if row is None:
                 raise _no_step(key)
-            for one, one_hash in ((row.raw, row.tx_hash), (raw, tx_hash)):
-                kept = self._insert(version_table).values(key=key, raw=one, tx_hash=one_hash)
+            for version in (*self.outbox_versions(key), Version(raw, tx_hash, kind)):
+                kept = self._insert(version_table).values(key=key, **version._asdict())
                 self._write(kept.on_conflict_do_nothing())
             self._write(update(outbox_table).where(outbox_table.c.key == key).values(raw=raw, tx_hash=tx_hash))
         return replace(row, raw=raw, tx_hash=tx_hash)
 
-    def outbox_versions(self, key: str) -> list[tuple[bytes, bytes]]:
-        """All signed versions of a step, (raw, hash), oldest first."""
-        columns = version_table.c
+    def outbox_versions(self, key: str) -> list[Version]:
+        """All signed versions of a step, oldest first."""
+        columns, first = version_table.c, outbox_table.c
         rows = self._read(
-            select(columns.raw, columns.tx_hash).where(columns.key == key).order_by(columns.id)
-        ) or self._read(select(outbox_table.c.raw, outbox_table.c.tx_hash).where(outbox_table.c.key == key))
-        return [(bytes(row.raw), bytes(row.tx_hash)) for row in rows]
+            select(columns.raw, columns.tx_hash, columns.kind).where(columns.key == key).order_by(columns.id)
+        ) or self._read(select(first.raw, first.tx_hash, literal("step").label("kind")).where(first.key == key))
+        return [Version(bytes(row.raw), bytes(row.tx_hash), row.kind) for row in rows]
 
 
 class OwnSqlStore(SqlStore):

@@ -9,12 +9,13 @@ from web_world import EVIDENCE, World, world
 
 from mpcredit.amounts import Money
 from mpcredit.errors import InvalidConsent
+from mpcredit.inquirer import Inquirer
 from mpcredit.policy import Outcome
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.casefile import Step
 from mpcredit.server.database import Database
-from mpcredit.server.drafts import Draft, read_batch
+from mpcredit.server.drafts import BATCH_ROWS, Draft, read_batch
 from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound
 
 ANNA, BEN, REVIEWER = "user:anna", "user:ben", "user:rosa"
@@ -140,6 +141,36 @@ def test_batch__is_packed_into_one_inquiry_per_purpose(there: World, desk: Appli
     made = desk.create_many(read_batch(text.encode(), currency="TWD"), officer=ANNA)
 
     assert made[0].request_id == made[1].request_id != made[2].request_id
+
+
+def test_batch__more_than_one_inquiry_takes__is_split_in_its_order(
+    there: World, desk: Applications, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [fields(there) for _ in range(5)]
+    names = list(rows[0])
+    text = "\n".join([",".join(names), *(",".join(row[name] for name in names) for row in rows)])
+    monkeypatch.setattr(Inquirer, "capacity", lambda _self, consents, **_: min(2, len(consents)))
+
+    made = desk.create_many(read_batch(text.encode(), currency="TWD"), officer=ANNA)
+
+    requests = [application.request_id for application in made]
+    assert requests[0] == requests[1] != requests[2] == requests[3] != requests[4]
+    assert len(set(requests)) == 3
+
+
+def test_batch__too_many_rows__says_to_split_the_file(there: World) -> None:
+    row = fields(there)
+    text = "\n".join([",".join(row), *[",".join(row.values())] * (BATCH_ROWS + 1)])
+
+    with pytest.raises(InvalidForm) as error:
+        read_batch(text.encode(), currency="TWD")
+
+    assert error.value.problems == {"file": "has 1001 rows; split the file: at most 1000 at once"}
+
+
+def test_batch__page_tells_how_many_one_inquiry_takes(desk: Applications) -> None:
+    # 16 blocks of 7 subjects under keys of 2,048 bits: docs/spec.md section 9.
+    assert desk.largest() == 112
 
 
 def test_batch__one_wrong_row__names_it_and_enters_none(there: World) -> None:

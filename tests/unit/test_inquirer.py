@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes import DAY, TERMS, FakeTown, figures, found_town, subject, two_keys
 
+from mpcredit import limits
 from mpcredit.consent import Purpose
 from mpcredit.errors import InvalidConsent, InvalidMessage, LedgerError, MpcreditError, NotYet
 from mpcredit.events import Stage
@@ -78,6 +80,37 @@ def test_request__that_cannot_be__is_refused_and_stores_nothing(town: FakeTown, 
     with pytest.raises((InvalidMessage, InvalidConsent)):
         bank.inquirer.request(wanted, ["x"] * len(wanted), consents, officer="o", **options)
     assert bank.inquirer.requests() == []
+
+
+def test_request__of_more_than_a_node_takes__names_the_most_and_that_many_are_taken(town: FakeTown) -> None:
+    bank = town[0]
+    bank.sync()
+    bank.inquirer.bits = 3072
+    customers = [Ed25519PrivateKey.from_private_bytes(n.to_bytes(32, "big")) for n in range(160)]
+    signed = [town.consent(n).sign(customers[n]) for n in range(160)]
+    unsigned = [town.consent(n) for n in range(160)]
+
+    with pytest.raises(InvalidMessage) as caught:
+        bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, signed, officer="o")
+
+    assert caught.value.remedy == "ask for at most 130"
+    assert bank.inquirer.requests() == []
+    bank.inquirer.request(tags(town, *range(130)), ["x"] * 130, signed[:130], officer="o")
+    bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, unsigned, officer="o")
+
+
+def test_open__no_longer_fits_a_transaction__ends_with_the_most_that_would(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = town.ask(1)
+    monkeypatch.setattr(limits, "TRANSACTION_BYTES", 1_000)  # as if [inquiry] bits had grown meanwhile
+
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert found.state is RequestState.FAILED
+    assert "at most 0" in found.note
+    assert opens(town) == 0
 
 
 def test_get__unknown__is_refused(town: FakeTown) -> None:

@@ -44,7 +44,7 @@ def states(outbox: Outbox) -> list[str]:
 
 
 def versions(outbox: Outbox, key: str = "step") -> list[Transaction]:
-    return [pickle.loads(raw) for raw, _ in outbox.store.outbox_versions(key)]
+    return [pickle.loads(version.raw) for version in outbox.store.outbox_versions(key)]
 
 
 def wait(outbox: Outbox, seconds: int = 30, blocks: int = 4) -> None:
@@ -179,7 +179,7 @@ def test_new_version_is_in_the_store_before_it_is_sent(
     send, known = outbox.signer.broadcast, []
 
     def broadcast(raw: bytes) -> None:
-        known.append(raw in [kept for kept, _ in outbox.store.outbox_versions("step")])
+        known.append(raw in [version.raw for version in outbox.store.outbox_versions("step")])
         send(raw)
 
     monkeypatch.setattr(outbox.signer, "broadcast", broadcast)

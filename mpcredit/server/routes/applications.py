@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -120,7 +121,19 @@ def _attach(draft: Draft, document: UploadFile | None) -> Draft:
 @router.get("/applications/batch")
 def batch(request: Request, user: Officer) -> Response:
     """The form for a file."""
-    return page(request, "batch.html", problems={}, columns=BATCH_COLUMNS, currency=currency_of(request))
+    return _batch(request, {})
+
+
+def _batch(request: Request, problems: Mapping[str, str], status_code: int = 200) -> Response:
+    return page(
+        request,
+        "batch.html",
+        status_code=status_code,
+        problems=problems,
+        columns=BATCH_COLUMNS,
+        currency=currency_of(request),
+        largest=parts(request).desk.largest(),
+    )
 
 
 @router.post("/applications/batch")
@@ -130,14 +143,7 @@ def batch_upload(request: Request, user: Officer, file: Annotated[UploadFile, Fi
         drafts = read_batch(file.file.read(4_000_001)[:4_000_000], currency=currency_of(request))
         parts(request).desk.create_many(drafts, officer=user.actor)
     except InvalidForm as error:
-        return page(
-            request,
-            "batch.html",
-            status_code=422,
-            problems=error.problems,
-            columns=BATCH_COLUMNS,
-            currency=currency_of(request),
-        )
+        return _batch(request, error.problems, 422)
     return go("/applications", "created")
 
 

@@ -1,7 +1,6 @@
 """All tables of version 2. The databases of version 1 stay with it: its consortium ended, and nothing of them is carried over.
 
-The audit log can only grow: triggers refuse to change or delete its entries. They stop mistakes and hasty hands. Whoever
-owns the database can drop the triggers; `mpcredit audit verify` finds what is changed then.
+Triggers refuse to change or delete entries of the audit log; the database's owner can drop them (`mpcredit audit verify`).
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from alembic import op
 
 revision = "2001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -79,6 +76,8 @@ def _create_store() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("raw", sa.LargeBinary(), nullable=False),
         sa.Column("tx_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.CheckConstraint("kind IN ('step', 'filler')", name=op.f("ck_outbox_version_kind")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox_version")),
         sa.UniqueConstraint("key", "tx_hash", name=op.f("uq_outbox_version_key")),
         sqlite_autoincrement=True,
