@@ -42,7 +42,7 @@ from mpcredit.sealing import SubjectList, open_mask_keys, open_report, open_subj
 from mpcredit.state import Inquiry, LedgerState
 from mpcredit.versions import THIS_RELEASE, Release
 
-__all__ = ["Finding", "Supervisor", "Verified"]
+__all__ = ["PERIOD_KEY_WAIT", "Finding", "Supervisor", "Verified"]
 
 log = logging.getLogger("mpcredit")
 

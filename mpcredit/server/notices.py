@@ -28,6 +28,7 @@ from mpcredit.server.audit import AuditLog
 from mpcredit.server.casefile import applications_table
 from mpcredit.server.database import Database, metadata
 from mpcredit.server.logs import get_logger
+from mpcredit.server.node import own_member
 from mpcredit.server.webhook import Webhook
 from mpcredit.state import Inquiry
 from mpcredit.tags import Tagger
@@ -90,7 +91,7 @@ class Notices:
 
     def follow(self, party: Institution | SupervisorNode) -> list[str]:
         """Note what was asked and answered since; with the party locked, after each round (`Node.each_round`)."""
-        if not isinstance(party, Institution) or party.desk.state.by_operator(party.desk.outbox.signer.address) is None:
+        if not isinstance(party, Institution) or own_member(party) is None:
             return []  # not a member yet, which the round itself has said
         follower = party.follower
         looked = (follower.replays, len(follower.events), follower.final_block)

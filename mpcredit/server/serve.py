@@ -167,7 +167,6 @@ class BookKeeper:
             self._used, self._sweeping = found, True
             book = self._of(tagger)
             institution.use_tagger(tagger, book)
-            institution.membership.hindrance = getattr(book, "hindrance", "")
             lines.append(
                 f"loan book {max(one.number for one in found)} is in use: {max(one.customers for one in found)} customers"
                 if all(one.tag_key_version == tagger.version for one in found)
@@ -232,7 +231,7 @@ def serve_party(
     with_parent: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve the party of a configuration until SIGTERM or Ctrl-C.
+    """Serve the party of a configuration until SIGTERM or Ctrl-C; a second one ends it without waiting for answers.
 
     Args:
         path: the configuration file.
@@ -244,13 +243,19 @@ def serve_party(
     Raises:
         InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
     """
-    stop = threading.Event()
+    stop, hurry = threading.Event(), threading.Event()
     server: list[_Server] = []
 
     def told(_signal: int = 0, _frame: FrameType | None = None) -> None:
+        if stop.is_set():
+            hurry.set()  # told twice: at once
         stop.set()
         for running in server:
             running.should_exit = True
+
+    def orphaned() -> None:
+        hurry.set()
+        told()
 
     # (1) everything that can be wrong without touching the database.
     config = read_config(path)
@@ -260,7 +265,7 @@ def serve_party(
     listening = _listen(settings)
     before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
     if with_parent:
-        stop_with_parent(told)
+        stop_with_parent(orphaned)
     with contextlib.ExitStack() as stack:
         stack.callback(listening.close)
         stack.callback(lambda: [signal.signal(number, handler) for number, handler in before.items()])
@@ -285,8 +290,6 @@ def serve_party(
         if isinstance(party, SupervisorNode):
             party.supervisor.by_hand = settings.verdicts == "by_hand"
         upkeep = [keeper] if keeper is not None else []
-        if isinstance(party, Institution):
-            party.membership.hindrance = getattr(party.furnisher.book, "hindrance", "")
         node = Node(party, upkeep=upkeep, say=_logger(config))
         # (4) the pages, and the worker behind them.
         webhook = _webhook(settings, database, audit) if isinstance(party, Institution) else None
@@ -298,7 +301,7 @@ def serve_party(
         uvicorn_config = uvicorn.Config(app, **settings.uvicorn(), timeout_graceful_shutdown=STOP_SECONDS)
         server.append(_Server(uvicorn_config, node, lambda: say(f"{node.name} serves at {settings.origin}")))
         node.start()
-        stack.callback(node.stop, withdraw=True)
+        stack.callback(node.leave, hurry)
         if webhook is not None:
             webhook.start()
             stack.callback(webhook.stop)
