@@ -793,10 +793,12 @@ contract Consortium is IConsortium {
         Account memory named = _accounts[own];
         require(account != address(0), ZeroAccount());
         require(party == SUPERVISOR ? tenure == 0 : tenure != 0, ZeroTenure());
+        bool begins = party != SUPERVISOR && tenure != _tenure[party];
+        require(begins || account != named.account, NothingChanges());
         _checkPause(named.namedAt);
         _checkSignature(accountStatement(party, msg.sender, account, ++named.namings, tenure), signature);
 
-        if (party != SUPERVISOR && tenure != _tenure[party]) {
+        if (begins) {
             require(!_tenureUsed[party][tenure], TenureUsed(tenure));
             _tenureUsed[party][tenure] = true;
             _tenure[party] = tenure;

@@ -448,7 +448,8 @@ contract JointCredit is IJointCredit {
             }
             made := create(0, code, add(length, 0x0a))
         }
-        require(made != address(0) && made == _dataContract(number), DataNotStored());
+        // Zero, of a creation that failed, is no such address either.
+        require(made == _dataContract(number), DataNotStored());
     }
 
     /// The address of the contract that this one created as its `nonce`-th: the hash of the RLP list of this address

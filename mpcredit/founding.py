@@ -26,7 +26,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -218,8 +218,14 @@ class _Reader:
 
     def _moment(self, value: Any, where: str) -> int:
         """Unix seconds, from an offset date-time of TOML or an integer."""
-        if isinstance(value, datetime):
-            if value.tzinfo is None:
+        if value is None:
+            raise self._wrong(
+                where,
+                "is missing",
+                "write the end of the window of an earlier consortium of these institutions, or 0: there was none",
+            )
+        if isinstance(value, date):
+            if not isinstance(value, datetime) or value.tzinfo is None:
                 raise self._wrong(where, "has no time zone", "write it as 2027-01-31T00:00:00Z")
             return self._number(int(value.timestamp()), where, 0, _UINT32)
         return self._number(value, where, 0, _UINT32)

@@ -215,4 +215,7 @@ class Leaving:
 
 def _once_a_member(missing: list[tuple[str, MaskKeyEntry]]) -> list[tuple[str, MaskKeyEntry]]:
     """One sealed list names each member once; a second key of a member goes into the next one."""
-    return list({entry.other: (place, entry) for place, entry in reversed(missing)}.values())
+    first: dict[int, tuple[str, MaskKeyEntry]] = {}
+    for place, entry in missing:
+        first.setdefault(entry.other, (place, entry))
+    return list(first.values())

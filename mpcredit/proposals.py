@@ -1,12 +1,13 @@
 """Proposals to change the consortium, read from the fold: each call in words, who has voted, what is missing, from when on.
 
-For whoever votes or approves, at the command line and on the supervisor's pages (R33 to R36). Whether the code that a
-proposal approves is what its sources give is `server.contractcode`'s work; nothing here votes, approves or executes.
+Members and supervisors read it at the command line and on their pages before they vote or approve (R33 to R36). Whether
+the code that a proposal approves is what its sources give is `server.contractcode`'s work; nothing here votes, approves or
+executes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -19,19 +20,28 @@ from mpcredit.schema import Schema
 from mpcredit.state import LedgerState, ProposalRecord
 
 __all__ = [
+    "NOBODY",
     "PROPOSAL_LIFE",
+    "UNAPPROVED_DELAY",
     "Standing",
     "approved_codes",
     "calls_hash_of",
+    "changes_supervisors_only",
     "decode_call",
+    "executing_supervisor",
     "facts_of",
     "standing_of",
     "tell_call",
+    "terms_call",
     "words_of_call",
 ]
 
 PROPOSAL_LIFE: Final = 60 * 86_400
 """Seconds after which a proposal can be neither voted on nor executed (R33)."""
+UNAPPROVED_DELAY: Final = 30 * 86_400
+"""Seconds that a change of supervisors waits that no supervisor approves (R35)."""
+NOBODY: Final = "0x" + 40 * "0"
+"""Stands for a supervisor where an execution rests on no approval."""
 
 
 def decode_call(data: bytes) -> tuple[str, list[tuple[str, Any]]]:
@@ -50,7 +60,7 @@ def decode_call(data: bytes) -> tuple[str, list[tuple[str, Any]]]:
 
 
 def tell_call(data: bytes, state: LedgerState) -> str:
-    """A proposed call with the contract's own names, for who compares it with the specification."""
+    """A proposed call with the contract's own names, to be compared with the specification."""
     name, arguments = decode_call(data)
     told = []
     for argument, value in arguments:
@@ -58,15 +68,15 @@ def tell_call(data: bytes, state: LedgerState) -> str:
             told.append(f"{argument} {value} ({state.members[value].name})")
         elif argument == "members":
             told.append(f"members {_names(value, state)}")
-        elif argument == "changed":
-            told.extend(_changes(value, state))
+        elif argument == "named":
+            told.extend(_changes(value, dict(arguments)["values"], state))
         elif argument == "definition":
             told.append(f"definition {value.decode('utf-8', 'replace')}")
         elif argument == "initCodeHash" and value == joint_credit_init_code_hash():
             told.append(f"{to_hex(value)} (the JointCredit of this version of mpcredit)")
-        else:
+        elif argument != "values":
             told.append(f"{argument} {to_hex(value) if isinstance(value, bytes) else value}")
-    return f"{name}: {'; '.join(told) or 'nothing changes'}"
+    return f"{name}: {'; '.join(told)}"
 
 
 def words_of_call(data: bytes, state: LedgerState) -> str:
@@ -75,7 +85,7 @@ def words_of_call(data: bytes, state: LedgerState) -> str:
     value = dict(arguments)
     match name:
         case "inviteMember":
-            return f"invite {value['memberName']}: owner account {value['owner']}, operator account {value['operator']}"
+            return f"invite {value['memberName']}: owner account {value['owner']}"
         case "removeMember":
             return f"remove {_member(value['index'], state)} from the consortium"
         case "replaceOwner":
@@ -84,9 +94,8 @@ def words_of_call(data: bytes, state: LedgerState) -> str:
             return f"add the supervisor {value['supervisor']}"
         case "removeSupervisor":
             return f"remove the supervisor {value['supervisor']}"
-        case "setParameters":
-            changes = _changes(value["changed"], state)
-            return f"change the terms: {'; '.join(changes)}" if changes else "leave the terms as they are now"
+        case "setTerms":
+            return f"change the terms: {'; '.join(_changes(value['named'], value['values'], state))}"
         case "registerSchema":
             try:
                 schema = Schema.parse(value["definition"])
@@ -110,13 +119,25 @@ def _names(bitmap: int, state: LedgerState) -> str:
     return ", ".join(state.members[i].name if i in state.members else str(i) for i in members_of(bitmap))
 
 
-def _changes(values: Sequence[int], state: LedgerState) -> list[str]:
+def _changes(named: int, values: Sequence[int], state: LedgerState) -> list[str]:
+    """The terms that a call names, as they are now and as they would be."""
     before, told = state.parameters, []
-    for field, new in zip(fields(Parameters), values, strict=True):
-        old = getattr(before, field.name) if before else None
-        if new != old:
-            told.append(f"{field.name} {old} -> {new}")
-    return told
+    for place, (field, new) in enumerate(zip(fields(Parameters), values, strict=True)):
+        if named >> place & 1:
+            old = getattr(before, field.name) if before else None
+            told.append(f"{field.name} stays {new}" if new == old else f"{field.name} {old} -> {new}")
+    return told or ["none of them"]
+
+
+def terms_call(changed: Mapping[str, int]) -> bytes:
+    """The call that changes terms; what is not named stays as it is when the call is carried out.
+
+    Args:
+        changed: new values, by the names of `events.Parameters`.
+    """
+    names = [field.name for field in fields(Parameters)]
+    named = sum(1 << place for place, name in enumerate(names) if name in changed)
+    return consortium().call_data("setTerms", [named, tuple(changed.get(name, 0) for name in names)])
 
 
 def calls_hash_of(calls: Sequence[bytes]) -> bytes:
@@ -134,12 +155,23 @@ def approved_codes(record: ProposalRecord) -> list[bytes]:
     return found
 
 
+def changes_supervisors_only(calls: Sequence[bytes]) -> bool:
+    """Whether a proposal can be executed without the approval of a supervisor (R35)."""
+    return all(decode_call(call)[0] in ("addSupervisor", "removeSupervisor") for call in calls)
+
+
+def _removed_supervisors(calls: Sequence[bytes]) -> set[str]:
+    """Supervisors that a proposal removes: their approval of it does not count (R35)."""
+    decoded = [decode_call(call) for call in calls]
+    return {dict(arguments)["supervisor"] for name, arguments in decoded if name == "removeSupervisor"}
+
+
 @dataclass(frozen=True)
 class Standing:
     """Where a proposal stands at one moment."""
 
     state: str
-    """open, executed or expired."""
+    """open, executed, withdrawn or expired."""
     awaits: str
     """votes, approval, delay, execution; empty if nothing can follow."""
     votes: tuple[int, ...]
@@ -147,9 +179,9 @@ class Standing:
     missing: tuple[int, ...]
     """Members that may vote and have not."""
     needed: int
-    """Votes that it takes: two thirds of the members."""
+    """Votes that it takes with a supervisor's approval: two thirds of the members (R33)."""
     approvals: dict[str, int]
-    """Supervisors that approve and still are supervisors, to unix seconds."""
+    """Supervisors whose approval counts, to unix seconds: they are supervisors still, and it does not remove them."""
     delay_seconds: int
     """Between an approval and the execution."""
     permitted_at: int | None
@@ -157,6 +189,10 @@ class Standing:
     expires_at: int
     honest: bool
     """Whether its calls hash to what is voted on; if not, the node lies."""
+    needed_unapproved: int | None
+    """Votes that it takes without an approval: five sixths of the members, or all but one (R35). None: it needs one."""
+    unapproved_at: int
+    """Unix seconds from which it can be executed without an approval, if it can be at all."""
 
 
 def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standing:
@@ -169,22 +205,51 @@ def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standin
     votes = tuple(sorted(record.votes & set(active)))
     missing = tuple(i for i in record.electorate if i in active and i not in record.votes)
     needed = -(-len(active) * 2 // 3)
-    approvals = {account: at for account, at in record.approvals.items() if account in state.supervisors}
+    counted = {owner: supervisor.since for owner, supervisor in state.supervisors.items()}
+    for owner in _removed_supervisors(record.proposed.calls):
+        counted.pop(owner, None)
+    approvals = {owner: at for owner, at in record.approvals.items() if owner in counted and at >= counted[owner]}
     delay = state.parameters.delay_seconds if state.parameters else 0
     permitted = min(approvals.values()) + delay if approvals else None
     expires = record.proposed.at.timestamp + PROPOSAL_LIFE
-    if record.executed:
-        stands, awaits = "executed", ""
+    unapproved = record.proposed.at.timestamp + UNAPPROVED_DELAY
+    needed_unapproved = None
+    if changes_supervisors_only(record.proposed.calls):
+        needed_unapproved = min(-(-len(active) * 5 // 6), len(active) - 1)
+    if record.executed or record.withdrawn:
+        stands, awaits = "executed" if record.executed else "withdrawn", ""
     elif now > expires:
         stands, awaits = "expired", ""
+    elif needed_unapproved is not None and len(votes) >= needed_unapproved and now >= unapproved:
+        stands, awaits = "open", "execution"
     elif len(votes) < needed:
         stands, awaits = "open", "votes"
     elif permitted is None:
         stands, awaits = "open", "approval"
     else:
         stands, awaits = "open", "delay" if now < permitted else "execution"
-    honest = calls_hash_of(record.proposed.calls) == record.proposed.calls_hash
-    return Standing(stands, awaits, votes, missing, needed, approvals, delay, permitted, expires, honest)
+    return Standing(
+        state=stands,
+        awaits=awaits,
+        votes=votes,
+        missing=missing,
+        needed=needed,
+        approvals=approvals,
+        delay_seconds=delay,
+        permitted_at=permitted,
+        expires_at=expires,
+        honest=calls_hash_of(record.proposed.calls) == record.proposed.calls_hash,
+        needed_unapproved=needed_unapproved,
+        unapproved_at=unapproved,
+    )
+
+
+def executing_supervisor(standing: Standing, now: int) -> str:
+    """On whose approval an execution rests: the earliest; the zero address where it rests on none (R35)."""
+    approvals = standing.approvals
+    if standing.permitted_at is None or (standing.awaits == "execution" and now < standing.permitted_at):
+        return NOBODY
+    return min(approvals, key=lambda account: approvals[account])
 
 
 def facts_of(number: int, record: ProposalRecord, state: LedgerState, now: int) -> dict[str, Any]:
@@ -194,11 +259,10 @@ def facts_of(number: int, record: ProposalRecord, state: LedgerState, now: int) 
         now: unix seconds by the ledger's clock.
     """
     standing = standing_of(record, state, now)
-    proposer = next((m.name for m in state.members.values() if m.owner == record.proposed.proposer), "")
     return {
         "number": number,
         "reason": record.proposed.reason,
-        "proposer": proposer or record.proposed.proposer,
+        "proposer": state.members[record.proposed.proposer].name,
         "proposed_at": record.proposed.at.timestamp,
         "calls": [words_of_call(call, state) for call in record.proposed.calls],
         "raw_calls": [tell_call(call, state) for call in record.proposed.calls],
@@ -207,6 +271,8 @@ def facts_of(number: int, record: ProposalRecord, state: LedgerState, now: int) 
         "votes": [state.members[i].name for i in standing.votes],
         "missing": [state.members[i].name for i in standing.missing],
         "needed": standing.needed,
+        "needed_unapproved": standing.needed_unapproved,
+        "unapproved_at": standing.unapproved_at,
         "approvals": [{"account": account, "at": at, "own": False} for account, at in standing.approvals.items()],
         "state": standing.state,
         "turn": standing.awaits,

@@ -47,7 +47,7 @@ __all__ = [
     "totals",
 ]
 
-SPEC_VERSION = "1"
+SPEC_VERSION = "2"
 """Of docs/spec.md, of `JointCredit.version()` and of every encoding here."""
 DISCLOSURE_BYTES = 80
 """HPKE encapsulated key (32), seed (32), AEAD tag (16)."""

@@ -202,19 +202,16 @@ class Consortium:
         return {name: sum(record[name] for record in records) for name in records[0]}
 
 
-def founding_text(institutions: Mapping[str, Mapping[str, str]], supervisor: str, commitment: str) -> str:
-    """A founding file for the accounts that the parties have made."""
+def founding_text(owners: Mapping[str, str], supervisor: str, commitment: str, *, period_seconds: int = 1) -> str:
+    """A founding file for the owner accounts that the parties have made."""
     lines = ['name = "Process consortium"', f'supervisors = ["{supervisor}"]', f'tag_key_commitment = "{commitment}"']
+    lines += ["opens_from = 0", f"period_seconds = {period_seconds}"]
     lines += ["[parameters]", "minimum_cohort = 3", "minimum_modulus_bits = 2048", "answer_seconds = 3600"]
-    lines += ["report_seconds = 86400", "window_seconds = 604800", "cooldown_seconds = 0", "subjects_per_day = 1000"]
-    lines += ["book_age_seconds = 3456000", "delay_seconds = 3600", "[[schema]]", "id = 1"]
-    for name, accounts in institutions.items():
-        lines += [
-            "[[founder]]",
-            f'name = "{name}"',
-            f'owner = "{accounts["owner"]}"',
-            f'operator = "{accounts["operator"]}"',
-        ]
+    lines += ["report_seconds = 86400", "silence_seconds = 60", "window_seconds = 604800", "cooldown_seconds = 3600"]
+    lines += ["repeat_seconds = 3600", "subjects_per_day = 1000", "book_age_seconds = 3456000", "delay_seconds = 3600"]
+    lines += ["[[schema]]", "id = 1"]
+    for name, owner in owners.items():
+        lines += ["[[founder]]", f'name = "{name}"', f'owner = "{owner}"']
     return "\n".join(lines) + "\n"
 
 
@@ -249,8 +246,8 @@ def found(
     with ThreadPoolExecutor(1 if runner is here else 2) as pool:
         for name, made in zip(names, pool.map(_make_keys, parties.values()), strict=True):
             accounts[name] = made
-    account = supervisor.ok("keys", "new")["ledger_account"]
-    for address in (account, *(a for pair in accounts.values() for a in pair.values())):
+    accounts[supervisor.name] = _make_keys(supervisor)
+    for address in (address for pair in accounts.values() for address in pair.values()):
         fund(address)
     # (2) one makes the tag key; the others get it as a file.
     first = parties[names[0]]
@@ -263,7 +260,9 @@ def found(
         assert parties[name].ok("keys", "tag", "--import", "tag.json")["commitment"] == commitment
         carried.unlink()
     # (3) everybody has the same founding file; one deploys.
-    text = founding_text(accounts, account, commitment)
+    owners = {name: pair["owner"] for name, pair in accounts.items()}
+    overseer = owners.pop(supervisor.name)
+    text = founding_text(owners, overseer, commitment, period_seconds=1 if runner is here else 2)
     for party in (*parties.values(), supervisor):
         (party.home / "founding.toml").write_text(text, encoding="utf-8")
     done = first.run(
@@ -275,15 +274,16 @@ def found(
     for party in (*parties.values(), supervisor):
         party.ledger = {**party.ledger, "consortium": deployed["consortium"], "first_block": deployed["first_block"]}
         party.write_config()
-    # (4) the supervisor's key, and each founder's confirmation.
-    supervisor.ok("member", "supervisor-key")
+    # (4) the supervisor's service account and period key, and each founder's confirmation.
+    supervisor.ok("member", "appoint", "--yes")
+    supervisor.ok("member", "period-key")
     for party in parties.values():
-        party.ok("member", "confirm")
+        party.ok("member", "confirm", "--yes")
     return Consortium(parties, supervisor, dict(zip(names, books, strict=True)), deployed)
 
 
 def _make_keys(party: Party) -> dict[str, str]:
-    return {"operator": party.ok("keys", "new")["ledger_account"], "owner": party.ok("keys", "owner")["owner"]}
+    return {"service": party.ok("keys", "new")["ledger_account"], "owner": party.ok("keys", "owner")["owner"]}
 
 
 def _party(place: Path, name: str, role: str, runner: Runner, url: str, chain_id: int) -> Party:

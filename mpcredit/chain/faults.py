@@ -52,17 +52,24 @@ class Fault:
 FAULTS: dict[str, Fault] = {
     # ------------------------------------------------ who may act
     "NotMember": Fault(
-        "the account {account} acts for no member of the consortium",
-        "the owner of your institution must allow it: setOperator(member, {account}, true); check the account in your "
-        "configuration as well",
+        "the account {account} owns no confirmed member of the consortium",
+        "send this from the owner account of a member; an invited institution must confirm its record first",
     ),
     "NotOwner": Fault(
         "the account {account} is not the owner of member {member}",
-        "send this from the owner account of member {member}; if that is lost, propose replaceOwner",
+        "send this from the owner account of member {member}; if that is lost, the others propose replaceOwner",
+    ),
+    "NotAccount": Fault(
+        "the account {sender} is not the service account of that party, which is {account}",
+        "correct [ledger] account, or let the owner account name {sender} (`mpcredit member appoint`)",
+    ),
+    "NotPlainAccount": Fault(
+        "the service account {sender} has code, or a contract sends for it",
+        "take the account's delegation (EIP-7702) back, or let the owner name a plain account (`mpcredit member appoint`)",
     ),
     "NotSupervisor": Fault(
-        "the account {account} is not a supervisor",
-        "a supervisor must send this; a new supervisor's account is added by proposal (addSupervisor)",
+        "the account {account} is not the owner account of a supervisor",
+        "send this from a supervisor's owner account; a new supervisor is added by proposal (addSupervisor)",
     ),
     "NotJointCredit": Fault(
         "{account} is not a JointCredit that this consortium created",
@@ -81,10 +88,19 @@ FAULTS: dict[str, Fault] = {
         "the remaining founders must confirm their records from their owner accounts",
     ),
     "AccountInUse": Fault(
-        "the account {account} already has a part in the consortium",
-        "use another account: each serves one institution, or one supervisor, in one part",
+        "the account {account} owns a party already",
+        "use another owner account: each owns one institution, or one supervisor",
     ),
     "ZeroAccount": Fault("the zero address cannot have a part", "give the account's real address"),
+    "ZeroTenure": Fault(
+        "a naming of a member's account carries the tenure of its store, and that of a supervisor none",
+        "name the account with `mpcredit member appoint`, which reads the tenure from the store",
+    ),
+    "TenureUsed": Fault(
+        "the tenure {tenure} was named before, and another one since: that store was displaced",
+        "begin a new tenure in the store that is to answer, then name it (`mpcredit member appoint`)",
+    ),
+    "NothingChanges": Fault("this would change nothing", "nothing is left to do"),
     # ------------------------------------------------ members and keys
     "UnknownMember": Fault(
         "there is no member {member}, or it has been removed or has not confirmed its record",
@@ -97,34 +113,20 @@ FAULTS: dict[str, Fault] = {
         "the consortium has given out all 216 member indices",
         "indices are never used again: the members must found a successor consortium",
     ),
-    "TooManyOperators": Fault(
-        "member {member} has 8 operator accounts, the most permitted",
-        "its owner must forbid one first: setOperator(member, account, false)",
-    ),
-    "BadKey": Fault(
-        "the X25519 public key is zero or of low order",
-        "make a new institution key and give its 32-byte public key",
-    ),
-    "KeyInUse": Fault(
-        "the institution key {key} is or was in use",
-        "make a new institution key: none may be used twice or shared",
-    ),
-    "BadKeySignature": Fault(
-        "the key statement is signed by {signer}, not by {owner}",
-        "sign the statement with the account {owner}, over the same member, version and key",
+    "BadKey": Fault("the X25519 public key is zero or of low order", "make a new key and give its 32-byte public key"),
+    "KeyInUse": Fault("the key {key} is or was in use", "make a new key: none may be used twice or shared"),
+    "BadSignature": Fault(
+        "the statement is signed by {signer}, not by {owner}",
+        "sign it with the owner account {owner}, over what the ledger shows now",
     ),
     "KeyVersion": Fault(
         "key version {given} was given where {expected} is due",
         "read the member's key version from the ledger again and repeat the step for version {expected}",
     ),
-    "ReadyTooLong": Fault(
-        "readiness until {until} is further ahead than {latest}, the latest permitted",
-        "declare readiness until {latest} at most and renew it in time",
-    ),
     "NotServing": Fault(
         "member {member} does not serve in cohorts now",
-        "it may lack the mask audit of its key (the supervisor: auditOk), be suspended (the supervisor: reinstate), or "
-        "not be ready (its own service: declareReady)",
+        "it may be switched off (its service switches it on), lack the mask audit of its key (the supervisor's service "
+        "does it), or be suspended (the supervisor's owner reinstates it)",
     ),
     # ------------------------------------------------ cohorts, schemas, groups, parameters
     "CohortTooSmall": Fault(
@@ -152,8 +154,18 @@ FAULTS: dict[str, Fault] = {
     "LastSupervisor": Fault(
         "the only supervisor cannot be removed", "add the successor first, in the same proposal if need be"
     ),
-    "NoSupervisorKey": Fault(
-        "no supervisor has registered a key yet", "a supervisor must register one: rotateSupervisorKey"
+    "NoPeriodKey": Fault(
+        "no period key is in force",
+        "the supervisor announces one (`mpcredit member period-key`), and puts it in force when the members are audited",
+    ),
+    "UnknownPeriodKey": Fault(
+        "{version} is no period key of that supervisor that is in force or announced",
+        "read the period keys from the ledger again (`mpcredit member list`)",
+    ),
+    "PeriodKeyNotAccepted": Fault(
+        "the period key waits for the mask audit of {missing}; audited: {audited}",
+        "they accept the key and let their services seal; 7 days after the announcement those that are left out hold up "
+        "nobody",
     ),
     "NoticeLength": Fault(
         "a notice has 1 to {most} bytes, this one {length}", "send what is longer in several notices, and nothing empty"
@@ -175,6 +187,10 @@ FAULTS: dict[str, Fault] = {
         "member {member} has not voted for proposal {proposal}", "nothing is left to do: there is no vote to withdraw"
     ),
     "ProposalExpired": Fault("proposal {proposal} has expired", "make the proposal again"),
+    "ProposalWithdrawn": Fault("proposal {proposal} was withdrawn", "make the proposal again, if it is still wanted"),
+    "NotProposer": Fault(
+        "member {proposer} made this proposal, not member {member}", "the owner of member {proposer} can withdraw it"
+    ),
     "AlreadyExecuted": Fault("proposal {proposal} has been executed", "nothing is left to do"),
     "VotesMissing": Fault("the proposal has {votes} of the {needed} votes it needs", "more members must vote for it"),
     "ApprovalMissing": Fault(
@@ -183,12 +199,14 @@ FAULTS: dict[str, Fault] = {
     ),
     "TooEarly": Fault("this is permitted from {permittedAt} on", "wait until then and repeat it"),
     "OnlySupervisorChanges": Fault(
-        "without a supervisor's approval a proposal may change supervisors only",
-        "have a supervisor approve it, or leave out the other calls",
+        "without a supervisor's approval only a proposal that adds or removes supervisors, and does nothing else, can be "
+        "executed",
+        "have a supervisor approve it, or propose the other calls apart",
     ),
     "CallFailed": Fault(
-        "call {index} of the proposal fails: {reason}", "make a proposal whose calls can all be executed"
+        "call {index} of the proposal fails: {reason}", "propose calls that can all be carried out now, in their order"
     ),
+    "WouldPass": Fault("the calls could be carried out now, and nothing was changed", "nothing is left to do"),
     "InitCodeDiffers": Fault(
         "the JointCredit init code hashes to {given}, the approved one to {approved}",
         "use the version of mpcredit whose JointCredit the consortium has approved, or propose approveJointCredit for "
@@ -211,21 +229,23 @@ FAULTS: dict[str, Fault] = {
         "member {member} is not awaited: it has answered already, or is the inquirer",
         "nothing is left to do: an institution answers once",
     ),
-    "NotInquirer": Fault(
-        "member {member} did not open this inquiry", "member {inquirer}, its inquirer, must send this"
-    ),
     "RosterMoved": Fault(
-        "members, keys or groups have changed since the masks were made; the roster is now {current}",
+        "members, keys, accounts, groups or terms have changed since the masks were made; the roster is now {current}",
         "read the ledger again and open the inquiry anew for the present roster",
     ),
     "CohortMoved": Fault(
         "the institutions ready have changed since the masks were made; they are now {current}",
         "read the ledger again and open the inquiry anew for the present cohort",
     ),
-    "NonceUsed": Fault(
-        "inquiry nonce {given} is not above {last}, the last one used",
-        "the inquirer must take a nonce above {last}; "
-        "if its store was restored from a backup, follow the steps of a restore",
+    "NotRepeatable": Fault(
+        "the cohort ({cohort}) cannot be repeated over those that are ready now ({ready})",
+        "repeat a cohort whose members are all ready, with the inquirer in it, of at least the minimum and two thirds of "
+        "those that are ready",
+    ),
+    "InquiryExists": Fault("the inquiry {inquiry} exists already", "open it with another nonce"),
+    "OpenedBeforeTenure": Fault(
+        "the inquiry was opened at {opened}, and the store of this member began its tenure at {since}",
+        "do not answer it: the store before may have; the inquirer asks again",
     ),
     "ReportOverdue": Fault(
         "a report of this inquirer has been due since {due}",
@@ -258,17 +278,21 @@ FAULTS: dict[str, Fault] = {
         "the inquirer must give the hash of the customer's consent for each subject",
     ),
     "RefusalCode": Fault("this is no refusal code", "refuse with one of the codes that the spec lists"),
+    "SealedLength": Fault(
+        "the sealed cohort of a refusal has {length} bytes, and at most 64 are permitted",
+        "refuse with code WINDOW and the sealed cohort, or with another code and nothing",
+    ),
+    "CommitmentDiffers": Fault(
+        "the verdict names the report {given}, the ledger has {stored}",
+        "read the ledger again and judge the report that is there",
+    ),
     "CulpritsNamed": Fault(
         "a verdict of valid names culprits", "the supervisor must name none, or find the inquiry invalid"
-    ),
-    "CulpritsMissing": Fault(
-        "a verdict of invalid names no culprit", "the supervisor must name at least one member of the cohort"
     ),
     "CulpritsOutsideCohort": Fault(
         "the verdict names culprits ({culprits}) outside the cohort",
         "the supervisor must name members of the cohort only",
     ),
-    "AlreadyStated": Fault("member {member} has stated this already", "nothing is left to do"),
     "AggregateGone": Fault(
         "the inquiry has ended and its aggregate has left the contract's storage (hash {aggregateHash})",
         "read it from the event AggregateClosed",
@@ -285,8 +309,8 @@ FAULTS: dict[str, Fault] = {
     ),
 }
 
-_TIMES = {"until", "latest", "permittedAt", "due"}
-_BITMAPS = {"culprits"}
+_TIMES = {"opened", "since", "permittedAt", "due"}
+_BITMAPS = {"culprits", "missing", "audited", "cohort", "ready"}
 _PANICS = {
     0x01: "an assertion does not hold",
     0x11: "an overflow",

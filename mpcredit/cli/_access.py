@@ -43,6 +43,7 @@ from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.keystore import KeyStore
 from mpcredit.outbox import Outbox
 from mpcredit.ports import OutboxRow, Store
+from mpcredit.roles.tenure import tenure_of
 from mpcredit.store import MemoryStore, SqliteStore, StoreInUse
 
 HAND_OVER_SECONDS = 60.0
@@ -55,7 +56,7 @@ PAGES = {
     "consent": "revoke it on the server's page /consents",
     "decide": "decide on the application's page, below /applications",
     "inquire": "enter an application on the server's page /applications/new, or POST it to /api/applications",
-    "ready": "the server declares readiness by itself, and withdraws it when it is stopped",
+    "ready": "the server switches readiness on and off by itself; to be off, stop it",
     "watch": "run `mpcredit serve`, which checks and attests by itself; what it finds is on its page /supervision",
 }
 """Commands whose work a server does for people with a role, and where."""
@@ -170,7 +171,7 @@ def view(config: Config) -> Iterator[View]:
     ledger = ledger_of(config)
     store = read_store(config)
     try:
-        follower = Follower(ledger, pins_of(config, store), config.confirmations)
+        follower = Follower(ledger, pins_of(config, store), config.confirmations, clock=time.time)
         follower.sync()
         yield View(config, ledger, follower, store)
     finally:
@@ -278,7 +279,9 @@ class Station(Access):
         from mpcredit.server.store import SqlStore
 
         assert isinstance(self.store, SqlStore)
-        facts = {name: item[name] for name in ("contract", "function", "account", "role", "member") if name in item}
+        facts = {
+            name: item[name] for name in ("contract", "function", "pinned", "role", "member", "on") if name in item
+        }
         AuditLog(self.store.database).append("console", f"console.{item['kind']}", item.get("step", ""), **facts)
 
     def drive(self) -> None:
@@ -437,7 +440,7 @@ def station(config: Config, *, full: bool, attest: bool = True) -> Station:
     signer = signer_of(config, ledger, keys)
     store = _own_store(config)
     try:
-        follower = Follower(ledger, pins_of(config, store), config.confirmations)
+        follower = Follower(ledger, pins_of(config, store), config.confirmations, clock=time.time)
         return _started(
             Station(
                 config=config,
@@ -500,7 +503,7 @@ def _decode(argument: Any) -> Any:
 
 
 def dispatch(at: Station, item: Mapping[str, Any]) -> dict[str, Any]:
-    """Do one thing: "post", "ready", "request", "decision" or "pin".
+    """Do one thing: "post", "ready", "tenure", "request", "decision" or "pin".
 
     Raises:
         InvalidMessage: it is none of these, or not for this party.
@@ -512,10 +515,16 @@ def dispatch(at: Station, item: Mapping[str, Any]) -> dict[str, Any]:
             at.outbox.post(item["step"], call)
             return {"step": item["step"]}
         case "ready":
-            # A withdrawal holds until the operator declares readiness again: the service must not renew it by itself.
-            row = at.outbox.post(item["step"], Call("consortium", "declareReady", (item["until"],)))
-            at.store.put("meta", "readiness", {"held": item["until"] == 0})
-            return {"step": row.key}
+            at.follower.sync()
+            row = None
+            if bool(at.follower.state.ready_next() >> item["member"] & 1) != item["on"]:
+                row = at.outbox.post(item["step"], Call("consortium", "setReady", (item["member"], item["on"])))
+            # Off holds until a person switches it on again: the service must not do so by itself. A server has no such
+            # command, so nothing is held there.
+            at.store.put("meta", "readiness", {"held": not item["on"] and not at.config.served})
+            return {"step": row.key if row is not None else None}
+        case "tenure":
+            return {"tenure": to_hex(tenure_of(at.store))}
         case "request":
             if at.institution is None:
                 raise InvalidMessage("only an institution's service takes inquiries")
@@ -533,7 +542,7 @@ def dispatch(at: Station, item: Mapping[str, Any]) -> dict[str, Any]:
             at.store.insert("decision", item["key"], item["value"])
             return {}
         case "pin":
-            at.store.put("pin", item["account"], {"role": item["role"], "member": item["member"]})
+            at.store.put("pin", item["pinned"], {"role": item["role"], "member": item["member"]})
             at.follower.use_pins(pins_of(at.config, at.store))
             at.follower.sync()
             return {}

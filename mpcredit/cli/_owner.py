@@ -1,7 +1,6 @@
-"""The owner account, which governs for an institution: opened for one command, from a file of its own.
+"""The owner account, which governs for an institution or a supervisor: opened for one command, from a file of its own.
 
-Its transactions do not go through the store, which belongs to the operator account. Where a small institution uses one
-account for both, they do.
+Its transactions do not go through the store, which belongs to the service account.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from mpcredit.chain import ChainLedger, ChainSigner
-from mpcredit.cli._access import access, view
 from mpcredit.cli._shared import kdf_account_n, write_private
-from mpcredit.config import Config, open_keystore, passphrase
+from mpcredit.config import Config, passphrase
 from mpcredit.errors import InvalidFile, KeyStoreError, WrongPassphrase
 from mpcredit.events import Call
 
@@ -91,23 +89,23 @@ class Owner:
     """
 
     def __init__(self, config: Config, given: Path | None) -> None:
-        self._config = config
         path = owner_path(config, given)
-        self._is_operator = False
-        if path.exists() or given is not None:
-            self.account = open_account_file(path)
-            return
-        if config.account is not None:
+        if not path.exists():
             raise KeyStoreError(f"{path}: there is no owner account", remedy="name its file with --owner-account FILE")
-        # One account in both parts: it is in the key files, and what it sends must go through the store.
-        account = open_keystore(config).account()
-        with view(config) as read:
-            if all(member.owner != account.address for member in read.follower.state.members.values()):
-                raise KeyStoreError(
-                    f"{path}: there is no owner account", remedy="name its file with --owner-account FILE"
-                )
-        self.account = account
-        self._is_operator = True
+        self.account = open_account_file(path)
+
+    @property
+    def address(self) -> str:
+        """Checksum address."""
+        return str(self.account.address)
+
+    def check(self, ledger: ChainLedger, function: str, *arguments: Any) -> None:
+        """Ask the node whether the Consortium would take a call now; sends nothing.
+
+        Raises:
+            Refused: it would not.
+        """
+        ledger.call(Call("consortium", function, arguments), sender=self.address)
 
     def send(self, ledger: ChainLedger, function: str, *arguments: Any) -> int:
         """Call the Consortium and wait until that is mined.
@@ -118,8 +116,5 @@ class Owner:
         Raises:
             Refused: a rule of the contract said no. LedgerError: it was not mined in time.
         """
-        if self._is_operator:
-            with access(self._config) as party:
-                return party.post(function, *arguments).block or 0
         signer = ChainSigner(ledger.web3, self.account, ledger.realm.consortium, chain_id=ledger.realm.chain_id)
         return signer.transact(Call("consortium", function, arguments)).block

@@ -1,17 +1,19 @@
-"""The order of two people without which the console of a party with a server does not vote (`server.votes`).
+"""The orders without which the console of a party with a server neither votes (`server.votes`) nor approves.
 
-A party without a table [server] has nobody who could order: there the owner account alone decides.
+An institution's vote takes the order of two people, a supervisor's approval that of a person with the role supervisor. A
+party without a table [server] has nobody to order: there the owner account alone decides.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from mpcredit.cli._access import View
 from mpcredit.cli._shared import server_missing
 from mpcredit.config import Config
+from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, Refused
 
 if TYPE_CHECKING:  # the server's libraries, which may not be installed
@@ -116,5 +118,65 @@ def review(config: Config, read: View, proposal: int, in_favour: bool, without: 
     database = open_database(ServerSettings.load(config.path), create=False)
     try:
         yield Review(VoteOrders(AuditLog(database)), read, proposal, in_favour, without)
+    finally:
+        database.close()
+
+
+def approval_review(config: Config, read: View, proposal: int, given: bool, without: str | None) -> Callable[[], None]:
+    """Look for the order of a supervisor's approval, or of taking it back.
+
+    Args:
+        without: the reason to do without an order; None: not without.
+
+    Returns:
+        To be called before it is sent; notes a missing order in the audit log.
+
+    Raises:
+        Refused: nobody ordered it, or it was ordered for other calls. InvalidMessage: there is no server to review.
+    """
+    calls_hash = read.follower.state.proposals[proposal].proposed.calls_hash
+    if not config.served:
+        if without is not None:
+            raise InvalidMessage("this party has no server, and so no review", remedy="leave out --without-review")
+        return lambda: None
+    if without is not None:
+        return lambda: _note_without_order(config, proposal, calls_hash, given, without)
+    _check_order(read, proposal, calls_hash, given)
+    return lambda: None
+
+
+def _check_order(read: View, proposal: int, calls_hash: bytes, given: bool) -> None:
+    orders = [value for _, value in read.store.items("approval-order") if value["proposal"] == proposal]
+    page = f"the server's page /supervision/proposals/{proposal}"
+    if not orders or orders[-1]["state"] != "ordered" or bool(orders[-1]["given"]) != given:
+        word = "the approval" if given else "taking back the approval"
+        raise Refused(
+            f"nobody has ordered {word} of proposal {proposal}",
+            remedy=f"a person with the role supervisor orders it on {page}; or give --without-review REASON, which the audit "
+            "log tells",
+        )
+    if orders[-1]["calls_hash"] != to_hex(calls_hash):
+        raise Refused(
+            f"the calls of proposal {proposal} are not those that were approved on its page",
+            remedy=f"read them on {page}, and order it anew",
+        )
+
+
+def _note_without_order(config: Config, proposal: int, calls_hash: bytes, given: bool, reason: str) -> None:
+    try:
+        from mpcredit.server.audit import AuditLog
+        from mpcredit.server.database import open_database
+        from mpcredit.server.settings import ServerSettings
+        from mpcredit.server.votes import SHORTEST_REASON
+    except ModuleNotFoundError as error:
+        raise server_missing(error) from error
+    if len(reason.strip()) < SHORTEST_REASON:
+        raise Refused("an approval without review needs a reason", remedy="write it after --without-review")
+    database = open_database(ServerSettings.load(config.path), create=False)
+    try:
+        word = "proposal.approved" if given else "proposal.approval_withdrawn"
+        AuditLog(database).append(
+            "console", word, f"proposal/{proposal}", reason.strip(), calls_hash=to_hex(calls_hash), reviewed=False
+        )
     finally:
         database.close()

@@ -86,6 +86,21 @@ def ask(purpose: str) -> str:
     return passphrase(purpose)
 
 
+def agree(question: str, yes: bool) -> None:
+    """Ask the person at the terminal, unless --yes was given.
+
+    Raises:
+        InvalidMessage: the answer is no, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidMessage("this needs your word, and there is no terminal to ask at", remedy="add --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if input().strip().lower() not in ("y", "yes"):
+        raise InvalidMessage("nothing was sent")
+
+
 # --------------------------------------------------------------------- output
 
 
@@ -277,9 +292,9 @@ def parse_bytes(text: str, length: int, what: str) -> bytes:
         ) from error
 
 
-def plural(count: int, word: str) -> str:
-    """A count with its word: 1 vote, 2 votes."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+def plural(count: int, word: str, words: str = "") -> str:
+    """A count with its word: 1 vote, 2 votes; 1 inquiry, 2 inquiries."""
+    return f"{count} {word if count == 1 else words or f'{word}s'}"
 
 
 def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpcredit.cli._access import Access
+from mpcredit.cli._parties import own_member
 from mpcredit.cli._shared import moment
-from mpcredit.cli.keys import account_address
 from mpcredit.config import tag_key_of
 from mpcredit.consent import NO_EVIDENCE, Consent, Purpose
-from mpcredit.errors import InvalidConsent, InvalidEncoding, InvalidFile, InvalidMessage, InvalidSubject, NotYet
+from mpcredit.errors import InvalidConsent, InvalidEncoding, InvalidFile, InvalidMessage, InvalidSubject
 from mpcredit.identity import Subject
-from mpcredit.ledger.roster import Member
 from mpcredit.pairkeys import Realm
-from mpcredit.state import LedgerState
 from mpcredit.tags import HmacTagger
 
 MAXIMUM_DAYS = 3_660
@@ -30,30 +28,6 @@ class Recipient:
     realm: Realm
     index: int
     tagger: HmacTagger
-
-
-def own_member(party: Access) -> Member:
-    """This institution in the roster.
-
-    Raises:
-        NotYet: its ledger account is no operator of a member.
-    """
-    return member_of_account(party.follower.state, account_address(party.config))
-
-
-def member_of_account(state: LedgerState, account: str | None) -> Member:
-    """The member for which a ledger account acts.
-
-    Raises:
-        NotYet: it acts for none.
-    """
-    found = state.by_operator(account) if account is not None else None
-    if found is None:
-        raise NotYet(
-            f"the ledger account {account} acts for no member of the consortium",
-            remedy="its owner must allow it (`mpcredit member operator`), or the members must invite the institution",
-        )
-    return found
 
 
 def recipient(party: Access) -> Recipient:

@@ -15,6 +15,7 @@ import typer
 
 from mpcredit.books import LoanBook
 from mpcredit.cli._access import Station, refuse_beside_server, station
+from mpcredit.cli._parties import member_of_account
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require_role
 from mpcredit.config import tag_key_of
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError
@@ -129,7 +130,7 @@ def answer(
 
 def _greet(at: Station, say: Callable[[str], None]) -> None:
     assert at.institution is not None
-    member = at.follower.state.by_operator(at.outbox.signer.address)
+    member = member_of_account(at.follower.state, at.outbox.signer.address, at.keys.institution_versions().values())
     name = f"{member.name} (member {member.index})" if member is not None else "no member yet"
     say(f"service of {name} on {at.ledger.name!r}, block {at.follower.head.number if at.follower.head else 0}")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from eth_utils.address import is_address, to_checksum_address
 
+from mpcredit.cli._parties import member_of_account, parse_account
 from mpcredit.cli._shared import (
     ConfigOption,
     JsonOption,
@@ -27,6 +27,8 @@ from mpcredit.config import Config, ledger_of, open_keystore, pins_of
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage
 from mpcredit.follower import Follower
+from mpcredit.ledger.roster import Member
+from mpcredit.state import LedgerState
 
 if TYPE_CHECKING:  # the server's libraries, which may not be installed
     from mpcredit.server.audit import Anchor, AuditLog
@@ -50,8 +52,8 @@ def verify(
         typer.Option(
             "--of",
             metavar="WHOM",
-            help="Whose heads to look for on the ledger: a member's index or name, or a supervisor's account; by default "
-            "those of the configuration's own ledger account, for which its passphrase is asked.",
+            help="Whose heads to look for on the ledger: a member's index or name, or a supervisor's owner account; by "
+            "default those of the configuration's own service account, for which its passphrase is asked.",
             show_default=False,
         ),
     ] = None,
@@ -179,22 +181,37 @@ def _log(settings: Config) -> Iterator[AuditLog]:
 def _anchors(settings: Config, whom: str | None) -> list[Anchor]:
     from mpcredit.server.audit import ledger_anchors
 
-    account = None
-    if whom is None:
-        account = settings.account or open_keystore(settings, ask).account().address
     follower = Follower(ledger_of(settings), pins_of(settings), settings.confirmations)
     follower.sync()
     state = follower.state
     if settings.role == "supervisor":
-        if whom is not None and not is_address(whom):
-            raise InvalidMessage(f"{whom!r} is no account", remedy="give the supervisor's account: 0x and 40 digits")
-        return ledger_anchors(state, follower.events, supervisor=to_checksum_address(whom or str(account)))
-    member = find_member(state, whom) if whom is not None else state.by_operator(str(account))
-    if member is None:
-        raise InvalidMessage(
-            f"account {account} is no operator of a member of the consortium", remedy="name the member with --of"
-        )
+        owner = _supervisor(settings, state) if whom is None else parse_account(whom)
+        return ledger_anchors(state, follower.events, supervisor=owner)
+    member = _member(settings, state) if whom is None else find_member(state, whom)
     return ledger_anchors(state, follower.events, member=member.index)
+
+
+def _own_account(settings: Config) -> str:
+    return settings.account or str(open_keystore(settings, ask).account().address)
+
+
+def _member(settings: Config, state: LedgerState) -> Member:
+    account = _own_account(settings)
+    keys = open_keystore(settings, ask).institution_versions().values()
+    found = member_of_account(state, account, keys)
+    if found is None:
+        raise InvalidMessage(f"account {account} is no member's service account", remedy="name the member with --of")
+    return found
+
+
+def _supervisor(settings: Config, state: LedgerState) -> str:
+    account = _own_account(settings)
+    found = next((one.owner for one in state.supervisors.values() if one.account == account), None)
+    if found is None:
+        raise InvalidMessage(
+            f"account {account} is no supervisor's service account", remedy="give the owner account with --of"
+        )
+    return found
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mpcredit.cli._access import access, refuse_beside_server
+from mpcredit.cli._parties import own_member
 from mpcredit.cli._shared import (
     ConfigOption,
     JsonOption,
@@ -22,7 +23,6 @@ from mpcredit.cli._shared import (
 from mpcredit.cli._subjects import (
     collect_subjects,
     hash_file,
-    own_member,
     read_consent,
     recipient,
 )
@@ -158,6 +158,6 @@ def revoke(
             raise InvalidMessage(f"the consent {to_hex(digest)} was revoked already", remedy="nothing is left to do")
         if state.joint_credit is None:
             raise NotYet("the consortium has no JointCredit yet", remedy="see `mpcredit doctor`")
-        row = party.post("revokeConsent", digest, contract=state.joint_credit)
+        row = party.post("revokeConsent", member.index, digest, contract=state.joint_credit)
     out.say(f"Revoked {to_hex(digest)}, from block {row.block} on")
     out.document({"hash": to_hex(digest), "block": row.block})

@@ -131,11 +131,11 @@ def _payer(account: Path | None, variable: str | None) -> LocalAccount:
 
 
 def _parties(out: Output, terms: Founding) -> None:
-    rows = [(index, founder.name, founder.owner, founder.operator) for index, founder in enumerate(terms.founders)]
+    rows = [(index, founder.name, founder.owner) for index, founder in enumerate(terms.founders)]
     out.table(
         "Parties, to be compared with the founding file",
-        ["index", "party", "owner (or supervisor)", "operator"],
-        [*rows, *(("", "supervisor", account, "") for account in terms.supervisors)],
+        ["index", "party", "owner account"],
+        [*rows, *(("", "supervisor", account) for account in terms.supervisors)],
         right=["index"],
     )
 
@@ -143,7 +143,7 @@ def _parties(out: Output, terms: Founding) -> None:
 def next_steps(terms: Founding) -> list[str]:
     """What the parties do after a deployment."""
     return [
-        "supervisor: mpcredit member supervisor-key, then mpcredit watch",
+        "supervisor: mpcredit member appoint and mpcredit member period-key (owner account), then mpcredit watch",
         "each founder: mpcredit member confirm (owner account), then mpcredit answer, which seals its mask keys",
         "each founder compares the others' key fingerprints with them: mpcredit member list",
         f"when {terms.parameters.minimum_cohort} members are audited and ready: mpcredit inquire",

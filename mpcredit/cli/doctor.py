@@ -17,6 +17,7 @@ import mpcredit
 from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, Endpoints, Wallet
 from mpcredit.cli._access import AnyStore, inbox_of, place_of, read_store
+from mpcredit.cli._parties import account_address, member_of_account
 from mpcredit.cli._shared import (
     ConfigOption,
     JsonOption,
@@ -28,7 +29,7 @@ from mpcredit.cli._shared import (
     moment,
     server_missing,
 )
-from mpcredit.cli.keys import account_address, tag_commitments, x25519_keys
+from mpcredit.cli.keys import tag_commitments, x25519_keys
 from mpcredit.config import Config, client_of, ledger_of, open_keystore, pins_of, tag_key_of
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
@@ -74,7 +75,7 @@ def doctor(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at ledger, contracts, keys, pins, tag key, clock, loan book, readiness, balance, store and identity provider.
+    """Look at ledger, contracts, accounts, keys, pins, tag key, clock, loan book, readiness, balance, store and sign-in.
 
     Changes nothing, and runs beside the service. The exit status is 1 if something is wrong.
 
@@ -148,16 +149,19 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
         ex.run("balance", lambda: _balance(ex, config, ledger, keys))
         # (3) this party on the ledger.
         if config.role == "institution":
-            member = ex.run("membership", lambda: _membership(ex, config, follower))
+            member = ex.run("membership", lambda: _membership(ex, config, keys, follower))
+            if store is not None:
+                ex.run("tenure", lambda: _tenure(ex, member, store))
             ex.run("registered key", lambda: _registered(ex, config, keys, member, state))
             ex.run("tag key", lambda: _tag_key(ex, config, keys, state, bool(opened)))
             ex.run("pins", lambda: _pins(ex, follower))
+            ex.run("period key", lambda: _period_key(ex, follower))
             ex.run("own floors", lambda: _floors(ex, config, state))
             ex.run("releases", lambda: _releases(ex, member, state))
             if book is not None:
                 ex.run("loan book", lambda: _book_age(ex, book, follower))
         else:
-            ex.run("registered key", lambda: _supervisor(ex, config, keys, state))
+            ex.run("supervisor", lambda: _supervisor(ex, config, keys, state))
         if store is not None and not isinstance(store, MemoryStore):
             ex.run("store", lambda: _steps(ex, config, store, ledger, state))
     elif store is not None and not isinstance(store, MemoryStore):
@@ -314,7 +318,7 @@ def _endpoints(ex: _Examination, config: Config) -> None:
 
 
 def _follow(ex: _Examination, config: Config, ledger: ChainLedger, store: AnyStore | None) -> Follower:
-    follower = Follower(ledger, pins_of(config, store), config.confirmations)
+    follower = Follower(ledger, pins_of(config, store), config.confirmations, clock=time.time)
     follower.sync()
     assert follower.head is not None
     ex.add(
@@ -422,45 +426,88 @@ def _balance(ex: _Examination, config: Config, ledger: ChainLedger, keys: KeySto
 # --------------------------------------------------------------------- this party
 
 
-def _membership(ex: _Examination, config: Config, follower: Follower) -> Member | None:
-    state, now = follower.state, follower.now
+def _membership(ex: _Examination, config: Config, keys: KeyStore, follower: Follower) -> Member | None:
     address = account_address(config)
-    member = state.by_operator(address) if address else None
+    member = member_of_account(follower.state, address, keys.institution_versions().values())
     if member is None:
         ex.add(
             "membership",
             WRONG,
-            f"the ledger account {address} acts for no member",
-            "the owner must allow it (`mpcredit member operator`), or the members must invite the institution",
+            f"the ledger account {address} is no member's service account",
+            "the owner names it (`mpcredit member confirm`, later `mpcredit member appoint`); a new institution is invited by "
+            "the members first",
         )
         return None
-    who = f"{member.name}, member {member.index}"
-    if not member.confirmed:
+    who = f"{member.name}, member {member.index}; service account {address} is named"
+    state = follower.state
+    if member.suspended:
+        ex.add("membership", WRONG, f"{who}; suspended by the supervisor", "ask the supervisor; its owner reinstates")
+    elif not state.is_serving(member.index):
         ex.add(
             "membership",
             WRONG,
-            f"{who}: the record is not confirmed",
-            "run `mpcredit member confirm` with the owner account",
-        )
-    elif member.suspended:
-        ex.add("membership", WRONG, f"{who}: suspended by the supervisor", "ask the supervisor; it reinstates")
-    elif not member.serving:
-        ex.add(
-            "membership",
-            WRONG,
-            f"{who}: the mask keys of key {member.key.version} are not audited yet",
+            f"{who}; the mask keys of key {member.key.version} are not audited yet",
             "keep the service running; every serving member's and the supervisor's must have run as well",
         )
-    elif member.ready_until <= now:
+    elif not state.ready_next() >> member.index & 1:
         ex.add(
             "membership",
             LOOK,
-            f"{who}: serving, but not ready",
-            "start the service (`mpcredit answer` or `serve`), or run `mpcredit ready --days N`",
+            f"{who}; serving, but readiness is off",
+            "start the service (`mpcredit answer` or `serve`), or run `mpcredit ready --on`",
+        )
+    elif not state.ready(follower.next_time) >> member.index & 1:
+        ex.add("membership", OK, f"{who}; serving, ready from the next period of {state.period_seconds} s on")
+    else:
+        ex.add("membership", OK, f"{who}; serving, readiness is on")
+    return member
+
+
+def _tenure(ex: _Examination, member: Member | None, store: AnyStore) -> None:
+    """Whether the owner has named this store: another one of the same member may answer otherwise (R25)."""
+    known = store.get("meta", "tenure")
+    if member is None or not member.namings:
+        return
+    if known is None or known["tenure"] != to_hex(member.namings[-1].tenure):
+        ex.add(
+            "tenure",
+            WRONG,
+            f"the store has {known['tenure'][:14] + '…' if known else 'no tenure'}, the owner named "
+            f"{to_hex(member.namings[-1].tenure)[:14]}…: another store of this institution is to answer",
+            "use the store that was named; if it is lost, the owner names this one (`mpcredit member appoint`)",
         )
     else:
-        ex.add("membership", OK, f"{who}: serving, ready until {moment(member.ready_until)}")
-    return member
+        naming = member.namings[-1]
+        ex.add("tenure", OK, f"that of this store is named, since {moment(member.since)} (naming {naming.number})")
+
+
+def _period_key(ex: _Examination, follower: Follower) -> None:
+    """Whether a period key is in force, and accepted here (R12)."""
+    state, pins = follower.state, follower.pins
+    for version in (state.in_force, state.announced_key):
+        if version is None or pins.accepts_period_key(state.period_keys[version]):
+            continue
+        key = state.period_keys[version]
+        now = version == state.in_force
+        remedy = (
+            f"compare {fingerprint(key.public)} with the supervisor, then `mpcredit member accept-period-key {version}`"
+        )
+        if not pins.accepts_supervisor(key.supervisor):
+            remedy = f"compare the supervisor's owner account first: `mpcredit member pin supervisor {key.supervisor}`"
+        ex.add(
+            "period key",
+            WRONG if now else LOOK,
+            f"key {version} of supervisor {key.supervisor} is {'in force' if now else 'announced'} and not accepted here",
+            remedy,
+        )
+        return
+    if state.period_key is None:
+        ex.add(
+            "period key", LOOK, "none is in force: nothing opens", "the supervisor announces one and its service audits"
+        )
+    else:
+        more = "" if state.announced_key is None else f"; key {state.announced_key} is announced, and accepted"
+        ex.add("period key", OK, f"key {state.period_key.version} is in force, and accepted here{more}")
 
 
 def _registered(ex: _Examination, config: Config, keys: KeyStore, member: Member | None, state: LedgerState) -> None:
@@ -497,28 +544,39 @@ def _registered(ex: _Examination, config: Config, keys: KeyStore, member: Member
 
 def _supervisor(ex: _Examination, config: Config, keys: KeyStore, state: LedgerState) -> None:
     address = account_address(config)
-    if address not in state.supervisors:
+    own = next((one for one in state.supervisors.values() if one.account == address), None)
+    if own is None:
         ex.add(
-            "registered key",
+            "supervisor",
             WRONG,
-            f"the ledger account {address} is no supervisor",
-            "the members must propose it (`mpcredit propose supervisor add`)",
+            f"the ledger account {address} is no supervisor's service account",
+            "the owner names it (`mpcredit member appoint`); a new supervisor is added by proposal before",
         )
         return
-    key = state.supervisor_key
-    if key is None:
-        ex.add("registered key", WRONG, "no supervisor key is registered", "run `mpcredit member supervisor-key`")
-    elif key.public not in keys.supervisor_versions().values():
+    ex.add("supervisor", OK, f"owner account {own.owner}; service account {address} is named")
+    periods = [version for version in (state.in_force, state.announced_key) if version is not None]
+    for version in periods:
+        key = state.period_keys[version]
+        if key.supervisor == own.owner and key.public not in keys.supervisor_versions().values():
+            ex.add(
+                "registered key",
+                WRONG,
+                f"the private half of period key {version} is not here",
+                "restore it from a backup, or announce the next one (`mpcredit member period-key`)",
+            )
+            return
+    if not periods:
+        ex.add("registered key", WRONG, "no period key is announced", "run `mpcredit member period-key`")
+    elif state.period_key is None:
         ex.add(
             "registered key",
-            WRONG,
-            f"the private key of supervisor key {key.version} is not here",
-            "restore it from a backup, or register the next one (`mpcredit member supervisor-key`)",
+            LOOK,
+            f"period key {periods[0]} is announced, and none is in force: nothing opens",
+            "keep the service running; it puts the key in force when the members are audited for it",
         )
     else:
-        ex.add(
-            "registered key", OK, f"supervisor key {key.version} is the one on the ledger: {fingerprint(key.public)}"
-        )
+        key = state.period_key
+        ex.add("registered key", OK, f"period key {key.version} is in force: {fingerprint(key.public)}")
 
 
 def _tag_key(ex: _Examination, config: Config, keys: KeyStore, state: LedgerState, opened: bool) -> None:
@@ -543,9 +601,7 @@ def _pins(ex: _Examination, follower: Follower) -> None:
         for index in state.active()
         if (member := state.members[index]).keys and not pins.accepts_owner(index, member.signed_by[member.key.version])
     ]
-    key = state.supervisor_key
-    if key is not None and not pins.accepts_supervisor(key.account):
-        strangers.append(f"the supervisor ({key.account})")
+    strangers += [f"the supervisor ({owner})" for owner in state.supervisors if not pins.accepts_supervisor(owner)]
     if strangers:
         ex.add(
             "pins",
@@ -554,7 +610,7 @@ def _pins(ex: _Examination, follower: Follower) -> None:
             "compare the account with the institution by another channel, then `mpcredit member pin MEMBER ADDRESS`",
         )
     else:
-        ex.add("pins", OK, f"the owners of all {len(state.active())} members and the supervisor are accepted")
+        ex.add("pins", OK, f"the owners of all {len(state.active())} members and of the supervisors are accepted")
 
 
 def _floors(ex: _Examination, config: Config, state: LedgerState) -> None:

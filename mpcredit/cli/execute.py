@@ -10,8 +10,7 @@ from mpcredit.cli._access import view
 from mpcredit.cli._owner import Owner
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, OwnerOption, load, require_role
 from mpcredit.cli.propose import find_proposal, show_proposal, standing
-
-NOBODY = "0x" + 40 * "0"
+from mpcredit.proposals import executing_supervisor, standing_of
 
 
 def execute(
@@ -22,7 +21,8 @@ def execute(
 ) -> None:
     """Carry out a proposal: all of its calls, or none. Anyone may; this sends it from the owner account.
 
-    A change of supervisors that no supervisor approves can be executed after 30 days with five sixths of the votes (R35).
+    A change of supervisors that no supervisor approves can be executed 30 days after the proposal, with the votes of five
+    sixths of the members, or of all but one where that is fewer (R35).
 
     Example: mpcredit execute 3
     """
@@ -31,9 +31,8 @@ def execute(
     with view(settings) as read:
         state = read.follower.state
         record = find_proposal(state, proposal)
-        approvals = {account: at for account, at in record.approvals.items() if account in state.supervisors}
-        # The earliest approval has waited longest; without one, only the way of R35 is left.
-        supervisor = min(approvals, key=lambda account: approvals[account]) if approvals else NOBODY
+        now = read.follower.next_time
+        supervisor = executing_supervisor(standing_of(record, state, now), now)
         block = Owner(settings, owner_account).send(
             read.ledger, "execute", proposal, list(record.proposed.calls), supervisor
         )

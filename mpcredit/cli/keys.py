@@ -11,6 +11,7 @@ import typer
 
 from mpcredit.cli._access import view
 from mpcredit.cli._owner import Owner, create_account_file, owner_path
+from mpcredit.cli._parties import account_address, owned_member
 from mpcredit.cli._shared import (
     ConfigOption,
     JsonOption,
@@ -27,30 +28,11 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
 from mpcredit.inquirer import Request
 from mpcredit.keystore import KeyStore
-from mpcredit.ledger.roster import Member
 from mpcredit.local import sign_key
+from mpcredit.state import LedgerState
 from mpcredit.tags import TagKey
 
 app = typer.Typer(help="Make, show, rotate, exchange and destroy this party's keys.", no_args_is_help=True)
-
-ACCOUNT_FILE = "ledger-account.json"
-
-
-def account_address(config: Config) -> str | None:
-    """The ledger account's address, read without a passphrase; None if there is no account."""
-    if config.account is not None:
-        return config.account
-    try:
-        value = json.loads((config.keys / ACCOUNT_FILE).read_text(encoding="utf-8"))
-        from eth_utils.address import to_checksum_address
-
-        return str(to_checksum_address(value["address"]))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise KeyStoreError(
-            f"{config.keys / ACCOUNT_FILE}: cannot be read", remedy="restore it from a backup"
-        ) from error
 
 
 def tag_commitments(config: Config, keys: KeyStore) -> dict[int, str]:
@@ -144,13 +126,16 @@ def new(config: ConfigOption = None, json: JsonOption = False) -> None:
     if settings.role == "institution":
         next_steps = [
             "make an owner account and keep it offline: mpcredit keys owner",
-            "give both addresses and your name to whoever writes the founding file (the ledger account is the operator)",
-            "compare the founding file with what the others say, deploy, then: mpcredit member confirm",
+            "give your name and the owner account's address to the member that writes the founding file",
+            "compare the founding file with what the others say, deploy, then: mpcredit member confirm, which names the "
+            "ledger account as your service account",
         ]
     else:
         next_steps = [
-            "give the ledger account's address to whoever writes the founding file (it is the supervisor's account)",
-            "after the deployment, register the key: mpcredit member supervisor-key",
+            "make an owner account and keep it offline: mpcredit keys owner",
+            "give the owner account's address to the member that writes the founding file",
+            "after the deployment: mpcredit member appoint, which names the ledger account as your service account, then "
+            "mpcredit member period-key",
         ]
     out.steps("Next", next_steps)
     out.document({**value, "made": made})
@@ -202,12 +187,12 @@ def owner(
 ) -> None:
     """Make an owner account: an Ethereum JSON keystore under a passphrase of its own (MPCREDIT_OWNER_PASSPHRASE).
 
-    It governs for the institution: confirms, votes, rotates keys. Keep the file offline when it is not needed.
+    It governs for the institution or the supervisor: it names the service account, votes or approves, and signs keys. Keep
+    the file offline when it is not needed.
 
     Example: mpcredit keys owner --out /media/safe/owner-account.json
     """
     settings, out = load(config), Output(json)
-    require_role(settings, "institution")
     path = owner_path(settings, out_file)
     address = create_account_file(path)
     out.facts("Made the owner account", [("address", address), ("file", path)])
@@ -220,27 +205,24 @@ def next_key(keys_at_hand: dict[int, bytes], registered: set[bytes], version: in
     return found if found is not None and found not in registered else None
 
 
-def own_member(owner_address: str, members: dict[int, Member]) -> Member:
-    """The member that an account owns.
-
-    Raises:
-        InvalidMessage: it owns none.
-    """
-    found = next((m for m in members.values() if m.owner == owner_address and not m.removed), None)
-    if found is None:
-        raise InvalidMessage(
-            f"the account {owner_address} owns no member of the consortium",
-            remedy="check the file of the owner account, and [ledger] consortium in the configuration",
-        )
-    return found
-
-
 @app.command()
-def rotate(owner_account: OwnerOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Make the next institution key and register it, signed by the owner account.
+def rotate(
+    compromised: Annotated[
+        bool,
+        typer.Option(
+            "--compromised",
+            metavar="",
+            help="The old key may have been read: leave the cohorts at once, until the new key is audited.",
+        ),
+    ] = False,
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make the next institution key and register it, signed by the owner account; once in 24 hours.
 
-    It counts for later inquiries; open ones end under the old key, which is kept until you destroy it. The institution
-    serves again when the supervisor has audited the new mask keys, which needs its service to run.
+    Cohorts use the new key as soon as the supervisor has audited its mask keys, which needs your service to run, and the old
+    key until then. The old key is kept until you destroy it.
 
     Example: mpcredit keys rotate --owner-account owner-account.json
     """
@@ -251,7 +233,7 @@ def rotate(owner_account: OwnerOption = None, config: ConfigOption = None, json:
     acting = Owner(settings, owner_account)
     with view(settings) as read:
         state = read.follower.state
-        member = own_member(acting.account.address, state.members)
+        member = owned_member(state, acting.address)
         if not member.keys:
             raise InvalidMessage(f"{member.name} has not confirmed its record", remedy="run `mpcredit member confirm`")
         version = member.key.version + 1
@@ -261,20 +243,20 @@ def rotate(owner_account: OwnerOption = None, config: ConfigOption = None, json:
         )
         keys.institution_key(public)
         signature = sign_key(acting.account, state.realm, member.index, version, public, member.key.public)
-        block = acting.send(read.ledger, "rotateKey", member.index, public, signature)
+        block = acting.send(read.ledger, "rotateKey", member.index, public, compromised, signature)
     out.facts(
         f"Registered institution key {version} of {member.name} in block {block}",
         [("public key", to_hex(public)), ("fingerprint", fingerprint(public))],
     )
-    out.say(
-        "It serves again after the mask audit: keep `mpcredit answer` running. The old key is kept for open inquiries."
-    )
+    until = "in no cohort, and refuses open inquiries under the old key" if compromised else "serving with the old key"
+    out.say(f"Until the mask audit of the new key it is {until}: keep `mpcredit answer` running.")
     out.document(
         {
             "member": member.index,
             "version": version,
             "public": to_hex(public),
             "fingerprint": fingerprint(public),
+            "compromised": compromised,
             "block": block,
         }
     )
@@ -317,7 +299,7 @@ def tag(
     Example: mpcredit keys tag --new; mpcredit keys tag --export for-bank-b.json; mpcredit keys tag --import from-bank-a.json
     """
     settings, out = load(config), Output(json)
-    if import_ is None:  # the supervisor needs it too, to find a customer who wants to know who asked about him
+    if import_ is None:  # the supervisor needs it too, to find a customer who wants to know which institutions asked
         require_role(settings, "institution")
     if sum((make, export is not None, import_ is not None)) != 1:
         raise InvalidMessage(
@@ -411,7 +393,7 @@ def destroy(
 
 
 def _refuse_in_use(
-    kind: str, name: str, config: Config, keys: KeyStore, requests: dict[str, Request], state: Any
+    kind: str, name: str, config: Config, keys: KeyStore, requests: dict[str, Request], state: LedgerState
 ) -> None:
     problem = ""
     if kind == "inquiry":
@@ -428,20 +410,22 @@ def _refuse_in_use(
             problem = "it is the consortium's tag key in force"
     else:
         public = (keys.institution_versions() if kind == "institution" else keys.supervisor_versions()).get(int(name))
-        current = {member.key.public for member in state.members.values() if member.keys}
-        if state.supervisor_key is not None:
-            current.add(state.supervisor_key.public)
+        periods = [version for version in (state.in_force, state.announced_key) if version is not None]
+        current = {state.period_keys[version].public for version in periods}
+        for member in state.members.values():
+            in_use = [member.key_under(version) for version in periods]
+            current |= {key.public for key in (*in_use, member.key if member.keys else None) if key is not None}
         pending = [
             inquiry
             for inquiry in state.inquiries.values()
             if not inquiry.stage.ended
             or (kind == "supervisor" and inquiry.verdict is None and not inquiry.stage.failed)
-            if public == inquiry.supervisor_key.public or any(public == key.public for key in inquiry.keys.values())
+            if public == inquiry.period_key.public or any(public == key.public for key in inquiry.keys.values())
         ]
         if public is None:
             problem = "there is no such key"
         elif public in current:
-            problem = "it is the key in force"
+            problem = "it is a key in force"
         elif pending:
             problem = f"{len(pending)} open inquiries need it"
     if problem:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from eth_utils.address import is_address, to_checksum_address
 
-from mpcredit.chain import joint_credit_init_code, joint_credit_init_code_hash
+from mpcredit.chain import ChainLedger, joint_credit_init_code, joint_credit_init_code_hash
 from mpcredit.chain.artifacts import consortium
+from mpcredit.chain.faults import ContractRefused
 from mpcredit.cli._access import view
 from mpcredit.cli._owner import Owner
+from mpcredit.cli._parties import owned_member, parse_account
 from mpcredit.cli._shared import (
     ConfigOption,
     JsonOption,
     Output,
     OwnerOption,
+    agree,
     find_member,
     load,
     moment,
@@ -26,9 +27,9 @@ from mpcredit.cli._shared import (
     plural,
 )
 from mpcredit.encoding import canonical_json, to_hex
-from mpcredit.errors import InvalidFile, InvalidMessage, MpcreditError
-from mpcredit.events import Parameters
-from mpcredit.proposals import calls_hash_of, standing_of, tell_call
+from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditError, Refused
+from mpcredit.events import Call
+from mpcredit.proposals import Standing, calls_hash_of, standing_of, tell_call, terms_call
 from mpcredit.schema import Schema
 from mpcredit.state import LedgerState, ProposalRecord
 
@@ -40,6 +41,9 @@ ReasonOption = Annotated[
 
 Calls = list[bytes]
 
+WIDEST = {"minimum_cohort": 2**8 - 1, "minimum_modulus_bits": 2**16 - 1}
+"""Largest number that fits the contract's field, where that is not 32 bits."""
+
 
 # --------------------------------------------------------------------- reading
 
@@ -49,10 +53,10 @@ def standing(number: int, record: ProposalRecord, state: LedgerState, now: int) 
     found = standing_of(record, state, now)
     move = {
         "votes": f"{plural(found.needed - len(found.votes), 'more vote')}: mpcredit vote {number}",
-        "approval": f"a supervisor's approval: mpcredit approve {number}",
+        "approval": f"a supervisor's approval: mpcredit approve {number}" + _without_approval(found),
         "delay": f"wait until {moment(found.permitted_at or 0)}",
         "execution": f"execution: mpcredit execute {number}",
-        "": "propose it again" if found.state == "expired" else "",
+        "": "propose it again" if found.state in ("expired", "withdrawn") else "",
     }[found.awaits]
     return {
         "proposal": number,
@@ -66,8 +70,17 @@ def standing(number: int, record: ProposalRecord, state: LedgerState, now: int) 
         "votes_needed": found.needed,
         "approvals": [{"supervisor": account, "at": at} for account, at in sorted(found.approvals.items())],
         "permitted_at": found.permitted_at,
+        "votes_needed_unapproved": found.needed_unapproved,
+        "unapproved_at": found.unapproved_at if found.needed_unapproved is not None else None,
         "next": move,
     }
+
+
+def _without_approval(found: Standing) -> str:
+    """The other way of a change of supervisors, in words (R35)."""
+    if found.needed_unapproved is None:
+        return ""
+    return f"; or without one, {plural(found.needed_unapproved, 'vote')} and execution from {moment(found.unapproved_at)} on"
 
 
 def find_proposal(state: LedgerState, number: int) -> ProposalRecord:
@@ -129,7 +142,7 @@ def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
             for value in found
         ],
         right=["no."],
-        styles={"executed": "green", "expired": "dim"},
+        styles={"executed": "green", "expired": "dim", "withdrawn": "dim"},
     )
     out.document({"proposals": found})
 
@@ -159,10 +172,19 @@ def _call(function: str, *arguments: Any) -> bytes:
     return consortium().call_data(function, list(arguments))
 
 
-def _account(text: str, what: str) -> str:
-    if not is_address(text):
-        raise InvalidMessage(f"{what} {text!r} is no account", remedy="give an address: 0x and 40 hexadecimal digits")
-    return str(to_checksum_address(text))
+def _try_out(ledger: ChainLedger, calls: Calls) -> None:
+    """Refuse calls that could not be carried out now, or would leave the consortium in a form that is not permitted.
+
+    Raises:
+        Refused: which call fails, and why.
+    """
+    try:
+        ledger.call(Call("consortium", "tryOut", (calls,)))
+    except ContractRefused as refusal:
+        if refusal.code == "WouldPass":
+            return
+        raise Refused(f"{refusal.message}; nothing was proposed", code=refusal.code, remedy=refusal.remedy) from refusal
+    raise LedgerError("the node did not try the calls out", remedy="use another node")
 
 
 def _propose(make: Any, reason: str, owner: Path | None, config: Path | None, json: bool) -> None:
@@ -170,7 +192,9 @@ def _propose(make: Any, reason: str, owner: Path | None, config: Path | None, js
     settings, out = load(config), Output(json)
     with view(settings) as read:
         calls: Calls = make(read.follower.state)
+        _try_out(read.ledger, calls)
         acting = Owner(settings, owner)
+        member = owned_member(read.follower.state, acting.address)
         block = acting.send(read.ledger, "propose", calls, reason)
         read.follower.sync()
         state = read.follower.state
@@ -178,7 +202,7 @@ def _propose(make: Any, reason: str, owner: Path | None, config: Path | None, js
         number = max(
             n
             for n, record in state.proposals.items()
-            if record.proposed.calls_hash == calls_hash and record.proposed.proposer == acting.account.address
+            if (record.proposed.calls_hash, record.proposed.proposer) == (calls_hash, member.index)
         )
         value = standing(number, state.proposals[number], state, read.follower.now)
         show_proposal(out, value, state)
@@ -187,10 +211,34 @@ def _propose(make: Any, reason: str, owner: Path | None, config: Path | None, js
 
 
 @app.command()
+def withdraw(
+    proposal: Annotated[int, typer.Argument(help="Number of the proposal.")],
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Do not ask.")] = False,
+    owner_account: OwnerOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Withdraw a proposal of this institution: nobody can vote on it, approve it or execute it any more.
+
+    Example: mpcredit propose withdraw 3
+    """
+    settings, out = load(config), Output(json)
+    with view(settings) as read:
+        state = read.follower.state
+        show_proposal(out, standing(proposal, find_proposal(state, proposal), state, read.follower.now), state)
+        agree("Withdraw it?", yes)
+        block = Owner(settings, owner_account).send(read.ledger, "withdrawProposal", proposal)
+        read.follower.sync()
+        state = read.follower.state
+        value = standing(proposal, find_proposal(state, proposal), state, read.follower.now)
+    out.say(f"Proposal {proposal} is withdrawn, in block {block}")
+    out.document({**value, "block": block})
+
+
+@app.command()
 def invite(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="As the others will read it.")],
     owner: Annotated[str, typer.Option("--owner", metavar="ADDRESS", help="Its owner account.")],
-    operator: Annotated[str, typer.Option("--operator", metavar="ADDRESS", help="Its operator account.")],
     reason: ReasonOption = "",
     owner_account: OwnerOption = None,
     config: ConfigOption = None,
@@ -198,10 +246,10 @@ def invite(
 ) -> None:
     """Invite an institution. It then confirms its record itself (`mpcredit member confirm`).
 
-    Example: mpcredit propose invite --name "Bank E" --owner 0x15d3…6A65 --operator 0x9965…A4dc
+    Example: mpcredit propose invite --name "Bank E" --owner 0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65
     """
-    arguments = (_account(owner, "--owner"), _account(operator, "--operator"), name)
-    _propose(lambda state: [_call("inviteMember", *arguments)], reason, owner_account, config, json)
+    account = parse_account(owner, "--owner")
+    _propose(lambda state: [_call("inviteMember", account, name)], reason, owner_account, config, json)
 
 
 @app.command()
@@ -212,7 +260,7 @@ def remove(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove a member. Rotate the tag key afterwards: it knows the old one.
+    """Remove a member. Rotate the tag key afterwards: that member knows the old one.
 
     Example: mpcredit propose remove "Bank C" --reason "licence withdrawn"
     """
@@ -234,7 +282,7 @@ def replace_owner(
 
     Example: mpcredit propose replace-owner "Bank C" 0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65
     """
-    address = _account(owner, "the owner")
+    address = parse_account(owner, "the owner")
     _propose(
         lambda state: [_call("replaceOwner", find_member(state, member).index, address)],
         reason,
@@ -244,69 +292,59 @@ def replace_owner(
     )
 
 
+def _term(help_: str, unit: str = "SECONDS") -> Any:
+    return typer.Option(metavar=unit, help=help_, show_default=False)
+
+
 @app.command()
-def parameters(
-    minimum_cohort: Annotated[
-        int | None, typer.Option(metavar="N", help="Institutions in an inquiry, at least.", show_default=False)
+def terms(
+    minimum_cohort: Annotated[int | None, _term("Institutions in an inquiry, at least 3.", "N")] = None,
+    minimum_modulus_bits: Annotated[int | None, _term("Least size of Paillier keys.", "BITS")] = None,
+    answer_seconds: Annotated[int | None, _term("From the opening until an inquiry may be expired.")] = None,
+    report_seconds: Annotated[int | None, _term("After that, until a report is overdue.")] = None,
+    silence_seconds: Annotated[
+        int | None, _term("From the opening until silent members can be switched off; at most the answer time.")
     ] = None,
-    minimum_modulus_bits: Annotated[
-        int | None, typer.Option(metavar="N", help="Of Paillier keys.", show_default=False)
-    ] = None,
-    answer_seconds: Annotated[
-        int | None, typer.Option(metavar="N", help="Until an inquiry may be expired.", show_default=False)
-    ] = None,
-    report_seconds: Annotated[
-        int | None, typer.Option(metavar="N", help="Until a report is overdue.", show_default=False)
-    ] = None,
-    window_seconds: Annotated[
-        int | None, typer.Option(metavar="N", help="The window of rule R27.", show_default=False)
-    ] = None,
+    window_seconds: Annotated[int | None, _term("The window of rule R27.")] = None,
     cooldown_seconds: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Between inquiries of one inquirer on one subject.", show_default=False),
+        int | None, _term("Between inquiries of one inquirer on one subject; at least the life of a consent.")
     ] = None,
-    subjects_per_day: Annotated[
-        int | None, typer.Option(metavar="N", help="Of one inquirer.", show_default=False)
+    repeat_seconds: Annotated[
+        int | None, _term("Life of a consent from its first opening; at least the answer time.")
     ] = None,
-    book_age_seconds: Annotated[
-        int | None, typer.Option(metavar="N", help="Oldest loan book to answer from.", show_default=False)
-    ] = None,
-    delay_seconds: Annotated[
-        int | None, typer.Option(metavar="N", help="Between approval and execution, at least 3600.", show_default=False)
-    ] = None,
+    delay_seconds: Annotated[int | None, _term("Between approval and execution, at least 3600.")] = None,
+    subjects_per_day: Annotated[int | None, _term("Of one inquirer.", "N")] = None,
+    book_age_seconds: Annotated[int | None, _term("Oldest loan book to answer from.")] = None,
     reason: ReasonOption = "",
     owner_account: OwnerOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Change terms of the consortium; what is not named stays. They hold from the next inquiry on.
+    """Change terms of the consortium; a term that is not named stays. They hold from the next inquiry on.
 
-    Example: mpcredit propose parameters --minimum-cohort 5 --window-seconds 5184000
+    Example: mpcredit propose terms --minimum-cohort 5 --window-seconds 5184000
     """
     given = {
         "minimum_cohort": minimum_cohort,
         "minimum_modulus_bits": minimum_modulus_bits,
         "answer_seconds": answer_seconds,
         "report_seconds": report_seconds,
+        "silence_seconds": silence_seconds,
         "window_seconds": window_seconds,
         "cooldown_seconds": cooldown_seconds,
+        "repeat_seconds": repeat_seconds,
+        "delay_seconds": delay_seconds,
         "subjects_per_day": subjects_per_day,
         "book_age_seconds": book_age_seconds,
-        "delay_seconds": delay_seconds,
     }
     changed = {name: value for name, value in given.items() if value is not None}
     if not changed:
-        raise InvalidMessage("no parameter is given", remedy="name what changes, for example --minimum-cohort 5")
-    negative = [name for name, value in changed.items() if not 0 <= value < 2**32]
-    if negative:
-        raise InvalidMessage(f"{negative[0]} is out of range", remedy="give an integer from 0 to 4294967295")
-
-    def make(state: LedgerState) -> Calls:
-        assert state.parameters is not None
-        new = replace(state.parameters, **changed)
-        return [_call("setParameters", tuple(getattr(new, field.name) for field in fields(Parameters)))]
-
-    _propose(make, reason, owner_account, config, json)
+        raise InvalidMessage("no term is named", remedy="name what changes, for example --minimum-cohort 5")
+    for name, value in changed.items():
+        most = WIDEST.get(name, 2**32 - 1)
+        if not 0 <= value <= most:
+            raise InvalidMessage(f"{name} is out of range", remedy=f"give an integer from 0 to {most}")
+    _propose(lambda state: [terms_call(changed)], reason, owner_account, config, json)
 
 
 @app.command()
@@ -426,7 +464,7 @@ def supervisor(
     """
     if change not in ("add", "remove"):
         raise InvalidMessage(f"a supervisor is not to be {change!r}", remedy="write add or remove")
-    address = _account(account, "the supervisor")
+    address = parse_account(account, "the supervisor")
     _propose(lambda state: [_call(f"{change}Supervisor", address)], reason, owner_account, config, json)
 
 

@@ -1,70 +1,68 @@
-"""mpcredit ready: declare until when this institution answers, or withdraw that."""
+"""mpcredit ready: switch this institution's readiness on or off (R28)."""
 
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from mpcredit.cli._access import access, refuse_beside_server
-from mpcredit.cli._shared import ConfigOption, JsonOption, Output, duration, load, moment, require_role
+from mpcredit.cli._access import Access, access, refuse_beside_server
+from mpcredit.cli._parties import own_member
+from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, moment, require_role
 from mpcredit.errors import InvalidMessage
 
-LONGEST = 7 * 86_400
+
+def switch(party: Access, member: int, *, on: bool) -> int | None:
+    """Switch readiness from the next full period on, and keep the service from switching it on where it is off.
+
+    Returns:
+        The number of the block; None if nothing was to be changed.
+
+    Raises:
+        Refused, StoreError, LedgerError: it could not be done.
+    """
+    step = f"ready/{on}/cli/{secrets.token_hex(6)}"
+    answer = party.submit({"kind": "ready", "on": on, "member": member, "step": step})
+    return None if answer["step"] is None else party.settle(answer["step"]).block
 
 
 def ready(
-    until: Annotated[
-        str | None,
-        typer.Option("--until", metavar="TIME", help="ISO 8601, UTC unless it has an offset.", show_default=False),
-    ] = None,
-    days: Annotated[
-        int | None, typer.Option("--days", metavar="N", min=1, max=7, help="From now on.", show_default=False)
-    ] = None,
-    withdraw: Annotated[
+    on: Annotated[
+        bool, typer.Option("--on", metavar="", help="Be in cohorts, and let the service switch from now on.")
+    ] = False,
+    off: Annotated[
         bool,
-        typer.Option(
-            "--withdraw", metavar="", help="Not ready from now on, until you declare it again; for maintenance."
-        ),
+        typer.Option("--off", metavar="", help="Be in no new cohort until you give --on; for maintenance."),
     ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Declare until when this institution answers inquiries, at most 7 days ahead, or withdraw it.
+    """Switch readiness on or off, from the next full period of the consortium on (a minute by default).
 
-    The service renews readiness by itself ([inquiry] ready_seconds); this is for maintenance, and for institutions that
-    declare it by hand.
+    The service does so by itself ([inquiry] ready); this is for maintenance, and for institutions that do it by hand.
 
-    Example: mpcredit ready --days 2; mpcredit ready --withdraw
+    Example: mpcredit ready --off; mpcredit ready --on
     """
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
     refuse_beside_server(settings, "ready")
-    if sum((until is not None, days is not None, withdraw)) != 1:
-        raise InvalidMessage("say until when", remedy="give one of --days N, --until TIME, --withdraw")
+    if on == off:
+        raise InvalidMessage("say whether readiness is to be on or off", remedy="give one of --on, --off")
     with access(settings) as party:
-        now = party.follower.now
-        end = 0 if withdraw else _until(until) if until is not None else now + (days or 0) * 86_400
-        if not withdraw and not now < end <= now + LONGEST:
-            raise InvalidMessage(
-                f"{moment(end)} is not within the next 7 days of the ledger's clock ({moment(now)})",
-                remedy="give an earlier or a later time",
-            )
-        answer = party.submit({"kind": "ready", "until": end, "step": f"ready/{end}/cli/{secrets.token_hex(6)}"})
-        row = party.settle(answer["step"])
-    out.say(
-        f"Not ready from block {row.block} on: no new cohort has this institution until it is declared ready again"
-        if withdraw
-        else f"Ready until {moment(end)} ({duration(end - now)}), from block {row.block} on"
-    )
-    out.document({"ready_until": end, "block": row.block})
+        block = switch(party, own_member(party).index, on=on)
+        seconds = party.follower.state.period_seconds
+        start = None if block is None else _next_period(party, block, seconds)
+    word = "on" if on else "off"
+    if start is None:
+        out.say(f"Readiness is {word} already" + (", and stays so until you give --on" if off else ""))
+    else:
+        out.say(f"Readiness is {word} from {moment(start)} on (block {block}, periods of {seconds} s)")
+    out.document({"ready": on, "from": start, "block": block})
 
 
-def _until(text: str) -> int:
-    try:
-        time = datetime.fromisoformat(text)
-        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError) as error:
-        raise InvalidMessage(f"{text!r} is no time", remedy="write 2026-11-20T18:00, UTC, or with an offset") from error
+def _next_period(party: Access, block: int, seconds: int) -> int:
+    """When the next full period begins after a block, unix seconds."""
+    found = party.ledger.block(block)
+    at = found.timestamp if found is not None else party.follower.now
+    return (at // seconds + 1) * seconds

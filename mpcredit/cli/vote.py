@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -10,24 +9,8 @@ import typer
 from mpcredit.cli._access import view
 from mpcredit.cli._owner import Owner
 from mpcredit.cli._review import review
-from mpcredit.cli._shared import ConfigOption, JsonOption, Output, OwnerOption, load, require_role
+from mpcredit.cli._shared import ConfigOption, JsonOption, Output, OwnerOption, agree, load, require_role
 from mpcredit.cli.propose import find_proposal, show_proposal, standing
-from mpcredit.errors import InvalidMessage
-
-
-def agree(question: str, yes: bool) -> None:
-    """Ask the person at the terminal, unless --yes was given.
-
-    Raises:
-        InvalidMessage: the answer is no, or there is nobody to ask.
-    """
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise InvalidMessage("this needs your word, and there is no terminal to ask at", remedy="add --yes")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    if input().strip().lower() not in ("y", "yes"):
-        raise InvalidMessage("nothing was sent")
 
 
 def vote(
@@ -65,7 +48,7 @@ def vote(
                 out.say(f"Ordered: {ordered.by()}")
             agree("Take your vote back?" if withdraw else "Vote for it?", yes)
             acting = Owner(settings, owner_account)
-            owner = str(acting.account.address)
+            owner = acting.address
             block = ordered.done(owner)  # sent before, and not noted: not sent again
             if block is None:
                 arguments = (proposal,) if withdraw else (proposal, record.proposed.calls_hash)

@@ -207,6 +207,8 @@ class Supervisor:
     account: str | None = None
     """Service account; None while none is named."""
     namings: list[Naming] = field(default_factory=list)
+    since: int = 0
+    """When it was added last, unix seconds: approvals that it gave before do not count."""
 
 
 @dataclass(frozen=True)
@@ -349,11 +351,12 @@ class Roster:
 
     def _readiness(self, event: ev.ReadinessSet | ev.ReadinessLapsed) -> None:
         match event:
-            case ev.ReadinessSet(member=member, ready=True):
-                self._set_ready(event.at.timestamp, self._ready_next | 1 << member)
-            case ev.ReadinessSet(member=member):
-                self._set_ready(event.at.timestamp, self._ready_next & ~(1 << member))
+            case ev.ReadinessSet(member=member, ready=ready):
+                bit = 1 << self.members[member].index
+                self._set_ready(event.at.timestamp, self._ready_next | bit if ready else self._ready_next & ~bit)
             case ev.ReadinessLapsed(members=members):
+                for index in members_of(members):
+                    _ = self.members[index]  # a member that was never shown is a contradiction
                 self._set_ready(event.at.timestamp, self._ready_next & ~members)
 
     def _roster_changed(self, event: ev.RosterChanged) -> None:
@@ -447,6 +450,7 @@ class Roster:
             case Change.SUPERVISOR_ADDED, (str(owner),):
                 earlier = self.former_supervisors.pop(owner, None)
                 self.supervisors[owner] = earlier or Supervisor(owner)
+                self.supervisors[owner].since = event.at.timestamp
             case Change.SUPERVISOR_REMOVED, (str(owner),):
                 self.former_supervisors[owner] = self.supervisors.pop(owner)
                 self.former_supervisors[owner].account = None

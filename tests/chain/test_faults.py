@@ -64,6 +64,9 @@ def test_fault__times_bitmaps_and_stages__are_written_for_people() -> None:
     assert "second" in fault(encode("TooEarly", 2**255)).message
     assert "members 1, 3" in fault(encode("CulpritsOutsideCohort", 0b1010)).message
     assert "members 0, 2" in fault(encode("CohortMoved", 0b101)).message
+    assert "(members 1, 2)" in fault(encode("NotRepeatable", 0b110, 0b111)).message
+    assert "of members 3; audited: none" in fault(encode("PeriodKeyNotAccepted", 0b1000, 0)).message
+    assert "2027-01-15 08:00:00 UTC" in fault(encode("OpenedBeforeTenure", 1_800_000_000, 1)).message
     assert "refused" in fault(encode("WrongStage", 6)).message
 
 

@@ -37,7 +37,7 @@ COMMANDS = [
     ("member", "list"),
     ("explain",),
     ("answer", "--once"),
-    ("ready", "--days", "1"),
+    ("ready", "--on"),
     ("inquire", "--resume", "last"),
 ]
 
@@ -57,6 +57,18 @@ def test_institution_from_config__own_floors__are_those_of_the_file(configured: 
     institution = mpcredit.Institution.from_config(configured.config, ask=lambda _purpose: configured.passphrase)
 
     assert (institution.desk.minimum_cohort, institution.desk.minimum_window) == (5, 9 * 86_400)
+    institution.desk.store.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("line", "itself"), [("", True), ("ready = true", True), ("ready = false", False)])
+def test_institution_from_config__readiness__is_switched_by_itself_unless_the_file_says_otherwise(
+    configured: Party, line: str, itself: bool
+) -> None:
+    change(configured, r"\[inquiry\]", f"[inquiry]\n{line}")
+
+    institution = mpcredit.Institution.from_config(configured.config, ask=lambda _purpose: configured.passphrase)
+
+    assert institution.membership.ready is itself
     institution.desk.store.close()  # type: ignore[attr-defined]
 
 
@@ -101,6 +113,8 @@ def test_no_contract_there__every_command_says_so(configured: Party, command: tu
         (r'path = "book.csv"\n', "", ("[book] path", "is missing")),
         (r'founding = "[^"]*"', 'founding = "no.toml"', ("no.toml", "no such file")),
         (r"chain_id = \d+", "chain_id = true", ("[ledger] chain_id", "int")),
+        (r"bits = 2048", "ready_seconds = 900", ("[inquiry] ready_seconds", "version 1", "write ready = true")),
+        (r"bits = 2048", "ready = 900", ("[inquiry] ready", "true or false")),
         (r"\[ledger\]", "[ledger", ("cannot be read", "TOML")),
         (r"\[book\]", '[policy]\npath = "none.toml"\n[book]', ("none.toml",)),
         (r"chain_id", 'signer = "http://127.0.0.1:1"\nchain_id', ("[ledger] account", "is missing")),
@@ -154,7 +168,7 @@ def test_store_of_a_process_that_takes_nothing__the_task_is_taken_back(
 ) -> None:
     monkeypatch.setattr("mpcredit.cli._access.HAND_OVER_SECONDS", 0.5)
     with SqliteStore(bank.home / "store.sqlite"):
-        refused(bank.run("ready", "--days", "1"), 8, "takes nothing from its inbox", "nothing was done")
+        refused(bank.run("ready", "--off"), 8, "takes nothing from its inbox", "nothing was done")
 
     assert not list((bank.home / "store.sqlite.inbox").iterdir())
 

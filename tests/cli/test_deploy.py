@@ -14,14 +14,8 @@ from mpcredit.chain import tester
 
 @pytest.fixture
 def founding(newcomer: Party) -> str:
-    accounts = {
-        name: {
-            "owner": tester.deterministic_account(2 * i).address,
-            "operator": tester.deterministic_account(2 * i + 1).address,
-        }
-        for i, name in enumerate(("A", "B", "C"), start=200)
-    }
-    text = founding_text(accounts, tester.deterministic_account(500).address, "0x" + 32 * "5d")
+    owners = {name: tester.deterministic_account(i).address for i, name in enumerate(("A", "B", "C"), start=200)}
+    text = founding_text(owners, tester.deterministic_account(500).address, "0x" + 32 * "5d")
     (newcomer.home / "founding.toml").write_text(text)
     return text
 
@@ -60,6 +54,13 @@ def test_deploy__with_a_bad_line__names_it_and_sends_nothing(newcomer: Party, fo
     refused(deploy(newcomer), 2, "founding.toml", "minimum_cohort")
 
     assert chain.eth.block_number == before
+
+
+def test_deploy__with_a_line_of_version_1__names_it_and_what_to_do(newcomer: Party, founding: str) -> None:
+    old = founding.replace('name = "B"', 'name = "B"\noperator = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"')
+    (newcomer.home / "founding.toml").write_text(old)
+
+    refused(deploy(newcomer), 2, "founding.toml, [[founder]] 2", "as version 1 did", "mpcredit member confirm")
 
 
 def test_deploy__without_a_founding_file__is_refused(newcomer: Party) -> None:

@@ -44,10 +44,11 @@ def test_healthy__nothing_is_wrong(consortium: Consortium) -> None:
             "clock",
             "balance",
             "membership",
+            "tenure",
             "registered key",
             "tag key",
         ),
-        *("pins", "own floors", "releases", "loan book", "store"),
+        *("pins", "period key", "own floors", "releases", "loan book", "store"),
     }
     assert "own floors" not in supervisor
     assert {check["state"] for check in supervisor.values()} == {"ok"}
@@ -165,9 +166,55 @@ def test_lost_institution_key__is_found(bank: Party) -> None:
     assert "is not here" in checks["registered key"]["detail"]
 
 
-def test_withdrawn_readiness__is_something_to_look_at(bank: Party) -> None:
-    bank.ok("ready", "--withdraw")
+def test_readiness_off__is_something_to_look_at(bank: Party) -> None:
+    bank.ok("ready", "--off")
     checks = look(bank, status=0)
-    bank.ok("ready", "--days", "1")
+    bank.ok("ready", "--on")
 
     assert checks["membership"]["state"] == "look"
+    assert "ready --on" in checks["membership"]["remedy"]
+    assert look(bank, status=0)["membership"]["state"] == "ok"
+
+
+def test_store_that_the_owner_has_not_named__is_found(bank: Party) -> None:
+    with SqliteStore(bank.home / "store.sqlite") as store:
+        named = store.get("meta", "tenure")
+        assert named is not None
+        store.put("meta", "tenure", {"tenure": "0x" + "77" * 32})
+    try:
+        tenure = look(bank, status=1)["tenure"]
+    finally:
+        with SqliteStore(bank.home / "store.sqlite") as store:
+            store.put("meta", "tenure", named)
+
+    assert tenure["state"] == "WRONG"
+    assert "0x777777777777" in tenure["detail"]
+    assert named["tenure"][:14] in tenure["detail"]
+    assert "member appoint" in tenure["remedy"]
+
+
+def test_period_key_of_a_supervisor_that_the_founding_file_does_not_name__is_found(sick: Party) -> None:
+    founding = sick.home / "founding.toml"
+    (owner,) = re.findall(r'supervisors = \["(0x[0-9a-fA-F]{40})"\]', founding.read_text())
+    founding.write_text(founding.read_text().replace(owner, "0x" + "77" * 20))
+
+    checks = look(sick, status=1)
+
+    assert checks["period key"]["state"] == "WRONG"
+    assert f"member pin supervisor {owner}" in checks["period key"]["remedy"]
+    assert f"the supervisor ({owner})" in checks["pins"]["detail"]
+
+
+def test_ledger_account_that_nobody_named__is_found(consortium: Consortium) -> None:
+    for party, name in ((consortium["Bank B"], "membership"), (consortium.supervisor, "supervisor")):
+        text = party.config.read_text()
+        stranger = '\nsigner = "http://127.0.0.1:9"\naccount = "0x' + "12" * 20 + '"'
+        party.config.write_text(text.replace("[ledger]", "[ledger]" + stranger))
+        try:
+            found = look(party, status=1)[name]
+        finally:
+            party.config.write_text(text)
+
+        assert found["state"] == "WRONG"
+        assert "0x" + "12" * 20 in found["detail"].lower()
+        assert "member appoint" in found["remedy"]

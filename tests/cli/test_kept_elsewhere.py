@@ -333,7 +333,7 @@ def test_signer__down_or_with_another_key__sends_nothing_and_works_when_it_is_ba
     if how != "down":
         external.start(Account.create(), blind=how == "blind")
     try:
-        done = bank.run("ready", "--days", "2")
+        done = bank.run("ready", "--off")
     finally:
         if how != "down":
             external.stop()
@@ -344,5 +344,5 @@ def test_signer__down_or_with_another_key__sends_nothing_and_works_when_it_is_ba
     store = SqliteStore(bank.home / "store.sqlite")
     assert store.outbox_pending() == []
     store.close()
-    bank.ok("ready", "--days", "2")
+    bank.ok("ready", "--off")
     assert chain.eth.get_transaction_count(external.account.address) == before + 1

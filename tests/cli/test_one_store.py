@@ -63,7 +63,7 @@ PEOPLES = [
     (("answer", "--once"), "mpcredit serve"),
     (("inquire", "--resume", "last"), "/applications/new"),
     (("decide", "last", "--amount", "1"), "/applications"),
-    (("ready", "--days", "1"), "by itself"),
+    (("ready", "--on"), "by itself"),
     (("consent", "revoke", "0x" + "11" * 32), "/consents"),
 ]
 
@@ -149,7 +149,7 @@ def test_step_of_the_command_line__while_the_server_is_stopped__is_in_its_databa
         assert [key.lower() for key, _ in store.items("pin")][-1] == account.lower()
         (entry,) = AuditLog(store.database).search(action="console.pin")
     assert entry.actor == "console"
-    assert entry.facts["account"] == account
+    assert entry.facts["pinned"] == account
 
 
 def test_store_to_be_read__cannot_be_written_and_is_never_upgraded(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_watch__a_member_that_contributes_rubbish__is_named_and_exported_once(
     inquiry = bank.ok("explain", "last")["inquiries"][0]["inquiry"]
     signer, joint_credit, blocks = _signer(liar, chain)
     payload = bytes(80) + (12345).to_bytes(512, "big") * blocks
-    signer.transact(Call(joint_credit, "contribute", (bytes.fromhex(inquiry[2:]), payload)))
+    signer.transact(Call(joint_credit, "contribute", (bytes.fromhex(inquiry[2:]), 2, payload)))
 
     told = consortium.supervisor.run("watch", "--once", "--export", "liars.jsonl", "--json")
     again = consortium.supervisor.ok("watch", "--once", "--export", "liars.jsonl")

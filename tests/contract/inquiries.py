@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
@@ -16,7 +16,8 @@ from typing import Any
 
 from eth_abi.abi import encode
 from eth_utils import keccak
-from governance import PARAMETERS, Bank, Chain, Council, Deployed, artifact, bitmap
+from governance import PARAMETERS, Bank, Council, bitmap
+from onchain import Chain, Deployed, artifact
 
 DISCLOSURE = 80
 """Bytes of the sealed seed that leads each payload."""
@@ -37,7 +38,6 @@ class Stage(IntEnum):
 
 
 STAGES = tuple(Stage)
-ENDED_UNANSWERED = (Stage.VOID, Stage.REFUSED, Stage.EXPIRED)
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ class Credit(Deployed):
         under = under or key()
         own = [under.ciphertext(self.source) for _ in range(blocks)]
         return {
-            "nonce": self.read("lastNonce", bank) + 1,
+            "nonce": self.source.getrandbits(64),
             "group": 0,
+            "repeats": False,
             "schema": 1,
             "blocks": blocks,
             "currency": b"CNY",
@@ -131,12 +132,14 @@ class Credit(Deployed):
         )
         q = keccak(
             encode(
-                ["bytes32", "bytes32", "bytes32", "uint256", "uint16", "bytes3", "uint8", "bytes32"],
+                ["bytes32", "bytes32", "bytes32", "uint256", "uint8", "bool", "uint16", "bytes3", "uint8", "bytes32"],
                 [
                     q0,
                     keccak(opening["sealedSubject"]),
                     opening["subjectCommitment"],
                     opening["cohort"],
+                    opening["group"],
+                    opening["repeats"],
                     opening["schema"],
                     opening["currency"],
                     opening["blocks"],
@@ -153,13 +156,17 @@ class Credit(Deployed):
     def refusal_to_open(self, bank: int = 0, **changes: Any) -> tuple[Any, ...] | None:
         """The error with which an opening is refused."""
         opening = self.opening(bank, **changes)
-        return self.refusal(self.bank(bank).operator, "open", tuple(opening.values()))
+        return self.refusal(self.bank(bank).account, "open", bank, tuple(opening.values()))
 
     def inquiry(self, bank: int = 0, under: Key | None = None, blocks: int = 1, **changes: Any) -> Inquiry:
         """Open an inquiry."""
         under = under or key()
         opening = self.opening(bank, under, blocks, **changes)
-        receipt = self.send(self.bank(bank).operator, "open", tuple(opening.values()))
+        receipt = self.send(self.bank(bank).account, "open", bank, tuple(opening.values()))
+        return self.opened(bank, under, opening, receipt)
+
+    def opened(self, bank: int, under: Key, opening: dict[str, Any], receipt: dict[str, Any]) -> Inquiry:
+        """The inquiry that a mined opening began."""
         _, q = self.ids(bank, opening)
         body = opening["payload"][DISCLOSURE:]
         own = [int.from_bytes(body[i : i + under.width], "big") for i in range(0, len(body), under.width)]
@@ -209,7 +216,7 @@ class Inquiry:
     def contribute(self, bank: int, body: bytes | None = None) -> dict[str, Any]:
         """A member contributes."""
         body = body or self.payload()
-        receipt = self.credit.send(self.credit.bank(bank).operator, "contribute", self.id, body)
+        receipt = self.credit.send(self.credit.bank(bank).account, "contribute", self.id, bank, body)
         self.contributions[bank] = body
         width = self.key.width
         for i, running in enumerate(self.product):
@@ -219,8 +226,8 @@ class Inquiry:
 
     def refusal_to_contribute(self, bank: int, body: bytes | None = None) -> tuple[Any, ...] | None:
         """The error with which a member's contribution is refused."""
-        account = self.credit.bank(bank).operator
-        return self.credit.refusal(account, "contribute", self.id, self.payload() if body is None else body)
+        body = self.payload() if body is None else body
+        return self.credit.refusal(self.credit.bank(bank).account, "contribute", self.id, bank, body)
 
     def complete(self) -> Inquiry:
         """Everyone who is awaited contributes."""
@@ -229,33 +236,49 @@ class Inquiry:
                 self.contribute(bank)
         return self
 
-    def report(self, account: str | None = None) -> dict[str, Any]:
+    def report(self, account: str | None = None, body: bytes = b"sealed report") -> dict[str, Any]:
         """The inquirer reports."""
-        account = account or self.credit.bank(self.inquirer).operator
-        return self.credit.send(account, "report", self.id, keccak(b"report"), b"sealed report", keccak(b"anchor"))
+        account = account or self.credit.bank(self.inquirer).account
+        return self.credit.send(account, "report", self.id, keccak(b"report"), body, keccak(b"anchor"))
 
-    def refuse(self, bank: int, code: int = 3) -> dict[str, Any]:
+    def refuse(self, bank: int, code: int = 3, sealed_cohort: bytes = b"") -> dict[str, Any]:
         """A member refuses."""
-        return self.credit.send(self.credit.bank(bank).operator, "refuse", self.id, code)
+        return self.credit.send(self.credit.bank(bank).account, "refuse", self.id, bank, code, sealed_cohort)
+
+    def lapse(self) -> dict[str, Any]:
+        """Someone has the members switched off that are silent for too long."""
+        self.credit.chain.travel(PARAMETERS["silenceSeconds"])
+        return self.credit.send(self.credit.council.outsider, "lapse", self.id)
 
     def expire(self) -> dict[str, Any]:
         """The deadline passes, and someone says so."""
         self.credit.chain.travel(PARAMETERS["answerSeconds"])
         return self.credit.send(self.credit.council.outsider, "expire", self.id)
 
-    def attest(self, *culprits: int) -> dict[str, Any]:
-        """The supervisor's verdict: valid if it names no culprit."""
-        supervisor = self.credit.council.supervisor
-        return self.credit.send(supervisor, "attest", self.id, not culprits, bitmap(*culprits), keccak(b"anchor"))
+    def verdict(self, valid: bool, culprits: int = 0, **changes: Any) -> tuple[Any, ...]:
+        """Name and arguments of an `attest` on the report as it stands, but for the changes."""
+        given = {
+            "supervisor": self.credit.council.supervisor,
+            "valid": valid,
+            "culprits": culprits,
+            "commitment": self.status["reportCommitment"],
+            "anchor": keccak(b"anchor"),
+            **changes,
+        }
+        return ("attest", self.id, *given.values())
+
+    def attest(self, valid: bool, *culprits: int) -> dict[str, Any]:
+        """The supervisor's verdict."""
+        return self.credit.send(self.credit.council.supervisor_account, *self.verdict(valid, bitmap(*culprits)))
 
     def brought_to(self, stage: Stage) -> Inquiry:
-        """Go on until a stage. Void comes from Reported."""
+        """Go on until a stage. Void comes from Reported, and names no culprit."""
         if stage in (Stage.COMPLETE, Stage.REPORTED, Stage.VALID, Stage.VOID):
             self.complete()
         if stage in (Stage.REPORTED, Stage.VALID, Stage.VOID):
             self.report()
         if stage in (Stage.VALID, Stage.VOID):
-            self.attest(*([4] if stage == Stage.VOID else []))
+            self.attest(stage == Stage.VALID)
         if stage == Stage.REFUSED:
             self.refuse(self.furnishers[-1])
         if stage == Stage.EXPIRED:
@@ -263,18 +286,28 @@ class Inquiry:
         return self
 
 
-@cache
-def _credit() -> Credit:
+def credit_on(chain: Chain, members: int, **changes: Any) -> Credit:
+    """A new consortium on a chain: so many banks serve and are ready; one more is invited only."""
     code = bytes.fromhex(artifact("JointCredit")["bytecode"][2:])
-    council = Council(Chain(), joint_credit=code).deploy().found(5)
-    council.ready(range(5))
+    council = Council(chain, invited=members + 1, joint_credit=code, **changes).deploy().found(members)
+    council.ready(range(members))
     return Credit(council)
 
 
+@cache
+def _credit(members: int) -> Credit:
+    return credit_on(Chain(), members)
+
+
 @contextmanager
-def credit_of_five() -> Iterator[Credit]:
-    """Banks A to E serve and are ready for a day; F is invited only."""
-    credit = _credit()
+def credit_of(members: int) -> Iterator[Credit]:
+    """So many banks serve and are ready; one more is invited only."""
+    credit = _credit(members)
     with credit.chain.undone():
         credit.source = random.Random("credit")
         yield credit
+
+
+def credit_of_five() -> AbstractContextManager[Credit]:
+    """Banks A to E serve and are ready; F is invited only."""
+    return credit_of(5)

@@ -85,7 +85,7 @@ class Chain:
             request["to"] = to
         receipt = self.tester.get_transaction_receipt(self.tester.send_transaction(request))
         if receipt["status"] != 1:
-            raise AssertionError("the transaction failed; ask refusal() why")
+            raise AssertionError("the transaction failed")
         return receipt
 
     def call(self, account: str, to: str, data: bytes) -> bytes:
@@ -96,6 +96,26 @@ class Chain:
     def next_period(self, seconds: int = PERIOD) -> None:
         """Travel to the start of the next period of readiness, of that many seconds."""
         self.travel(seconds - self.now() % seconds)
+
+    def delegate(self, account: str, code: str) -> None:
+        """The account runs another's code from now on (EIP-7702), or none again, if `code` is zero."""
+        key, chain_id = self.keys[account].to_bytes(), self.backend.chain.chain_id
+        nonce = self.tester.get_nonce(account)
+        # The account pays for the transaction itself, which takes the nonce before the authorization does.
+        authorization = {"chainId": chain_id, "address": code, "nonce": nonce + 1}
+        transaction = {
+            "type": 4,
+            "chainId": chain_id,
+            "nonce": nonce,
+            "gas": 100_000,
+            "maxFeePerGas": 10**10,
+            "maxPriorityFeePerGas": 1,
+            "to": account,
+            "value": 0,
+            "data": b"",
+            "authorizationList": [Account.sign_authorization(authorization, key)],
+        }
+        self.tester.send_raw_transaction(Account.sign_transaction(transaction, key).raw_transaction.hex())
 
     @contextmanager
     def undone(self) -> Iterator[None]:
@@ -127,8 +147,12 @@ class Deployed:
         return function_abi_to_4byte_selector(abi) + encode(get_abi_input_types(abi), arguments)
 
     def send(self, account: str, function: str, *arguments: Any) -> dict[str, Any]:
-        """Mine a transaction."""
-        return self.chain.transact(account, self.address, self.encoded(function, *arguments))
+        """Mine a transaction; raises AssertionError with the reason if it fails."""
+        data = self.encoded(function, *arguments)
+        try:
+            return self.chain.transact(account, self.address, data)
+        except AssertionError:
+            raise AssertionError(f"{function} failed: {self.refusal_of(account, data)}") from None
 
     def read(self, function: str, *arguments: Any, account: str | None = None) -> Any:
         """What a view (or the transaction, without sending it) returns: one value, a tuple, or a dict for a struct."""

@@ -2,13 +2,17 @@
 
 contribute
 ├── sender
-│   ├── operates for nobody, is an owner, or its member was removed: NotMember
-│   ├── its member was invited later, or was not ready when the inquiry opened: NotInCohort
+│   ├── is not the service account of the member that the call names, or that one was taken or removed: NotAccount
+│   ├── is a contract, or an account with code: NotPlainAccount                     (test_plain_accounts.py)
+│   ├── its member was not ready when the inquiry opened: NotInCohort
 │   ├── is the inquirer: NotAwaited
-│   └── suspended since, or with its readiness withdrawn: accepted
+│   └── suspended since, or switched off: accepted
+├── tenure
+│   ├── another one was named after the opening, or in its block: OpenedBeforeTenure
+│   └── another one was named before the opening, or the same one again at any time: accepted
 ├── stage None, Complete, Reported, Valid, Void, Refused, Expired: WrongStage
 ├── Open, the deadline long past: accepted until `expire` is mined
-├── a second time, same or other bytes, or from another operator of the same member: NotAwaited
+├── a second time, same or other bytes, or from an account named since: NotAwaited
 ├── payload one byte off, empty, of another width or number of blocks: PayloadLength
 ├── 0, n^2, n^2 + 1, all bits set: CiphertextRange
 ├── n, kn, n^2 - n: CiphertextMultipleOfModulus
@@ -21,7 +25,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from governance import PARAMETERS, bitmap
+from governance import DAY, PARAMETERS, ZERO, bitmap
 from inquiries import STAGES, Stage, key, payload
 
 
@@ -101,11 +105,20 @@ def test_contribute__of_inverses__brings_the_product_to_one(credit):
 # ---------------------------------------------------------------- sender
 
 
-def test_contribute__by_an_outsider_or_an_owner__reverts_with_not_member(credit, open_inquiry, outsider):
-    for account in (outsider, credit.bank(1).owner, credit.council.supervisor):
-        refused = credit.refusal(account, "contribute", open_inquiry.id, open_inquiry.payload())
-        assert refused == ("NotMember", account)
-    assert open_inquiry.refusal_to_contribute(1) is None
+def test_contribute__by_another_account_than_that_of_the_member__reverts_with_not_account(
+    credit, open_inquiry, outsider
+):
+    service, body = credit.bank(1).account, open_inquiry.payload()
+
+    for sender in (outsider, credit.bank(1).owner, credit.bank(2).account, credit.council.supervisor_account):
+        refused = credit.refusal(sender, "contribute", open_inquiry.id, 1, body)
+        assert refused == ("NotAccount", sender, service)
+    assert credit.refusal(service, "contribute", open_inquiry.id, 2, body) == (
+        "NotAccount",
+        service,
+        credit.bank(2).account,
+    )
+    assert credit.refusal(service, "contribute", open_inquiry.id, 1, body) is None
 
 
 def test_contribute__by_the_inquirer__reverts_with_not_awaited(open_inquiry):
@@ -113,7 +126,7 @@ def test_contribute__by_the_inquirer__reverts_with_not_awaited(open_inquiry):
 
 
 def test_contribute__by_a_member_that_was_not_ready__reverts_with_not_in_cohort(credit):
-    credit.council.ready([4], until=0)
+    credit.council.ready([4], False)
     inquiry = credit.inquiry()
     credit.council.ready([4])
 
@@ -121,41 +134,136 @@ def test_contribute__by_a_member_that_was_not_ready__reverts_with_not_in_cohort(
     assert inquiry.refusal_to_contribute(3) is None
 
 
-def test_contribute__by_a_founder_that_has_not_confirmed__reverts_with_not_in_cohort(open_inquiry):
-    assert open_inquiry.refusal_to_contribute(5) == ("NotInCohort", 5)
+def test_contribute__for_a_founder_that_has_not_confirmed__reverts_with_not_account(credit, open_inquiry):
+    assert open_inquiry.refusal_to_contribute(5) == ("NotAccount", credit.bank(5).account, ZERO)
 
 
-def test_contribute__by_the_operator_of_a_removed_member__reverts_with_not_member(credit, open_inquiry):
+def test_contribute__by_the_account_of_a_removed_member__reverts_with_not_account(credit, open_inquiry):
     council = credit.council
     council.decide(council.encoded("removeMember", 4))
 
-    assert open_inquiry.refusal_to_contribute(4) == ("NotMember", credit.bank(4).operator)
+    assert open_inquiry.refusal_to_contribute(4) == ("NotAccount", credit.bank(4).account, ZERO)
     assert open_inquiry.refusal_to_contribute(3) is None
 
 
-def test_contribute__by_a_removed_operator__reverts_with_not_member(credit, open_inquiry):
-    bank = credit.bank(1)
-    second = credit.chain.accounts[38]
-    credit.council.send(bank.owner, "setOperator", 1, second, True)
-    credit.council.send(bank.owner, "setOperator", 1, bank.operator, False)
+def test_contribute__by_an_account_that_was_taken__reverts_with_not_account(credit, open_inquiry):
+    credit.council.send(credit.bank(1).owner, "takeAccount", 1)
 
-    assert open_inquiry.refusal_to_contribute(1) == ("NotMember", bank.operator)
-    assert credit.refusal(second, "contribute", open_inquiry.id, open_inquiry.payload()) is None
+    assert open_inquiry.refusal_to_contribute(1) == ("NotAccount", credit.bank(1).account, ZERO)
+    assert open_inquiry.refusal_to_contribute(2) is None
+
+
+def test_contribute__by_an_account_that_serves_two_members__adds_to_the_one_that_the_call_names(credit):
+    # Accounts are not unique: nobody can keep another party from naming one.
+    council, shared = credit.council, credit.bank(1).account
+    credit.chain.travel(DAY)
+    council.name_account(credit.bank(2), shared, 2, credit.bank(2).tenure())
+    inquiry = credit.inquiry()
+
+    receipt = credit.send(shared, "contribute", inquiry.id, 2, inquiry.payload())
+
+    assert credit.event(receipt, "Contributed")[1] == 2
+    assert inquiry.status["awaited"] == bitmap(1, 3, 4)
 
 
 def test_contribute__by_a_member_suspended_since__is_accepted(credit, open_inquiry, regulator):
     # It was in the cohort when the inquirer made its masks: without it nobody gets a total.
-    credit.council.send(regulator, "suspend", 4)
+    credit.council.send(regulator, "suspend", regulator, 4)
 
     open_inquiry.contribute(4)
 
     assert credit.read("aggregate", open_inquiry.id) == open_inquiry.encoded_product
 
 
-def test_contribute__by_a_member_that_withdrew_its_readiness__is_accepted(credit, open_inquiry):
-    credit.council.ready([4], until=0)
+def test_contribute__by_a_member_that_switched_off__is_accepted(credit, open_inquiry):
+    credit.council.ready([4], False)
 
     assert open_inquiry.refusal_to_contribute(4) is None
+
+
+# ---------------------------------------------------------------- tenure
+
+
+def test_contribute__after_another_tenure_was_named__reverts_with_opened_before_tenure(credit, open_inquiry):
+    # A store that was set back, or a second one, cannot know whether the one before it answered (M1, M2).
+    council, bank = credit.council, credit.bank(1)
+    opened = open_inquiry.status["opened"]
+    credit.chain.travel(DAY)
+    council.name_account(bank, council.spare[0], 2, bank.tenure(2))
+    since = credit.chain.now()
+    later = credit.inquiry(3)
+
+    for account, inquiry, expected in (
+        (bank.account, open_inquiry, ("NotAccount", bank.account, council.spare[0])),
+        (council.spare[0], open_inquiry, ("OpenedBeforeTenure", opened, since)),
+        (council.spare[0], later, None),
+    ):
+        assert credit.refusal(account, "contribute", inquiry.id, 1, inquiry.payload()) == expected
+    assert open_inquiry.refusal_to_contribute(2) is None
+
+
+def test_contribute__after_the_same_tenure_was_named_again__is_accepted(credit, open_inquiry):
+    # The store is the same one: only its account changed.
+    council, bank = credit.council, credit.bank(1)
+    credit.chain.travel(DAY)
+    council.name_account(bank, council.spare[0], 2, bank.tenure())
+
+    refused = credit.refusal(council.spare[0], "contribute", open_inquiry.id, 1, open_inquiry.payload())
+
+    assert refused is None
+
+
+def test_contribute__after_the_account_was_taken_and_named_again__keeps_the_line(credit, open_inquiry):
+    council, bank = credit.council, credit.bank(1)
+    credit.chain.travel(DAY)
+    council.name_account(bank, bank.account, 2, bank.tenure(2))
+    since = credit.chain.now()
+    council.send(bank.owner, "takeAccount", 1)
+    credit.chain.travel(DAY)
+    council.name_account(bank, bank.account, 3, bank.tenure(2))
+
+    opened = open_inquiry.status["opened"]
+    assert open_inquiry.refusal_to_contribute(1) == ("OpenedBeforeTenure", opened, since)
+
+
+def test_contribute__to_an_inquiry_opened_in_the_block_of_the_naming__reverts_with_opened_before_tenure(credit):
+    # Both have the time of their block, whatever their order in it.
+    council, bank, chain = credit.council, credit.bank(1), credit.chain
+    chain.travel(DAY)
+    opening = credit.opening()
+    naming = council.encoded("nameAccount", *council.naming(bank, bank.account, 2, bank.tenure(2)))
+
+    opened, _ = in_one_block(
+        chain,
+        (credit.bank(0).account, credit.address, credit.encoded("open", 0, tuple(opening.values()))),
+        (bank.owner, council.address, naming),
+    )
+    inquiry = credit.opened(0, key(), opening, opened)
+    later = credit.inquiry()
+
+    since = council.read("member", 1)["since"]
+    assert inquiry.status["opened"] == since
+    assert inquiry.refusal_to_contribute(1) == ("OpenedBeforeTenure", since, since)
+    assert inquiry.refusal_to_contribute(2) is None
+    assert later.status["opened"] > since
+    assert later.refusal_to_contribute(1) is None
+
+
+def in_one_block(chain, *transactions):
+    """Mine (account, address, calldata) in this order, in one block; returns the receipts."""
+    chain.tester.disable_auto_mine_transactions()
+    hashes = [
+        chain.tester.send_transaction(
+            {"from": sender, "to": to, "data": "0x" + data.hex(), "gas": 10_000_000, "gas_price": 10**9}
+        )
+        for sender, to, data in transactions
+    ]
+    chain.tester.mine_block()
+    chain.tester.enable_auto_mine_transactions()
+    receipts = [chain.tester.get_transaction_receipt(each) for each in hashes]
+    assert len({receipt["block_number"] for receipt in receipts}) == 1
+    assert all(receipt["status"] == 1 for receipt in receipts)
+    return receipts
 
 
 # ---------------------------------------------------------------- stage
@@ -170,9 +278,9 @@ def test_contribute__in_another_stage__reverts_with_wrong_stage(open_inquiry, st
 
 
 def test_contribute__to_an_unknown_inquiry__reverts_with_wrong_stage(credit, open_inquiry):
-    account = credit.bank(1).operator
+    account = credit.bank(1).account
     for unknown in (bytes(32), b"\1" * 32):
-        assert credit.refusal(account, "contribute", unknown, open_inquiry.payload()) == ("WrongStage", Stage.NONE)
+        assert credit.refusal(account, "contribute", unknown, 1, open_inquiry.payload()) == ("WrongStage", Stage.NONE)
 
 
 def test_contribute__long_after_the_deadline__is_accepted_until_expire_is_mined(open_inquiry):
@@ -190,12 +298,14 @@ def test_contribute__long_after_the_deadline__is_accepted_until_expire_is_mined(
 def test_contribute__a_second_time__reverts_with_not_awaited(credit, open_inquiry):
     body = open_inquiry.payload()
     open_inquiry.contribute(1, body)
-    second = credit.chain.accounts[38]
-    credit.council.send(credit.bank(1).owner, "setOperator", 1, second, True)
+    council, bank = credit.council, credit.bank(1)
 
     assert open_inquiry.refusal_to_contribute(1, body) == ("NotAwaited", 1)
     assert open_inquiry.refusal_to_contribute(1) == ("NotAwaited", 1)
-    assert credit.refusal(second, "contribute", open_inquiry.id, open_inquiry.payload()) == ("NotAwaited", 1)
+    credit.chain.travel(DAY)
+    council.name_account(bank, council.spare[0], 2, bank.tenure())
+    refused = credit.refusal(council.spare[0], "contribute", open_inquiry.id, 1, open_inquiry.payload())
+    assert refused == ("NotAwaited", 1)
     # Another member may send the same bytes: copies are for the institutions and the supervisor to see.
     assert open_inquiry.refusal_to_contribute(2, body) is None
 

@@ -1,7 +1,7 @@
 """Groups (R38): named sets of members over which an inquiry may run (R14 with the rule of distance).
 
 setGroup
-├── number 0 or above 16, unknown or removed members: UnknownGroup, BadParameter
+├── number 0 or above 16, unknown or removed members, the set that it has: UnknownGroup, BadParameter, NothingChanges
 ├── fewer members than the minimum cohort: CohortTooSmall
 ├── another group, or the whole, differs by some but fewer than the minimum cohort: GroupsTooClose
 └── else set, replaced, or dissolved by the empty set
@@ -29,7 +29,7 @@ def council():
 def large():
     """Twelve members with indices 0 to 11."""
     with founded_council() as council:
-        council.decide(*[council.encoded("inviteMember", b.owner, b.operator, b.name) for b in council.banks[6:12]])
+        council.decide(*[council.encoded("inviteMember", b.owner, b.name) for b in council.banks[6:12]])
         for bank in council.banks[5:12]:
             council.confirm(bank)
         yield council
@@ -106,11 +106,13 @@ def test_set_group__again__replaces_and_the_empty_set_dissolves(large):
     first, second = bitmap(0, 1, 2, 3), bitmap(4, 5, 6, 7)
     decided(large, *groups(large, first))
 
+    assert refused(large, *groups(large, first)) == ("NothingChanges",)
     decided(large, *groups(large, second))
     replaced = large.read("groupMembers", 1)
     decided(large, *groups(large, 0))
 
     assert replaced == second
+    assert refused(large, *groups(large, 0)) == ("NothingChanges",)
     assert large.refusal(large.outsider, "groupMembers", 1) == ("UnknownGroup", 1)
 
 
@@ -124,7 +126,7 @@ def test_set_group__all_sixteen__are_set_in_one_transaction(large):
 def test_confirm__member_more_than_the_group_of_all__reverts_until_it_is_in_the_group(council):
     council.decide(*groups(council, ALL_FIVE))
     bank = council.banks[5]
-    attempt = (bank.owner, "confirm", 5, bank.key(), council.signed_key(bank.owner, 5, 1, bank.key()))
+    attempt = (bank.owner, "confirm", *council.confirmation(bank))
 
     before = council.refusal(*attempt)
     council.decide(*groups(council, ALL_FIVE | bitmap(5)))
@@ -158,9 +160,9 @@ def test_remove_member__stays_out_of_its_groups(large):
     assert large.read("groupMembers", 1) == bitmap(0, 1, 2, 3)
 
 
-def test_set_parameters__larger_minimum_that_groups_do_not_meet__reverts(large):
+def test_set_terms__larger_minimum_that_groups_do_not_meet__reverts(large):
     decided(large, *groups(large, bitmap(0, 1, 2, 3)))
-    larger = large.encoded("setParameters", tuple({**PARAMETERS, "minimumCohort": MINIMUM + 1}.values()))
+    larger = large.encoded("setTerms", 1, (MINIMUM + 1, *[0] * 10))
 
     assert refused(large, larger) == ("CohortTooSmall", 4, 5)
     assert refused(large, larger, *groups(large, bitmap(0, 1, 2, 3, 4))) is None
@@ -168,13 +170,14 @@ def test_set_parameters__larger_minimum_that_groups_do_not_meet__reverts(large):
 
 def test_cohort_of__group__is_its_ready_part(large):
     decided(large, *groups(large, bitmap(0, 1, 2, 3, 4, 5)))
-    for index in range(5, 12):
-        large.send(large.supervisor, "auditOk", index, 1)
+    large.audit(range(5, 12))
     large.ready([0, 1, 2, 3, 7, 8])
 
     assert large.read("cohortOf", 1) == bitmap(0, 1, 2, 3)
     assert large.read("cohortOf", 0) == bitmap(0, 1, 2, 3, 7, 8)
-    assert large.refusal(large.outsider, "cohortOf", 2) == ("UnknownGroup", 2)
-    assert large.terms(group=1)["cohort"] == bitmap(0, 1, 2, 3)
+    for view in ("cohortOf", "groupMembers"):
+        assert large.refusal(large.outsider, view, 2) == ("UnknownGroup", 2)
+    assert large.terms(group=1)["ready"] == bitmap(0, 1, 2, 3)
     assert large.terms(group=2) == ("UnknownGroup", 2)
     assert large.terms(bank=7, group=1) == ("NotServing", 7)
+    assert large.terms(bank=7)["ready"] == bitmap(0, 1, 2, 3, 7, 8)

@@ -2,12 +2,13 @@
 
 open
 ├── sender
-│   ├── operates for nobody, or its member was removed: NotMember
+│   ├── is not the service account of the member that the call names, or that one was removed: NotAccount
 │   ├── its member is suspended or not ready: NotServing
 │   └── this is not the consortium's current JointCredit any more: NotCurrentJointCredit
-├── roster or cohort moved since the masks were made: RosterMoved, CohortMoved
+├── before the date that the founding names: TooEarly                                                at it: accepted
+├── roster moved since the masks were made: RosterMoved            (cohorts and repetitions: test_open_cohort.py)
 ├── unknown schema, unknown group, cohort below the minimum: the Consortium's error
-├── nonce not greater than the last: NonceUsed
+├── the same inquiry a second time, in whatever stage the first is: InquiryExists                    any other nonce: accepted
 ├── blocks 0 or 17: BlocksOutOfRange                                                                 1 and 16: accepted
 ├── n of a width outside 256 to 512 in steps of 32, or below the parameter: ModulusWidth             every other: accepted
 ├── n even, or with a leading zero bit: ModulusForm
@@ -23,9 +24,11 @@ lanes: last freed first; a new one only if none is free
 from __future__ import annotations
 
 import pytest
+import rlp
 from eth_utils import keccak
-from governance import DAY, PARAMETERS, bitmap
-from inquiries import Stage, key, payload
+from governance import DAY, PARAMETERS, ZERO, bitmap
+from inquiries import STAGES, Stage, credit_on, key, payload
+from onchain import Chain
 
 
 def test_open__by_a_ready_member__opens_and_awaits_all_others(credit):
@@ -38,12 +41,14 @@ def test_open__by_a_ready_member__opens_and_awaits_all_others(credit):
     deadline = credit.chain.now() + PARAMETERS["answerSeconds"]
     assert credit.chain.now() > before
     opening = {**inquiry.opening, "consents": tuple(inquiry.opening["consents"])}
-    assert event == (q, 0, q0, credit.bank(0).operator, deadline, tuple(opening.values()))
+    assert event == (q, 0, q0, credit.bank(0).account, deadline, tuple(opening.values()))
     assert inquiry.status == {
         "stage": Stage.OPEN,
         "inquirer": 0,
         "blocks": 1,
+        "opened": credit.chain.now(),
         "deadline": deadline,
+        "silentFrom": credit.chain.now() + PARAMETERS["silenceSeconds"],
         "cohort": bitmap(0, 1, 2, 3, 4),
         "awaited": bitmap(1, 2, 3, 4),
         "width": 512,
@@ -52,58 +57,59 @@ def test_open__by_a_ready_member__opens_and_awaits_all_others(credit):
     }
     assert credit.read("cohort", q) == (bitmap(0, 1, 2, 3, 4), bitmap(1, 2, 3, 4))
     assert credit.read("aggregate", q) == inquiry.encoded_product
-    assert credit.read("lastNonce", 0) == inquiry.opening["nonce"]
     assert credit.read("lanes") == (1, 0)
-    assert credit.read("version") == "1"
-
-
-def test_open__by_a_second_operator__opens_for_its_member(credit):
-    second = credit.chain.accounts[38]
-    credit.council.send(credit.bank(2).owner, "setOperator", 2, second, True)
-    opening = credit.opening(2)
-
-    receipt = credit.send(second, "open", tuple(opening.values()))
-
-    assert credit.event(receipt, "Opened")[1] == 2
-
-
-def test_open__of_two_equal_openings_but_for_the_nonce__have_different_ids(credit):
-    first = credit.inquiry()
-
-    second = credit.inquiry(**{**first.opening, "nonce": 2})
-
-    assert first.id != second.id
-    assert second.stage == Stage.OPEN
+    assert credit.read("version") == "2"
 
 
 # ---------------------------------------------------------------- sender
 
 
-def test_open__by_an_outsider__reverts_with_not_member(credit, outsider):
+def test_open__by_another_account_than_that_of_the_member__reverts_with_not_account(credit, outsider):
     opening = tuple(credit.opening().values())
+    service = credit.bank(0).account
 
-    assert credit.refusal(outsider, "open", opening) == ("NotMember", outsider)
-    assert credit.refusal(credit.bank(0).owner, "open", opening) == ("NotMember", credit.bank(0).owner)
-    assert credit.refusal(credit.bank(0).operator, "open", opening) is None
+    for sender in (outsider, credit.bank(0).owner, credit.bank(1).account, credit.council.supervisor_account):
+        assert credit.refusal(sender, "open", 0, opening) == ("NotAccount", sender, service)
+    assert credit.refusal(service, "open", 1, opening) == ("NotAccount", service, credit.bank(1).account)
+    assert credit.refusal(service, "open", 0, opening) is None
 
 
-def test_open__by_the_operator_of_a_removed_member__reverts_with_not_member(credit):
+def test_open__by_the_account_named_later__opens_and_by_the_one_before_reverts(credit):
+    bank, later = credit.bank(2), credit.council.spare[0]
+    credit.council.chain.travel(DAY)
+    credit.council.name_account(bank, later, 2, bank.tenure())
+    opening = tuple(credit.opening(2).values())
+
+    assert credit.refusal(bank.account, "open", 2, opening) == ("NotAccount", bank.account, later)
+    receipt = credit.send(later, "open", 2, opening)
+
+    assert credit.event(receipt, "Opened")[1:4:2] == (2, later)
+
+
+def test_open__for_a_member_whose_account_was_taken__reverts_with_not_account(credit):
+    credit.council.send(credit.bank(4).owner, "takeAccount", 4)
+
+    assert credit.refusal_to_open(4) == ("NotAccount", credit.bank(4).account, ZERO)
+    assert credit.refusal_to_open(0) is None
+
+
+def test_open__by_the_account_of_a_removed_member__reverts_with_not_account(credit):
     council = credit.council
     council.decide(council.encoded("removeMember", 4))
 
-    assert credit.refusal_to_open(4) == ("NotMember", credit.bank(4).operator)
+    assert credit.refusal_to_open(4) == ("NotAccount", credit.bank(4).account, ZERO)
     assert credit.refusal_to_open(0) is None
 
 
 def test_open__by_a_suspended_member__reverts_with_not_serving(credit, regulator):
-    credit.council.send(regulator, "suspend", 4)
+    credit.council.send(regulator, "suspend", regulator, 4)
 
     assert credit.refusal_to_open(4) == ("NotServing", 4)
     assert credit.refusal_to_open(0) is None
 
 
 def test_open__by_a_member_that_is_not_ready__reverts_with_not_serving(credit):
-    credit.council.ready([4], until=0)
+    credit.council.ready([4], False)
 
     assert credit.refusal_to_open(4) == ("NotServing", 4)
     assert credit.refusal_to_open(0) is None
@@ -115,7 +121,6 @@ def test_open__on_a_replaced_contract__reverts_with_not_current_joint_credit(cre
     inquiry = credit.inquiry()
     council.decide(council.encoded("approveJointCredit", keccak(code)))
     council.send(outsider, "createJointCredit", code)
-    council.ready(range(5))
 
     refused = credit.refusal_to_open()
 
@@ -129,31 +134,25 @@ def test_open__on_a_replaced_contract__reverts_with_not_current_joint_credit(cre
 
 def test_open__after_the_roster_moved__reverts_with_roster_moved(credit):
     opening = credit.opening()
-    credit.council.send(credit.bank(1).owner, "setOperator", 1, credit.chain.accounts[38], True)
+    council = credit.council
+    council.rotate(credit.bank(1), 2)
 
-    refused = credit.refusal(credit.bank(0).operator, "open", tuple(opening.values()))
+    refused = credit.refusal(credit.bank(0).account, "open", 0, tuple(opening.values()))
 
-    assert refused == ("RosterMoved", credit.council.read("roster"))
+    assert refused == ("RosterMoved", council.read("roster"))
     assert credit.refusal_to_open() is None
 
 
-def test_open__after_the_cohort_moved__reverts_with_cohort_moved(credit):
-    opening = credit.opening()
-    credit.council.ready([4], until=0)
+def test_open__after_readiness_was_switched__does_not_find_the_roster_moved(credit):
+    roster = credit.council.read("roster")
+    credit.council.ready([4], False)
 
-    refused = credit.refusal(credit.bank(0).operator, "open", tuple(opening.values()))
-
-    assert refused == ("CohortMoved", bitmap(0, 1, 2, 3))
-    assert credit.refusal_to_open() is None
-
-
-def test_open__over_a_cohort_of_its_choice__reverts_with_cohort_moved(credit):
-    for chosen in (bitmap(0, 1, 2, 3), bitmap(0, 1, 2, 3, 4, 5), bitmap(0, 1, 2, 3, 4) | 1 << 230):
-        assert credit.refusal_to_open(cohort=chosen) == ("CohortMoved", bitmap(0, 1, 2, 3, 4))
+    assert credit.council.read("roster") == roster
+    assert credit.refusal_to_open(roster=roster) is None
 
 
 def test_open__over_too_few_ready_members__reverts_with_cohort_too_small(credit):
-    credit.council.ready([3, 4], until=0)
+    credit.council.ready([3, 4], False)
 
     assert credit.refusal_to_open() == ("CohortTooSmall", 3, 4)
 
@@ -163,22 +162,79 @@ def test_open__of_an_unknown_schema_or_group__reverts(credit):
     assert credit.refusal_to_open(group=1) == ("UnknownGroup", 1)
 
 
-# ---------------------------------------------------------------- nonce, blocks, modulus
+def test_open__before_the_date_of_the_founding__reverts_with_too_early():
+    chain = Chain()
+    date = chain.now() + 7 * DAY
+    credit = credit_on(chain, 5, opensFrom=date)
+    opening = tuple(credit.opening().values())
+
+    # Calls run at the time of the newest block, which is a second before the one that is travelled to.
+    chain.tester.time_travel(date)
+    assert credit.refusal(credit.bank(0).account, "open", 0, opening) == ("TooEarly", date)
+    chain.tester.time_travel(date + 1)
+    assert credit.refusal(credit.bank(0).account, "open", 0, opening) is None
 
 
-def test_open__with_a_nonce_that_is_not_greater__reverts_with_nonce_used(credit):
-    credit.inquiry(nonce=7)
-
-    assert credit.refusal_to_open(nonce=7) == ("NonceUsed", 7, 7)
-    assert credit.refusal_to_open(nonce=6) == ("NonceUsed", 6, 7)
-    assert credit.refusal_to_open(nonce=0) == ("NonceUsed", 0, 7)
-    assert credit.refusal_to_open(nonce=8) is None
-    assert credit.refusal_to_open(nonce=2**64 - 1) is None
-    assert credit.refusal_to_open(1, nonce=1) is None
+# ---------------------------------------------------------------- id and nonce
 
 
-def test_open__with_the_first_nonce_zero__reverts_with_nonce_used(credit):
-    assert credit.refusal_to_open(nonce=0) == ("NonceUsed", 0, 0)
+def test_open__of_two_equal_openings_but_for_the_nonce__have_different_ids(credit):
+    first = credit.inquiry(nonce=1)
+
+    second = credit.inquiry(**{**first.opening, "nonce": 2})
+
+    assert first.id != second.id
+    assert second.stage == Stage.OPEN
+
+
+# What q covers, each with another value: the contract's id changes with it, and so does the one computed in Python.
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nonce": 8},
+        {"schema": 2},
+        {"currency": b"EUR"},
+        {"consents": [b"\1" * 32, b"\2" * 32]},
+        {"consents": [b"\2" * 32]},
+        {"sealedSubject": b"another"},
+        {"subjectCommitment": b"\3" * 32},
+        {"group": 1},
+        {"repeats": True},
+    ],
+    ids=str,
+)
+def test_open__with_another_value_under_the_id__has_another_id(credit, change):
+    council = credit.council
+    council.decide(council.encoded("registerSchema", 2, b'{"id":2}'), council.encoded("setGroup", 1, bitmap(*range(5))))
+    first = credit.inquiry(nonce=7, consents=[b"\1" * 32])
+
+    other = credit.inquiry(**{**first.opening, **change})
+
+    assert other.id != first.id
+    assert credit.event(other.receipt, "Opened")[0] == other.id
+    assert credit.event(other.receipt, "Opened")[2] == credit.ids(0, other.opening)[0]
+    assert other.stage == Stage.OPEN
+
+
+@pytest.mark.parametrize("nonce", [0, 1, 2**64 - 1])
+def test_open__with_any_nonce__leaves_all_others_free(credit, nonce):
+    # N1: one opening with the highest nonce once ended an institution's inquiries for ever.
+    credit.inquiry(nonce=2**64 - 1)
+    credit.inquiry(nonce=0)
+
+    assert credit.inquiry(nonce=nonce).stage == Stage.OPEN
+
+
+@pytest.mark.parametrize("stage", [s for s in STAGES if s != Stage.NONE])
+def test_open__of_the_same_inquiry_again__reverts_with_inquiry_exists(credit, open_inquiry, stage):
+    # E1: a second opening of one q, with an own payload of the inquirer's choice, made evidence of any totals.
+    open_inquiry.brought_to(stage)
+    if stage == Stage.EXPIRED:
+        credit.council.ready(open_inquiry.furnishers)
+    again = {**open_inquiry.opening, "payload": open_inquiry.payload()}
+
+    assert credit.refusal_to_open(**again) == ("InquiryExists", open_inquiry.id)
+    assert credit.refusal_to_open(**{**again, "nonce": again["nonce"] ^ 1}) is None
 
 
 @pytest.mark.parametrize("blocks", [0, 17, 255])
@@ -211,9 +267,8 @@ def test_open__with_a_modulus_of_another_width__reverts_with_modulus_width(credi
 
 def test_open__with_a_modulus_below_the_parameter__reverts_with_modulus_width(credit):
     council = credit.council
-    parameters = tuple({**PARAMETERS, "minimumModulusBits": 3072}.values())
-    council.decide(council.encoded("setParameters", parameters))
-    council.ready(range(5))
+    values = tuple({**dict.fromkeys(PARAMETERS, 0), "minimumModulusBits": 3072}.values())
+    council.decide(council.encoded("setTerms", 1 << list(PARAMETERS).index("minimumModulusBits"), values))
 
     assert credit.refusal_to_open() == ("ModulusWidth", 256, 3072)
     assert credit.refusal_to_open(under=key(2816)) == ("ModulusWidth", 352, 3072)
@@ -280,29 +335,29 @@ def test_open__while_a_report_is_overdue__reverts_with_report_overdue(credit):
     due = late.status["deadline"] + PARAMETERS["reportSeconds"]
     other = credit.inquiry()
     opening = tuple(credit.opening().values())
-    account = credit.bank(0).operator
+    account = credit.bank(0).account
 
     # Calls run at the time of the newest block, which is a second before the one that is travelled to.
     credit.chain.tester.time_travel(due)
-    assert credit.refusal(account, "open", opening) is None
+    assert credit.refusal(account, "open", 0, opening) is None
     credit.chain.tester.time_travel(due + 1)
-    assert credit.refusal(account, "open", opening) == ("ReportOverdue", due)
+    assert credit.refusal(account, "open", 0, opening) == ("ReportOverdue", due)
     assert credit.refusal_to_open(1) is None
     late.report()
     credit.chain.travel(60)
     other_due = other.status["deadline"] + PARAMETERS["reportSeconds"]
     assert credit.refusal_to_open() == ("ReportOverdue", other_due)
     other.expire()
-    credit.council.ready(range(5))
+    credit.council.ready(other.furnishers)
     assert credit.refusal_to_open() is None
 
 
 @pytest.mark.parametrize("stage", [Stage.REPORTED, Stage.VALID, Stage.VOID, Stage.REFUSED, Stage.EXPIRED])
 def test_open__after_the_last_inquiry_ended__never_finds_it_overdue(credit, stage):
-    credit.inquiry().brought_to(stage)
+    inquiry = credit.inquiry().brought_to(stage)
     credit.chain.travel(DAY // 2)
-    credit.council.send(credit.council.supervisor, "reinstate", 4)
-    credit.council.ready(range(5))
+    if stage == Stage.EXPIRED:
+        credit.council.ready(inquiry.furnishers)
 
     assert credit.refusal_to_open() is None
 
@@ -356,10 +411,33 @@ def test_open__at_the_edges_of_a_data_contracts_number__finds_its_address(credit
         assert inquiry.status["inquirer"] == 0
 
 
+def test_open__whose_data_contract_would_stand_elsewhere__reverts_with_data_not_stored(credit):
+    # No transaction brings the count and the nonce apart. If one could, every contribution would be lost.
+    address = bytes.fromhex(credit.address[2:])
+    credit.inquiry()
+
+    nonce = credit.chain.backend.get_nonce(address)
+    _change_state(credit, lambda state: state.set_nonce(address, nonce + 1))
+
+    assert credit.refusal_to_open() == ("DataNotStored",)
+
+
+def test_open__whose_data_contract_cannot_be_created__reverts_with_data_not_stored(credit):
+    # CREATE fails where an account has code already (EIP-684).
+    address = bytes.fromhex(credit.address[2:])
+    nonce = credit.chain.backend.get_nonce(address)
+    taken = keccak(rlp.encode([address, nonce]))[12:]
+    assert credit.refusal_to_open() is None
+
+    _change_state(credit, lambda state: state.set_code(taken, b"\0"))
+
+    assert credit.refusal_to_open() == ("DataNotStored",)
+
+
 def _skip_to(credit, number):
     """Let the contract have created that many data contracts."""
-    chain = credit.chain.tester.backend.chain
     address = bytes.fromhex(credit.address[2:])
+    chain = credit.chain.tester.backend.chain
     state = chain.get_vm().state
     slots = {slot: state.get_storage(address, slot) for slot in range(8)}
     credit.inquiry().refuse(1)
@@ -367,10 +445,20 @@ def _skip_to(credit, number):
     [counts] = [slot for slot in slots if state.get_storage(address, slot) != slots[slot]]
     word = state.get_storage(address, counts)
 
-    block = chain.get_block()
-    vm = chain.get_vm(block.header)
-    vm.state.set_nonce(address, number + 1)
-    vm.state.set_storage(address, counts, word - (word & 0xFFFFFFFF) + number)
+    def skip(state):
+        state.set_nonce(address, number + 1)
+        state.set_storage(address, counts, word - (word & 0xFFFFFFFF) + number)
+
+    _change_state(credit, skip)
+
+
+def _change_state(credit, change):
+    """Change what the chain stores, as no transaction could."""
+    chain = credit.chain.tester.backend.chain
+    vm = chain.get_vm(chain.get_block().header)
+    change(vm.state)
     vm.state.lock_changes()
     vm.state.persist()
     chain.header = chain.header.copy(state_root=vm.state.state_root)
+    # Calls are answered on the newest block.
+    credit.chain.tester.mine_block()

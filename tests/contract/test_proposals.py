@@ -3,16 +3,20 @@
 propose: not an owner of a member: NotMember, UnknownMember
 vote, withdrawVote
 ├── not an owner, not in the electorate, other calls, twice, never voted: NotMember, NotInElectorate, CallsDiffer, ...
-├── unknown, executed or expired: UnknownProposal, AlreadyExecuted, ProposalExpired
+├── unknown, executed, withdrawn or expired: UnknownProposal, AlreadyExecuted, ProposalWithdrawn, ProposalExpired
 └── else counted, or not any more
+withdrawProposal
+├── by another member, or by an owner that the proposing member had before: NotProposer, NotMember
+├── unknown, executed, withdrawn or expired: as above
+└── else nobody votes, approves or executes any more
 execute with a supervisor
 ├── too few votes of those that are members still: VotesMissing
 ├── no approval of this supervisor, withdrawn, or not a supervisor (any more): ApprovalMissing, NotSupervisor
 ├── the delay has not passed: TooEarly
-├── other calls, executed before, expired: CallsDiffer, AlreadyExecuted, ProposalExpired
+├── other calls, executed before, withdrawn, expired: CallsDiffer, AlreadyExecuted, ProposalWithdrawn, ProposalExpired
 ├── a call fails: CallFailed with its reason, and none of the others has happened
 └── else all calls in order, by whoever calls
-execute without a supervisor: test_supervisors.py
+execute without a supervisor: test_supervisors.py; setTerms and tryOut: test_terms.py
 the calls themselves, from any account: OnlyByProposal
 """
 
@@ -21,7 +25,7 @@ from __future__ import annotations
 import pytest
 from eth_abi.abi import encode
 from eth_utils import keccak
-from governance import DAY, HOUR, PARAMETERS, ZERO, ZERO_32, bitmap, founded_council
+from governance import DAY, PARAMETERS, ZERO_32, bitmap, founded_council
 
 DELAY = PARAMETERS["delaySeconds"]
 
@@ -46,20 +50,21 @@ def test_propose__by_an_owner__is_numbered_and_published(council, call):
     receipt = council.send(owner, "propose", [call], "a member left")
 
     digest = keccak(encode(["bytes[]"], [[call]]))
-    assert council.events(receipt) == [("Proposed", 1, owner, digest, (call,), "a member left")]
+    assert council.events(receipt) == [("Proposed", 1, 0, digest, (call,), "a member left")]
     assert council.read("proposalAt", 1) == {
-        "proposer": owner,
+        "proposer": 0,
+        "executed": False,
+        "withdrawn": False,
+        "proposedAt": council.chain.now(),
         "callsHash": digest,
         "electorate": bitmap(0, 1, 2, 3, 4),
         "votes": 0,
-        "proposedAt": council.chain.now(),
-        "executed": False,
     }
     assert council.propose(call)[0] == 2
 
 
 def test_propose__by_anyone_else__reverts(council, call):
-    for account in (council.banks[0].operator, council.supervisor, council.outsider, council.deployer):
+    for account in (council.banks[0].account, council.supervisor, council.outsider, council.deployer):
         assert council.refusal(account, "propose", [call], "") == ("NotMember", account)
     assert council.refusal(council.banks[5].owner, "propose", [call], "") == ("UnknownMember", 5)
     assert council.refusal(council.banks[4].owner, "propose", [call], "") is None
@@ -91,7 +96,7 @@ def test_vote__refused_twins(council, call):
     assert council.refusal(owner, "vote", proposal, other) == ("CallsDiffer", other, digest)
     assert council.refusal(owner, "vote", 2, digest) == ("UnknownProposal", 2)
     assert council.refusal(council.banks[5].owner, "vote", proposal, digest) == ("UnknownMember", 5)
-    for account in (council.banks[0].operator, council.supervisor, council.outsider):
+    for account in (council.banks[0].account, council.supervisor, council.outsider):
         assert council.refusal(account, "vote", proposal, digest) == ("NotMember", account)
 
 
@@ -120,19 +125,80 @@ def test_withdraw_vote__counts_no_more_and_may_be_cast_again(council, call):
 
 def test_proposal__after_sixty_days__is_dead_for_all(council, call):
     proposal = council.settled(call)
-    digest = council.read("proposalAt", proposal)["callsHash"]
+    unapproved, digest = council.propose(call)
+    council.agree(unapproved, digest, range(4))
+    # The older one of the two.
     born = council.read("proposalAt", proposal)["proposedAt"]
     attempts = [
         (council.banks[4].owner, "vote", proposal, digest),
         (council.banks[0].owner, "withdrawVote", proposal),
-        (council.supervisor, "approve", proposal, digest),
+        (council.banks[0].owner, "withdrawProposal", proposal),
         (council.outsider, "execute", proposal, [call], council.supervisor),
     ]
 
     council.chain.travel(born + 60 * DAY - council.chain.now())
     assert [council.refusal(*attempt) for attempt in attempts] == [None] * 4
     council.chain.travel(1)
-    assert [council.refusal(*attempt) for attempt in attempts] == [("ProposalExpired", 1)] * 4
+    assert [council.refusal(*attempt) for attempt in attempts] == [("ProposalExpired", proposal)] * 4
+
+
+def test_approve__after_sixty_days__reverts(council, call):
+    proposal, digest = council.propose(call)
+    council.agree(proposal, digest, range(4))
+    born = council.read("proposalAt", proposal)["proposedAt"]
+
+    council.chain.travel(born + 60 * DAY - council.chain.now())
+    assert council.refusal(council.supervisor, "approve", proposal, digest) is None
+    council.chain.travel(1)
+    assert council.refusal(council.supervisor, "approve", proposal, digest) == ("ProposalExpired", proposal)
+
+
+# ---------------------------------------------------------------- withdrawProposal
+
+
+def test_withdraw_proposal__by_its_member__nobody_votes_approves_or_executes_any_more(council, call):
+    proposal = council.settled(call)
+    digest = council.read("proposalAt", proposal)["callsHash"]
+    attempts = [
+        (council.banks[4].owner, "vote", proposal, digest),
+        (council.banks[0].owner, "withdrawVote", proposal),
+        (council.banks[0].owner, "withdrawProposal", proposal),
+        (council.outsider, "execute", proposal, [call], council.supervisor),
+    ]
+    before = [council.refusal(*attempt) for attempt in attempts]
+
+    receipt = council.send(council.banks[0].owner, "withdrawProposal", proposal)
+
+    attempts.append((council.supervisor, "approve", proposal, digest))
+    assert before == [None] * 4
+    assert council.events(receipt) == [("Withdrawn", 1)]
+    assert council.read("proposalAt", proposal)["withdrawn"]
+    assert [council.refusal(*attempt) for attempt in attempts] == [("ProposalWithdrawn", 1)] * 5
+
+
+def test_withdraw_proposal__refused_twins(council, call):
+    proposal, _ = council.propose(call, by=1)
+
+    assert council.refusal(council.banks[1].owner, "withdrawProposal", proposal) is None
+    assert council.refusal(council.banks[1].owner, "withdrawProposal", 2) == ("UnknownProposal", 2)
+    assert council.refusal(council.banks[0].owner, "withdrawProposal", proposal) == ("NotProposer", 0, 1)
+    for account in (council.banks[1].account, council.supervisor, council.outsider):
+        assert council.refusal(account, "withdrawProposal", proposal) == ("NotMember", account)
+
+
+def test_withdraw_proposal__owner_replaced_since__only_the_present_one_can(council, call):
+    proposal, _ = council.propose(call, by=1)
+    council.decide(council.encoded("replaceOwner", 1, council.outsider))
+
+    former = council.banks[1].owner
+    assert council.refusal(former, "withdrawProposal", proposal) == ("NotMember", former)
+    assert council.refusal(council.outsider, "withdrawProposal", proposal) is None
+
+
+def test_withdraw_proposal__executed__reverts(council, call):
+    council.decide(call)
+
+    assert council.refusal(council.banks[0].owner, "withdrawProposal", 1) == ("AlreadyExecuted", 1)
 
 
 # ---------------------------------------------------------------- execute
@@ -165,13 +231,16 @@ def test_execute__two_thirds_of_the_members__and_one_less(council, call, members
         council.confirm(council.banks[5])
     proposal, digest = council.propose(call)
     council.agree(proposal, digest, range(needed - 1))
+    early = council.refusal(council.supervisor, "approve", proposal, digest)
+    council.agree(proposal, digest, [needed - 1])
     council.send(council.supervisor, "approve", proposal, digest)
     council.chain.travel(DELAY)
     attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
 
-    assert council.refusal(*attempt) == ("VotesMissing", needed - 1, needed)
-    council.agree(proposal, digest, [needed - 1])
+    assert early == ("VotesMissing", needed - 1, needed)
     assert council.refusal(*attempt) is None
+    council.send(council.banks[0].owner, "withdrawVote", proposal)
+    assert council.refusal(*attempt) == ("VotesMissing", needed - 1, needed)
 
 
 def test_execute__voter_removed_since__its_vote_does_not_count(council, call):
@@ -189,7 +258,7 @@ def test_execute__voter_removed_since__its_vote_does_not_count(council, call):
 
 
 def test_execute__members_joined_since__are_counted_among_those_who_must_agree(council, call):
-    council.decide(*[council.encoded("inviteMember", b.owner, b.operator, b.name) for b in council.banks[6:9]])
+    council.decide(*[council.encoded("inviteMember", b.owner, b.name) for b in council.banks[6:9]])
     proposal = council.settled(call)
     attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
     before = council.refusal(*attempt)
@@ -205,7 +274,7 @@ def test_execute__suspended_members__keep_their_vote(council, call):
     proposal = council.settled(call)
 
     for index in range(3):
-        council.send(council.supervisor, "suspend", index)
+        council.send(council.supervisor, "suspend", council.supervisor, index)
 
     assert council.refusal(council.outsider, "execute", proposal, [call], council.supervisor) is None
 
@@ -250,22 +319,6 @@ def test_execute__before_the_delay__reverts_with_the_time(council, call):
     assert council.refusal(*attempt) is None
 
 
-def test_execute__shorter_delay_decided__counts_for_the_next_proposal_only(council, call):
-    shorter = council.encoded("setParameters", tuple({**PARAMETERS, "delaySeconds": HOUR}.values()))
-    proposal, digest = council.propose(shorter)
-    council.agree(proposal, digest, range(4))
-    council.send(council.supervisor, "approve", proposal, digest)
-    council.chain.travel(HOUR)
-    attempt = (council.outsider, "execute", proposal, [shorter], council.supervisor)
-
-    assert council.refusal(*attempt)[0] == "TooEarly"
-    council.chain.travel(HOUR)
-    receipt = council.send(*attempt)
-    terms = (*list(PARAMETERS.values())[:-1], HOUR)
-    assert council.changes(receipt) == [("TermsSet", *terms)]
-    assert council.event(receipt, "ParametersSet") == (terms,)
-
-
 def test_execute__other_calls__reverts_with_calls_differ(council, call):
     proposal = council.settled(call)
     other = council.encoded("setTagKey", keccak(b"another"))
@@ -293,19 +346,42 @@ def test_execute__one_call_fails__none_has_happened(council, call):
 
 
 def test_execute__calls_that_belong_to_people__fail(council):
-    own = council.address
+    own, bank, account = council.address, council.banks[0], council.supervisor_account
+    council.chain.travel(DAY)
+    council.announce(2)
+    council.audit(range(5), period=2)
     for function, arguments, error in [
         ("vote", (1, ZERO_32), ("NotMember", own)),
         ("propose", ([], ""), ("NotMember", own)),
-        ("suspend", (0,), ("NotSupervisor", own)),
-        ("auditOk", (0, 1), ("NotSupervisor", own)),
-        ("declareReady", (0,), ("NotMember", own)),
+        ("withdrawProposal", (1,), ("NotMember", own)),
+        ("rotateKey", (0, bank.key(2), True, b""), ("NotOwner", own, 0)),
+        ("nameAccount", council.naming(bank, own, 2, bank.tenure(2)), ("NotOwner", own, 0)),
+        ("takeAccount", (0,), ("NotOwner", own, 0)),
+        ("setReady", (0, True), ("NotAccount", own, bank.account)),
+        ("anchor", (bank.owner, ZERO_32), ("NotAccount", own, bank.account)),
+        ("announcePeriodKey", (ZERO_32, b""), ("NotSupervisor", own)),
+        ("reinstate", (0,), ("NotSupervisor", own)),
+        ("approve", (1, ZERO_32), ("NotSupervisor", own)),
+        ("suspend", (council.supervisor, 0), ("NotAccount", own, account)),
+        ("auditOk", (council.supervisor, 0, 1, 1), ("NotAccount", own, account)),
+        ("putPeriodKeyInForce", (council.supervisor, 2), ("NotAccount", own, account)),
+        ("endPeriodKey", (council.supervisor, 1), ("NotAccount", own, account)),
         ("lapse", (1,), ("NotJointCredit", own)),
-        ("setOperator", (0, council.outsider, True), ("NotOwner", own, 0)),
+        ("suspendCulprits", (1,), ("NotJointCredit", own)),
     ]:
         assert council.refusal_to_decide(council.encoded(function, *arguments)) == error
     # The contract can be given no part in itself, so this stays so.
     assert council.refusal_to_decide(council.encoded("addSupervisor", own)) == ("AccountInUse", own)
+
+
+def test_execute__the_contract_named_as_a_service_account__acts_for_nobody(council):
+    bank = council.banks[0]
+    council.chain.travel(DAY)
+    council.name_account(bank, council.address, 2, bank.tenure(2))
+
+    refusal = council.refusal_to_decide(council.encoded("setReady", 0, True))
+
+    assert refusal == ("NotPlainAccount", council.address)
 
 
 def test_execute__proposal_inside_itself__cannot_run_twice(council):
@@ -317,21 +393,21 @@ def test_execute__proposal_inside_itself__cannot_run_twice(council):
 
 def test_calls__from_any_account__revert_with_only_by_proposal(council):
     calls = {
-        "inviteMember": (council.outsider, council.deployer, "Bank Z"),
+        "inviteMember": (council.outsider, "Bank Z"),
         "removeMember": (0,),
         "replaceOwner": (0, council.outsider),
         "addSupervisor": (council.outsider,),
         "removeSupervisor": (council.supervisor,),
-        "setParameters": (tuple(PARAMETERS.values()),),
+        "setTerms": (1, tuple(PARAMETERS.values())),
         "registerSchema": (2, b"{}"),
         "setGroup": (1, bitmap(0, 1, 2, 3)),
         "setTagKey": (keccak(b""),),
         "approveJointCredit": (keccak(b""),),
     }
-    people = [council.banks[0].owner, council.banks[0].operator, council.supervisor, council.outsider, ZERO]
+    people = [council.banks[0].owner, council.banks[0].account, council.supervisor, council.outsider]
 
     for function, arguments in calls.items():
-        for account in people[:-1]:
+        for account in people:
             assert council.refusal(account, function, *arguments) == ("OnlyByProposal",)
 
 
@@ -350,12 +426,3 @@ def test_register_schema__by_proposal__is_kept_for_ever(council):
 
 def test_set_tag_key__zero__reverts(council):
     assert council.refusal_to_decide(council.encoded("setTagKey", ZERO_32)) == ("BadParameter", "tagKeyCommitment")
-
-
-def test_set_parameters__minimum_cohort_above_the_members__reverts(council):
-    def changed(minimum):
-        return council.encoded("setParameters", tuple({**PARAMETERS, "minimumCohort": minimum}.values()))
-
-    assert council.refusal_to_decide(changed(6)) == ("CohortTooSmall", 5, 6)
-    assert council.refusal_to_decide(changed(2)) == ("BadParameter", "minimumCohort")
-    assert council.refusal_to_decide(changed(5)) is None

@@ -1,21 +1,18 @@
-"""refuse, expire, notSent, revokeConsent: ends without a total, and statements.
+"""refuse, expire, revokeConsent: ends without a total, and a statement. `lapse` is in test_lapse.py.
 
 refuse
-├── not a member: NotMember; not in the cohort: NotInCohort; the inquirer, or one that contributed: NotAwaited
+├── not the member's account: NotAccount; not in the cohort: NotInCohort; the inquirer, or one that contributed: NotAwaited
 ├── stage None, Complete, Reported, Valid, Void, Refused, Expired: WrongStage
 ├── code 0: RefusalCode
+├── sealed cohort of 65 bytes or more: SealedLength                                     none to 64 bytes: accepted
+├── after another tenure was named: accepted, because a refusal is no answer
 └── else: Refused, product of those that came in an event, lane and due time back
 expire
 ├── before the deadline: TooEarly                                                        at the deadline: by anyone
 ├── stage None, Complete, Reported, Valid, Void, Refused, Expired: WrongStage
-└── else: Expired, the silent ones lose their readiness, product in an event, lane and due time back
-notSent
-├── stage None, Open, Complete, Reported, Valid: WrongStage
-├── not a member: NotMember; not in the cohort: NotInCohort; one that contributed, the inquirer: NotAwaited
-├── a second time: AlreadyStated
-└── else: event
+└── else: Expired, the silent ones are switched off, product in an event, lane and due time back
 revokeConsent
-├── not a member: NotMember
+├── not the member's account: NotAccount
 └── else: event
 views after an end: AggregateGone with the hash
 """
@@ -24,8 +21,8 @@ from __future__ import annotations
 
 import pytest
 from eth_utils import keccak
-from governance import PARAMETERS, bitmap
-from inquiries import ENDED_UNANSWERED, STAGES, Stage, key
+from governance import DAY, PARAMETERS, bitmap
+from inquiries import STAGES, Stage, key
 
 # ---------------------------------------------------------------- refuse
 
@@ -37,14 +34,14 @@ def test_refuse__by_an_awaited_member__ends_the_inquiry(credit, open_inquiry):
 
     assert credit.events(receipt) == [
         ("AggregateClosed", open_inquiry.id, open_inquiry.encoded_product),
-        ("Refused", open_inquiry.id, 3, 9),
+        ("Refused", open_inquiry.id, 3, 9, b""),
     ]
     status = open_inquiry.status
     assert status["stage"] == Stage.REFUSED
     assert status["awaited"] == bitmap(2, 3, 4)
     assert status["aggregateHash"] == keccak(open_inquiry.encoded_product)
     assert credit.read("lanes") == (1, 1)
-    assert credit.refusal(credit.bank(1).operator, "aggregate", open_inquiry.id) == (
+    assert credit.refusal(credit.bank(1).account, "aggregate", open_inquiry.id) == (
         "AggregateGone",
         keccak(open_inquiry.encoded_product),
     )
@@ -61,22 +58,54 @@ def test_refuse__of_wide_and_many_blocks__closes_all_of_them(credit):
 
 
 def test_refuse__with_code_zero__reverts_with_refusal_code(credit, open_inquiry):
-    account = credit.bank(1).operator
+    account = credit.bank(1).account
 
-    assert credit.refusal(account, "refuse", open_inquiry.id, 0) == ("RefusalCode",)
-    assert credit.refusal(account, "refuse", open_inquiry.id, 255) is None
+    assert credit.refusal(account, "refuse", open_inquiry.id, 1, 0, b"") == ("RefusalCode",)
+    assert credit.refusal(account, "refuse", open_inquiry.id, 1, 255, b"") is None
 
 
-def test_refuse__by_someone_who_is_not_awaited__reverts(credit, outsider):
-    credit.council.ready([4], until=0)
+@pytest.mark.parametrize("length", [0, 1, 63, 64])
+def test_refuse__with_a_sealed_cohort__has_it_in_its_event(credit, open_inquiry, length):
+    sealed = credit.source.randbytes(length)
+
+    receipt = open_inquiry.refuse(2, code=4, sealed_cohort=sealed)
+
+    assert credit.event(receipt, "Refused") == (open_inquiry.id, 2, 4, sealed)
+
+
+@pytest.mark.parametrize("length", [65, 96, 4096])
+def test_refuse__with_a_sealed_cohort_that_is_too_long__reverts_with_sealed_length(credit, open_inquiry, length):
+    refused = credit.refusal(credit.bank(2).account, "refuse", open_inquiry.id, 2, 4, bytes(length))
+
+    assert refused == ("SealedLength", length)
+
+
+def test_refuse__by_another_account_than_that_of_the_member__reverts_with_not_account(credit, open_inquiry, outsider):
+    service = credit.bank(2).account
+
+    for sender in (outsider, credit.bank(2).owner, credit.bank(1).account):
+        assert credit.refusal(sender, "refuse", open_inquiry.id, 2, 1, b"") == ("NotAccount", sender, service)
+    assert credit.refusal(service, "refuse", open_inquiry.id, 2, 1, b"") is None
+
+
+def test_refuse__by_a_member_that_is_not_awaited__reverts(credit):
+    credit.council.ready([4], False)
     inquiry = credit.inquiry()
     inquiry.contribute(1)
 
-    assert credit.refusal(outsider, "refuse", inquiry.id, 1) == ("NotMember", outsider)
-    assert credit.refusal(credit.bank(0).operator, "refuse", inquiry.id, 1) == ("NotAwaited", 0)
-    assert credit.refusal(credit.bank(1).operator, "refuse", inquiry.id, 1) == ("NotAwaited", 1)
-    assert credit.refusal(credit.bank(4).operator, "refuse", inquiry.id, 1) == ("NotInCohort", 4)
-    assert credit.refusal(credit.bank(2).operator, "refuse", inquiry.id, 1) is None
+    assert refusal_to_refuse(inquiry, 0) == ("NotAwaited", 0)
+    assert refusal_to_refuse(inquiry, 1) == ("NotAwaited", 1)
+    assert refusal_to_refuse(inquiry, 4) == ("NotInCohort", 4)
+    assert refusal_to_refuse(inquiry, 2) is None
+
+
+def test_refuse__after_another_tenure_was_named__is_accepted(credit, open_inquiry):
+    bank = credit.bank(1)
+    credit.chain.travel(DAY)
+    credit.council.name_account(bank, bank.account, 2, bank.tenure(2))
+
+    assert open_inquiry.refusal_to_contribute(1)[0] == "OpenedBeforeTenure"
+    assert refusal_to_refuse(open_inquiry, 1) is None
 
 
 @pytest.mark.parametrize("stage", [s for s in STAGES if s not in (Stage.NONE, Stage.OPEN)])
@@ -84,18 +113,24 @@ def test_refuse__in_another_stage__reverts_with_wrong_stage(credit, open_inquiry
     open_inquiry.brought_to(stage)
 
     for bank in (0, 1, 4):
-        refused = credit.refusal(credit.bank(bank).operator, "refuse", open_inquiry.id, 1)
-        assert refused == ("WrongStage", stage)
+        assert refusal_to_refuse(open_inquiry, bank) == ("WrongStage", stage)
 
 
 def test_refuse__of_an_unknown_inquiry__reverts_with_wrong_stage(credit):
-    assert credit.refusal(credit.bank(1).operator, "refuse", b"\1" * 32, 1) == ("WrongStage", Stage.NONE)
+    refused = credit.refusal(credit.bank(1).account, "refuse", b"\1" * 32, 1, 1, b"")
+
+    assert refused == ("WrongStage", Stage.NONE)
+
+
+def refusal_to_refuse(inquiry, bank):
+    """The error with which a member's refusal is refused."""
+    return inquiry.credit.refusal(inquiry.credit.bank(bank).account, "refuse", inquiry.id, bank, 1, b"")
 
 
 # ---------------------------------------------------------------- expire
 
 
-def test_expire__after_the_deadline__ends_and_takes_readiness_from_the_silent(credit, open_inquiry, outsider):
+def test_expire__after_the_deadline__ends_and_switches_the_silent_off_from_the_next_period_on(credit, open_inquiry):
     open_inquiry.contribute(1)
     open_inquiry.contribute(3)
 
@@ -106,6 +141,8 @@ def test_expire__after_the_deadline__ends_and_takes_readiness_from_the_silent(cr
         ("Expired", open_inquiry.id, bitmap(2, 4)),
     ]
     assert credit.council.event(receipt, "ReadinessLapsed") == (bitmap(2, 4),)
+    assert credit.council.read("memberSets")[2] == bitmap(0, 1, 2, 3, 4)
+    credit.chain.next_period()
     assert credit.council.read("memberSets")[2] == bitmap(0, 1, 3)
     assert open_inquiry.stage == Stage.EXPIRED
     assert open_inquiry.status["aggregateHash"] == keccak(open_inquiry.encoded_product)
@@ -121,7 +158,7 @@ def test_expire__before_the_deadline__reverts_with_too_early(credit, open_inquir
     assert credit.refusal(outsider, "expire", open_inquiry.id) == ("TooEarly", deadline)
     credit.chain.tester.time_travel(deadline + 1)
     assert credit.refusal(outsider, "expire", open_inquiry.id) is None
-    assert credit.refusal(credit.bank(0).operator, "expire", open_inquiry.id) is None
+    assert credit.refusal(credit.bank(0).account, "expire", open_inquiry.id) is None
 
 
 @pytest.mark.parametrize("stage", [s for s in STAGES if s not in (Stage.NONE, Stage.OPEN)])
@@ -140,75 +177,31 @@ def test_expire__on_a_replaced_contract__still_takes_readiness(credit, open_inqu
     council = credit.council
     council.decide(council.encoded("approveJointCredit", keccak(council.joint_credit_code)))
     council.send(outsider, "createJointCredit", council.joint_credit_code)
-    council.ready(range(5))
 
     open_inquiry.expire()
+    credit.chain.next_period()
 
     assert council.read("memberSets")[2] == bitmap(0)
 
 
-# ---------------------------------------------------------------- notSent
+def test_expire__when_the_silent_are_switched_off_already__ends_all_the_same(credit, open_inquiry):
+    open_inquiry.lapse()
 
+    receipt = open_inquiry.expire()
 
-@pytest.mark.parametrize("stage", ENDED_UNANSWERED)
-def test_not_sent__after_an_end_without_its_answer__is_on_the_ledger_once(credit, open_inquiry, regulator, stage):
-    open_inquiry.contribute(1)
-    if stage == Stage.VOID:
-        open_inquiry.attest(2)
-    else:
-        open_inquiry.brought_to(stage)
-    account = credit.bank(4).operator
-
-    receipt = credit.send(account, "notSent", open_inquiry.id)
-
-    assert credit.events(receipt) == [("NotSent", open_inquiry.id, 4)]
-    assert credit.refusal(account, "notSent", open_inquiry.id) == ("AlreadyStated", 4)
-    assert credit.refusal(credit.bank(3).operator, "notSent", open_inquiry.id) is None
-    assert credit.read("cohort", open_inquiry.id)[1] == bitmap(2, 3, 4)
-
-
-def test_not_sent__by_one_that_refused__is_accepted(credit, open_inquiry):
-    open_inquiry.refuse(2)
-
-    assert credit.refusal(credit.bank(2).operator, "notSent", open_inquiry.id) is None
-
-
-def test_not_sent__by_someone_who_owed_no_answer__reverts(credit, outsider):
-    credit.council.ready([4], until=0)
-    inquiry = credit.inquiry()
-    inquiry.contribute(1)
-    inquiry.refuse(2)
-
-    assert credit.refusal(outsider, "notSent", inquiry.id) == ("NotMember", outsider)
-    assert credit.refusal(credit.bank(0).operator, "notSent", inquiry.id) == ("NotAwaited", 0)
-    assert credit.refusal(credit.bank(1).operator, "notSent", inquiry.id) == ("NotAwaited", 1)
-    assert credit.refusal(credit.bank(4).operator, "notSent", inquiry.id) == ("NotInCohort", 4)
-
-
-def test_not_sent__after_void_from_complete__reverts_with_not_awaited(credit, complete_inquiry):
-    complete_inquiry.attest(2)
-
-    assert credit.refusal(credit.bank(3).operator, "notSent", complete_inquiry.id) == ("NotAwaited", 3)
-
-
-@pytest.mark.parametrize("stage", [s for s in STAGES if s not in (Stage.NONE, *ENDED_UNANSWERED)])
-def test_not_sent__in_another_stage__reverts_with_wrong_stage(credit, open_inquiry, stage):
-    open_inquiry.brought_to(stage)
-
-    assert credit.refusal(credit.bank(3).operator, "notSent", open_inquiry.id) == ("WrongStage", stage)
-
-
-def test_not_sent__for_an_unknown_inquiry__reverts_with_wrong_stage(credit):
-    assert credit.refusal(credit.bank(3).operator, "notSent", bytes(32)) == ("WrongStage", Stage.NONE)
+    assert open_inquiry.stage == Stage.EXPIRED
+    assert credit.event(receipt, "Expired") == (open_inquiry.id, bitmap(1, 2, 3, 4))
+    assert credit.council.events(receipt) == []
 
 
 # ---------------------------------------------------------------- revokeConsent
 
 
 def test_revoke_consent__by_a_member__is_on_the_ledger(credit, outsider):
-    consent = keccak(b"receipt")
+    consent, service = keccak(b"receipt"), credit.bank(2).account
 
-    receipt = credit.send(credit.bank(2).operator, "revokeConsent", consent)
+    receipt = credit.send(service, "revokeConsent", 2, consent)
 
     assert credit.events(receipt) == [("ConsentRevoked", consent, 2)]
-    assert credit.refusal(outsider, "revokeConsent", consent) == ("NotMember", outsider)
+    for sender in (outsider, credit.bank(2).owner, credit.bank(1).account):
+        assert credit.refusal(sender, "revokeConsent", 2, consent) == ("NotAccount", sender, service)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes import JOINT_CREDIT, REALM, START, FakeChain, FakeTown, Transaction, found_town
+from fakes import JOINT_CREDIT, REALM, FakeChain, FakeTown, Transaction, found_town
 
 from mpcredit import events as ev
 from mpcredit.errors import LedgerError, WrongLedger
 from mpcredit.events import Call
 from mpcredit.follower import Follower
-from mpcredit.ports import Block
 from mpcredit.ledger.roster import Pins
+from mpcredit.ports import Block
 
 
 @pytest.fixture
@@ -57,16 +57,15 @@ def test_sync_piece_by_piece__ends_where_one_sync_ends(town: FakeTown) -> None:
 
 def test_block_replaced__starts_over_and_forgets_what_was_taken_away(town: FakeTown) -> None:
     follower = Follower(town.chain, town.pins)
-    until = START + 10_000
-    FakeTown.signer(town, 0).transact(Call("consortium", "declareReady", (until,)))
+    FakeTown.signer(town, 0).transact(Call("consortium", "setReady", (0, False)))
     follower.sync()
-    assert follower.state.members[0].ready_until == until
+    assert follower.state.ready_next() == 0b1110
 
     town.chain.reorganise(len(town.chain.blocks) - 1)
     new = follower.sync()
 
     assert follower.replays == 1
-    assert follower.state.members[0].ready_until != until
+    assert follower.state.ready_next() == 0b1111
     assert new == follower.events
     assert seals(follower) == 4
 
@@ -88,7 +87,7 @@ def test_block_replaced_while_it_is_read__leaves_the_view_as_it_was(town: FakeTo
     follower = Follower(town.chain, town.pins)
     follower.sync()
     events, head = list(follower.events), follower.head
-    town.signer(1).transact(Call("consortium", "declareReady", (0,)))
+    town.signer(1).transact(Call("consortium", "setReady", (1, False)))
     read = town.chain.events
 
     def replaced_meanwhile(first: int, last: int) -> Any:
@@ -152,14 +151,14 @@ def test_final_block__lies_so_many_below_the_head(confirmations: int, final: int
 def test_next_time__is_the_later_of_head_and_clock() -> None:
     chain = FakeChain()
     follower = Follower(chain)
-    assert (follower.now, follower.next_time) == (0, 0)
+    assert (follower.now, follower.next_time) == (0, 1)
     follower.sync()
-    assert follower.next_time == follower.now == chain.head().timestamp
+    assert follower.next_time == follower.now + 1 == chain.head().timestamp + 1
 
     follower.clock = lambda: follower.now + 90.7
     assert follower.next_time == follower.now + 90
     follower.clock = lambda: follower.now - 90
-    assert follower.next_time == follower.now
+    assert follower.next_time == follower.now + 1
 
 
 def test_use_pins__folds_anew_with_them(town: FakeTown) -> None:

@@ -43,22 +43,22 @@ def test_read_founding__example__holds_what_the_file_says():
     assert founding.schemas == (FIGURES_1,)
     assert founding.parameters.minimum_cohort == 4
     assert founding.parameters.delay_seconds == 86_400
+    assert (founding.opens_from, founding.period_seconds) == (0, 60)
 
 
 def test_constructor_argument__example__is_the_struct_in_order():
     founding = read_founding(EXAMPLE)
 
-    name, founders, supervisors, schemas, parameters, init_code_hash, commitment = founding.constructor_argument()
+    (name, founders, supervisors, schemas, parameters, opens_from, period_seconds, init_code_hash, commitment) = (
+        founding.constructor_argument()
+    )
 
     assert name == "River valley consortium"
-    assert founders[2] == (
-        "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
-        "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc",
-        "Microfinance C",
-    )
+    assert founders[2] == ("0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65", "Microfinance C")
     assert supervisors == ["0x23618e81E3f5cdF7f54C3d65f7FBc0aBf5B21E8f"]
     assert schemas == [(1, FIGURES_1.definition)]
-    assert parameters == (4, 2048, 3600, 86400, 2592000, 86400, 1000, 3456000, 86400)
+    assert parameters == (4, 2048, 3600, 86400, 60, 2592000, 86400, 14400, 86400, 1000, 3456000)
+    assert (opens_from, period_seconds) == (0, 60)
     assert init_code_hash == founding.joint_credit_init_code_hash
     assert commitment.hex().startswith("3b1d2f1e")
 
@@ -74,6 +74,22 @@ def test_init_code_hash__given__is_taken(changed):
     line = f'joint_credit_init_code_hash = "0x{"ab" * 32}"\n[parameters]\n'
 
     assert read_founding(changed("[parameters]\n", line)).joint_credit_init_code_hash == b"\xab" * 32
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("opens_from = 1801353600", 1_801_353_600),
+        ("opens_from = 2027-01-31T00:00:00Z", 1_801_353_600),
+        ("opens_from = 2027-01-31T08:00:00+08:00", 1_801_353_600),
+    ],
+)
+def test_opens_from__a_moment_or_seconds__is_unix_seconds(changed, line, seconds):
+    assert read_founding(changed("opens_from = 0", line)).opens_from == seconds
+
+
+def test_period_seconds__left_out__is_a_minute(changed):
+    assert read_founding(changed("period_seconds = 60\n", "")).period_seconds == 60
 
 
 def test_schema__definition_in_any_layout__is_made_canonical(changed, tmp_path):
@@ -110,6 +126,17 @@ BANK_A = '"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"'
         ("answer_seconds = 3600 ", "answer_seconds = 59 ", "[parameters] answer_seconds", "is 59"),
         ("delay_seconds = 86400", "delay_seconds = 3599", "[parameters] delay_seconds", "3599"),
         ("delay_seconds = 86400", "", "[parameters] delay_seconds", "missing"),
+        ("silence_seconds = 60 ", "silence_seconds = 0 ", "[parameters] silence_seconds", "is 0"),
+        ("silence_seconds = 60 ", "silence_seconds = 3601 ", "[parameters] silence_seconds", "above answer_seconds"),
+        ("repeat_seconds = 14400", "repeat_seconds = 3599", "[parameters] answer_seconds", "above repeat_seconds"),
+        ("repeat_seconds = 14400", "repeat_seconds = 86401", "[parameters] repeat_seconds", "above cooldown_seconds"),
+        ("opens_from = 0", "", "opens_from", "missing"),
+        ("opens_from = 0", "opens_from = -1", "opens_from", "is -1"),
+        ("opens_from = 0", "opens_from = 2027-01-31T00:00:00", "opens_from", "no time zone"),
+        ("opens_from = 0", "opens_from = 2027-01-31", "opens_from", "no time zone"),
+        ("opens_from = 0", "opens_from = 4294967296", "opens_from", "4294967296"),
+        ("period_seconds = 60", "period_seconds = 0", "period_seconds", "is 0"),
+        ("period_seconds = 60", "period_seconds = 256", "period_seconds", "is 256"),
         ("subjects_per_day = 1000", "subjects_per_day = 0", "[parameters] subjects_per_day", "is 0"),
         ("[parameters]", "[parameter]", "top level", "unknown entry 'parameter'"),
         ("[[schema]]\nid = 1", "", "[[schema]]", "missing"),
@@ -129,6 +156,7 @@ BANK_A = '"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"'
         (BANK_B, f'"0x{"0" * 40}"', "[[founder]] 2, owner", "no account"),
         (BANK_B, '"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293Bc"', "[[founder]] 2, owner", "checksum"),
         ('name = "Bank D"', 'name = "Bank D"\nkey = "0x00"', "[[founder]] 4", "unknown entry 'key'"),
+        ('name = "Bank D"', f'name = "Bank D"\noperator = {BANK_B}', "[[founder]] 4", "as version 1 did"),
     ],
 )  # fmt: skip
 def test_read_founding__entry_wrong__names_place_and_problem(changed, old, new, place, problem):
@@ -140,12 +168,6 @@ def test_read_founding__entry_wrong__names_place_and_problem(changed, old, new, 
     assert caught.value.place == f"{path}, {place}"
     assert problem in caught.value.problem
     assert caught.value.remedy
-
-
-def test_read_founding__account_of_owner_and_operator__may_be_one(changed):
-    founding = read_founding(changed('"0x70997970C51812dc3A010C7d01b50e0d17dc79C8"', BANK_A))
-
-    assert founding.founders[0].owner == founding.founders[0].operator
 
 
 def test_read_founding__no_file_or_no_toml__says_so(tmp_path):

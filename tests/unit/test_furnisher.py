@@ -7,11 +7,9 @@ from collections.abc import Iterator
 import pytest
 from fakes import TERMS, FakeTown, figures, found_town, subject, two_keys
 
-from mpcredit import furnisher as furnisher_module
 from mpcredit.disclosure import RefusalCode
 from mpcredit.encoding import to_hex
 from mpcredit.errors import LedgerError, Refused
-from mpcredit.events import Stage
 from mpcredit.schema import FIGURES_1
 from mpcredit.state import Inquiry
 
@@ -33,7 +31,7 @@ def opened(town: FakeTown) -> Inquiry:
 
 
 def calls(town: FakeTown, index: int) -> list[str]:
-    return [t.call.function for t in town.chain.seen if t.sender == town.operators[index].address]
+    return [t.call.function for t in town.chain.seen if t.sender == town.accounts[index].address]
 
 
 def test_step__open_inquiry__answers_it_once(town: FakeTown, opened: Inquiry) -> None:
@@ -161,59 +159,6 @@ def test_figures__book_without_the_schema__is_refused_whoever_is_asked_about(
     refusal = town[2].desk.state.inquiries[opened.id].refusal
     assert refusal is not None
     assert refusal.code == RefusalCode.ENCODING
-
-
-# ---------------------------------------------------------------- after a silence
-
-
-def failed(town: FakeTown, opened: Inquiry, silent: int = 4) -> None:
-    town.asleep = {silent}
-    town.settle()
-    town.chain.advance(TERMS.answer_seconds)
-    town.settle()
-    assert town[0].desk.state.inquiries[opened.id].stage is Stage.EXPIRED
-
-
-def test_not_sent__store_knows_that_nothing_was_made__is_stated_once(town: FakeTown, opened: Inquiry) -> None:
-    failed(town, opened)
-    town.asleep = set()
-    town.settle()
-    town.settle()
-
-    assert town[0].desk.state.inquiries[opened.id].not_sent == {4}
-    assert calls(town, 4).count("notSent") == 2
-    answer = town[4].desk.store.get("answer", to_hex(opened.id))
-    assert answer is not None
-    assert answer["refused"] == furnisher_module.NOTHING_SENT
-    assert town.books[4].reads == []
-
-
-def test_not_sent__answer_was_made__is_never_stated(town: FakeTown, opened: Inquiry) -> None:
-    made = town[4].furnisher._figures(town[4].desk.state.inquiries[opened.id])
-    town[4].desk.store.insert("answer", to_hex(opened.id), made)
-    failed(town, opened)
-    town.asleep = set()
-    town.settle()
-
-    assert "notSent" not in calls(town, 4)
-
-
-def test_not_sent__restored_since__is_never_stated(town: FakeTown, opened: Inquiry) -> None:
-    failed(town, opened)
-    town[4].start(restored=True)
-    town.asleep = set()
-    town.settle()
-
-    assert "notSent" not in calls(town, 4)
-
-
-def test_not_sent__own_refusal_ended_it__is_not_needed(town: FakeTown, opened: Inquiry) -> None:
-    town.books[2].as_of = 0
-    town.asleep = {0, 1, 3, 4}
-    town.settle()
-
-    assert town[2].desk.state.inquiries[opened.id].refusal
-    assert "notSent" not in calls(town, 2)
 
 
 # ---------------------------------------------------------------- memory

@@ -257,7 +257,10 @@ def test_totals__of_an_inquiry_that_ended_void__are_shown_as_what_they_are(town:
     town.settle()
     found = town[0].inquirer.get(request)
     assert (found.state, found.totals is None) == (RequestState.REPORTED, False)
-    void = town.call("attest", town.inquiry(request).id, False, 0b10, bytes(32))
+    report = town.inquiry(request).report
+    assert report is not None
+    verdict = (town.supervisor_owner.address, False, 0b10, report.commitment, bytes(32))
+    void = town.call("attest", town.inquiry(request).id, *verdict)
     town.supervisor.outbox.post("void", void)
     town.settle()
 

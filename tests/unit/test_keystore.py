@@ -24,7 +24,7 @@ from pure_support import vectors
 from mpcredit import paillier, sealing
 from mpcredit.errors import InvalidKey, InvalidMessage, KeyStoreError, WrongPassphrase
 from mpcredit.keystore import KdfCost, KeyStore, KeyStorePort, MemoryKeyStore
-from mpcredit.pairkeys import BASE_POINT, InstitutionKey, KeyRef, Realm, derive
+from mpcredit.pairkeys import BASE_POINT, InstitutionKey, KeyRef, PeriodRef, Realm, derive
 from mpcredit.tags import TagKey
 
 TOY = paillier.unsafe_generate_toy(256)
@@ -144,7 +144,8 @@ def test_x25519__derives_the_pair_keys_that_the_other_end_derives(keys: KeyStore
     key, other = keys.create_institution_key(1), InstitutionKey.generate()
     own_ref, other_ref = KeyRef(0, 1, key.public), KeyRef(1, 1, other.public)
 
-    assert derive(key, own_ref, other_ref, realm) == derive(other, other_ref, own_ref, realm)
+    period = PeriodRef(1, b"p" * 32)
+    assert derive(key, own_ref, other_ref, realm, period) == derive(other, other_ref, own_ref, realm, period)
 
 
 def test_x25519__destroyed__is_gone_and_the_others_stay(keys: KeyStorePort) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import DAY, FakeTown, found_town, sign_statement
+from fakes import PERIOD, FakeTown, found_town, sign_naming, sign_statement
 
 from mpcredit.errors import MpcreditError, Refused
 from mpcredit.events import Call, Change
 from mpcredit.membership import Membership
-from mpcredit.ledger.roster import Pins
-
-READY = 5 * DAY
 
 
 @pytest.fixture
@@ -27,12 +25,12 @@ def steps(town: FakeTown, index: int, beginning: str) -> list[str]:
     return [row.key for row in store.outbox_rows() if row.key.startswith(beginning)]
 
 
-def rotate(town: FakeTown, index: int) -> None:
+def rotate(town: FakeTown, index: int, compromised: bool = False) -> None:
     """A member registers its next key."""
     old = town[index].desk.member.key
     new = town.keys[index].create_institution_key(old.version + 1)
     signature = sign_statement(town.owners[index], index, old.version + 1, new.public, old.public)
-    add_change(town, Change.KEY_SET, index, old.version + 1, new.public, signature)
+    add_change(town, Change.KEY_SET, index, old.version + 1, new.public, compromised, signature)
 
 
 def add_change(town: FakeTown, kind: Change, *values: Any) -> None:
@@ -66,13 +64,15 @@ def test_key_rotated__all_its_pairs_are_sealed_anew_by_both_ends(town: FakeTown)
     assert steps(town, 2, "seal/")[1:] == ["seal/2/0/1/1,2/1/1/1,2/3/1/1/1"]
     for index in (0, 1, 3):
         assert steps(town, index, "seal/")[1:] == ["seal/1/2/2/1/1"]
-    assert town[0].desk.state.members[2].serving
+    serving = town[0].desk.state.serving_key(2)
+    assert serving is not None
+    assert serving.version == 2
 
 
 def test_owner_not_pinned__its_pair_is_not_sealed(town: FakeTown) -> None:
     stranger = town[0]
     owners = {index: frozenset({town.owners[index].address}) for index in (0, 1, 3)}
-    stranger.follower.use_pins(Pins(owners, town.pins.supervisors))
+    stranger.follower.use_pins(replace(town.pins, owners=owners))
     rotate(town, 2)
     stranger.sync()
 
@@ -87,7 +87,7 @@ def test_owner_not_pinned__its_pair_is_not_sealed(town: FakeTown) -> None:
 def test_supervisor_not_pinned__nothing_is_sealed() -> None:
     town = found_town(4, settle=False)
     bank = town[0]
-    bank.follower.use_pins(Pins(town.pins.owners, frozenset()))
+    bank.follower.use_pins(replace(town.pins, supervisors=frozenset()))
     bank.sync()
 
     assert bank.membership.step() == []
@@ -102,7 +102,7 @@ def test_restart_between_sending_and_noting__is_not_sealed_a_second_time() -> No
     assert [row.state for row in bank.desk.store.outbox_pending()] == ["sent"]
     assert list(bank.desk.store.items("sealed")) == []
 
-    again = Membership(bank.desk, ready_seconds=READY)
+    again = Membership(bank.desk)
     assert again.step() == []
     town.chain.mine()
     bank.desk.outbox.drive()
@@ -127,74 +127,94 @@ def test_ledger_refuses_the_seals__the_rest_of_the_service_goes_on(
 # --------------------------------------------------------------------- readiness
 
 
-def test_ready__is_renewed_at_half_of_its_time(town: FakeTown) -> None:
-    bank = town[0]
-    first = bank.desk.member.ready_until
-    assert first > bank.follower.now + READY // 2
+def ready(town: FakeTown, index: int) -> bool:
+    """Whether a member would be in a cohort that opens now."""
+    return bool(town.chain.fold().cohort(0, town.chain.time + 1) >> index & 1)
 
-    town.chain.advance(READY // 2 - DAY)
+
+def test_serving__is_switched_on_once_and_from_the_next_period_on() -> None:
+    town = found_town(4, settle=False)
+    town.settle()
+    at = max(event.at.timestamp for block in town.chain.blocks for event in block.events)
+    state = town.chain.fold()
+
+    assert state.ready(at) != 0b1111
+    assert state.ready(at + PERIOD) == 0b1111
+    assert [len(steps(town, i, "ready/")) for i in range(4)] == [1, 1, 1, 1]
+
+
+def test_nothing_changed__nothing_is_sent_for_days(town: FakeTown) -> None:
+    town.chain.advance(9 * 86_400)
+    town[0].sync()
+
+    assert town[0].membership.step() == []
+    assert ready(town, 0)
+
+
+def test_hindrance__switches_off_and_its_end_on_again(town: FakeTown) -> None:
+    bank = town[0]
+    bank.membership.hindrance = "the loan book is too old"
+    assert bank.membership.step() == ["switched readiness off"]
     bank.sync()
+    town.chain.advance(PERIOD)
+    assert not ready(town, 0)
     assert bank.membership.step() == []
 
-    town.chain.advance(2 * DAY)
-    bank.sync()
-    assert bank.membership.step() == ["declared ready"]
-    bank.sync()
-    assert bank.desk.member.ready_until == bank.follower.now - 1 + READY
+    bank.membership.hindrance = ""
+    assert bank.membership.step() == ["switched readiness on"]
+    town.chain.advance(PERIOD)
+    assert ready(town, 0)
 
 
-def test_chain_that_stands_still__is_renewed_by_the_clock(town: FakeTown) -> None:
-    bank = town[0]
-    bank.follower.clock = lambda: bank.follower.now + 4 * DAY
-
-    assert bank.membership.step() == ["declared ready"]
-
-
-def test_not_serving__is_not_declared(town: FakeTown) -> None:
+def test_key_rotated__the_old_one_serves_until_the_new_one_is_audited(town: FakeTown) -> None:
     rotate(town, 0)
-    town.chain.advance(READY)
     town[0].sync()
 
-    assert not town[0].desk.member.serving
-    assert town[0].membership._ready() == []
+    serving = town[0].desk.state.serving_key(0)
+    assert serving is not None
+    assert serving.version == 1
+    assert "switched readiness off" not in town[0].membership.step()
 
 
-def test_left_to_the_operator__is_not_declared(town: FakeTown) -> None:
-    by_hand = Membership(town[0].desk, ready_seconds=0)
-    town.chain.advance(READY)
+def test_key_compromised__is_switched_off_at_once_and_on_when_the_new_one_is_audited(town: FakeTown) -> None:
+    rotate(town, 0, compromised=True)
+    town[0].sync()
+    assert town[0].desk.state.serving_key(0) is None
+    assert "switched readiness off" in town[0].membership.step()
+
+    town.settle()
+    town.chain.advance(PERIOD)
+    assert ready(town, 0)
+
+
+def test_left_to_people__is_not_switched(town: FakeTown) -> None:
+    town[0].membership.switch(False)
     town[0].sync()
 
-    assert by_hand.step() == []
+    assert Membership(town[0].desk, ready=False).step() == []
 
 
-def test_withdrawn_by_the_operator__is_not_renewed_until_declared_again(town: FakeTown) -> None:
+def test_switched_off_by_a_person__stays_off_until_a_person_switches_on(town: FakeTown) -> None:
     bank = town[0]
     bank.desk.store.put("meta", "readiness", {"held": True})
-    assert bank.membership.declare(0) == ["withdrew readiness"]
+    assert bank.membership.switch(False) == ["switched readiness off"]
     bank.sync()
-    assert bank.desk.member.ready_until == 0
     assert bank.membership.step() == []
 
     bank.desk.store.put("meta", "readiness", {"held": False})
-    assert bank.membership.step() == ["declared ready"]
+    assert bank.membership.step() == ["switched readiness on"]
 
 
-def test_withdrawn_twice_within_one_second__both_are_sent(town: FakeTown) -> None:
-    """The step is named by its nonce: named by the second, the later one would be taken for the earlier."""
-    bank, clock = town[0], town.chain.time
-    for until in (0, clock + DAY, 0):
-        town.chain.time = clock  # blocks of one second
-        bank.membership.declare(until)
-        bank.sync()
+def test_switched_twice__nothing_would_change_and_the_second_is_refused(town: FakeTown) -> None:
+    town[0].membership.switch(False)
 
-    assert bank.desk.member.ready_until == 0
-    assert len(steps(town, 0, "ready/0/")) == 2
+    with pytest.raises(Refused, match="NothingChanges"):
+        town[0].membership.switch(False)
 
 
-def test_declaration_under_way__is_not_sent_a_second_time(town: FakeTown) -> None:
+def test_change_under_way__is_not_sent_a_second_time(town: FakeTown) -> None:
     bank = town[0]
-    town.chain.advance(READY)
-    bank.sync()
+    bank.membership.hindrance = "away"
     town.chain.held = True
 
     assert bank.membership.step() == []
@@ -204,27 +224,37 @@ def test_declaration_under_way__is_not_sent_a_second_time(town: FakeTown) -> Non
     assert len(bank.desk.store.outbox_pending()) == 1
 
 
-def test_ledger_refuses_the_declaration__the_operator_is_told_and_the_service_goes_on(
+def test_ledger_refuses__people_are_told_and_the_service_goes_on(
     town: FakeTown, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bank = town[0]
-    town.chain.advance(READY)
-    bank.sync()
-    monkeypatch.setattr(town.chain, "_declareReady", refusing("ReadyTooLong"))
+    bank.membership.hindrance = "away"
+    monkeypatch.setattr(town.chain, "_setReady", refusing("NotAccount"))
 
     assert bank.membership.step() == []
     assert "did not take the readiness" in caplog.text
-    with pytest.raises(Refused, match="ReadyTooLong"):
-        bank.membership.declare(2**31)
+    with pytest.raises(Refused, match="NotAccount"):
+        bank.membership.switch(False)
 
 
-def test_account_of_no_member__says_who_must_act(town: FakeTown) -> None:
+def test_account_taken_away__says_what_must_happen(town: FakeTown) -> None:
     bank = town[0]
-    add_change(town, Change.OPERATOR_SET, 0, town.operators[0].address, False)
+    add_change(town, Change.ACCOUNT_TAKEN, 0, town.owners[0].address)
     bank.sync()
 
-    with pytest.raises(MpcreditError, match="is no operator of a member"):
+    with pytest.raises(MpcreditError, match="is no member's service account"):
         bank.membership.step()
+
+
+def test_account_that_two_members_named__is_that_of_the_member_whose_key_is_here(town: FakeTown) -> None:
+    state = town.chain.fold()
+    theirs, tenure = town.accounts[0].address, state.members[0].tenure
+    signature = sign_naming(town.owners[3], 3, theirs, 2, tenure)
+    add_change(town, Change.ACCOUNT_NAMED, 3, town.owners[3].address, theirs, 2, tenure, signature)
+    town[0].sync()
+
+    assert len(town[0].desk.state.by_account(theirs)) == 2
+    assert town[0].index == 0
 
 
 def test_invited_but_not_confirmed__does_nothing(town: FakeTown) -> None:

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from fakes import START, FakeTown, found_town
+from fakes import START, FakeTown, deterministic, found_town
 
 from mpcredit.errors import LedgerError, Refused
 from mpcredit.events import Call
@@ -26,8 +26,9 @@ def outbox(town: FakeTown) -> Outbox:
     return made
 
 
-def ready(until: int) -> Call:
-    return Call("consortium", "declareReady", (START + until,))
+def ready(number: int) -> Call:
+    """Some step of Bank A, told apart by a number."""
+    return Call("consortium", "anchor", (deterministic("owner 0").address, (START + number).to_bytes(32, "big")))
 
 
 def states(outbox: Outbox) -> dict[str, str]:
@@ -60,7 +61,7 @@ def test_contract_would_refuse__nothing_is_stored_and_the_nonce_is_free(outbox: 
     nonce = outbox.next_nonce()
 
     with pytest.raises(Refused):
-        outbox.post("step", Call("consortium", "suspend", (0,)))
+        outbox.post("step", Call("consortium", "suspend", (deterministic("supervisor owner").address, 0)))
 
     assert "step" not in states(outbox)
     assert outbox.next_nonce() == nonce

@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from fakes import START, FakeChain, FakeSigner, FakeTown, Transaction, found_town
+from fakes import START, FakeChain, FakeSigner, FakeTown, Transaction, deterministic, found_town
 
 from mpcredit.errors import LedgerError
 from mpcredit.events import Call
@@ -34,8 +34,9 @@ def outbox(town: FakeTown, chain: FakeChain) -> Outbox:
     return made
 
 
-def ready(until: int) -> Call:
-    return Call("consortium", "declareReady", (START + until,))
+def ready(number: int) -> Call:
+    """Some step of Bank A, told apart by a number."""
+    return Call("consortium", "anchor", (deterministic("owner 0").address, (START + number).to_bytes(32, "big")))
 
 
 def states(outbox: Outbox) -> list[str]:
@@ -96,9 +97,11 @@ def test_call_has_become_useless__its_nonce_is_used_and_those_behind_are_mined(
     chain.held = False
     inquiry = town.inquiry(_opened(town), by=1)
     chain.held = True
-    outbox.post("step a", town.call("refuse", inquiry.id, 2))
+    outbox.post("step a", town.call("refuse", inquiry.id, 0, 2, b""))
     outbox.post("step b", ready(7))
-    chain.mine([Transaction(town.operators[2].address, town.call("refuse", inquiry.id, 2), town.signer(2).nonce())])
+    chain.mine(
+        [Transaction(town.accounts[2].address, town.call("refuse", inquiry.id, 2, 2, b""), town.signer(2).nonce())]
+    )
 
     chain.mine()
     outbox.drive()

@@ -14,16 +14,17 @@ from pure_support import PUBLIC_TEST_KEYS, hkdf_sha256, vectors
 
 from mpcredit import pairkeys
 from mpcredit.errors import InvalidKey
-from mpcredit.pairkeys import InstitutionKey, KeyRef, PairKeys, Realm
+from mpcredit.pairkeys import InstitutionKey, KeyRef, PairKeys, PeriodRef, Realm
 
 P = 2**255 - 19
 N = PUBLIC_TEST_KEYS["toy-256"][0] * PUBLIC_TEST_KEYS["toy-256"][1]
 CTX = hashlib.sha256(b"context").digest()
+PERIOD = PeriodRef(1, b"p" * 32)
 
 
 def all_pairs(privates: list[InstitutionKey], refs: list[KeyRef], realm: Realm) -> list[dict[int, PairKeys]]:
     return [
-        {other.member: pairkeys.derive(private, own, other, realm) for other in refs if other != own}
+        {other.member: pairkeys.derive(private, own, other, realm, PERIOD) for other in refs if other != own}
         for private, own in zip(privates, refs, strict=True)
     ]
 
@@ -144,8 +145,9 @@ def test_derive__by_the_definition__is_hkdf_of_x25519(
 ) -> None:
     shared = privates[3].exchange(privates[1].public)
     ends = b"\x01" + bytes([0, 0, 0, 1]) + privates[1].public + b"\x03" + bytes([0, 0, 0, 1]) + privates[3].public
+    ends += bytes([0, 0, 0, 1]) + b"p" * 32
 
-    pair = pairkeys.derive(privates[3], refs[3], refs[1], realm)
+    pair = pairkeys.derive(privates[3], refs[3], refs[1], realm, PERIOD)
 
     for use in ("mask", "wrap", "audit", "range"):
         assert getattr(pair, use) == hkdf_sha256(shared, realm.salt, b"mpcredit/pair/2/" + use.encode() + ends, 32)
@@ -156,14 +158,16 @@ def test_derive__anything_else_in_it__gives_other_keys(
 ) -> None:
     own, other = refs[0], refs[1]
     variants = [
-        pairkeys.derive(privates[0], own, other, realm),
-        pairkeys.derive(privates[0], own, KeyRef(1, 2, other.public), realm),
-        pairkeys.derive(privates[0], own, KeyRef(2, 1, other.public), realm),
-        pairkeys.derive(privates[0], KeyRef(0, 2, own.public), other, realm),
-        pairkeys.derive(privates[0], KeyRef(3, 1, own.public), other, realm),
-        pairkeys.derive(privates[0], own, other, Realm(1, realm.consortium)),
-        pairkeys.derive(privates[0], own, other, Realm(31337, "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359")),
-        pairkeys.derive(privates[0], own, other, realm, extra=b"\0" * 32),
+        pairkeys.derive(privates[0], own, other, realm, PERIOD),
+        pairkeys.derive(privates[0], own, KeyRef(1, 2, other.public), realm, PERIOD),
+        pairkeys.derive(privates[0], own, KeyRef(2, 1, other.public), realm, PERIOD),
+        pairkeys.derive(privates[0], KeyRef(0, 2, own.public), other, realm, PERIOD),
+        pairkeys.derive(privates[0], KeyRef(3, 1, own.public), other, realm, PERIOD),
+        pairkeys.derive(privates[0], own, other, Realm(1, realm.consortium), PERIOD),
+        pairkeys.derive(privates[0], own, other, Realm(31337, "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"), PERIOD),
+        pairkeys.derive(privates[0], own, other, realm, PERIOD, extra=b"\0" * 32),
+        pairkeys.derive(privates[0], own, other, realm, PeriodRef(2, PERIOD.public)),
+        pairkeys.derive(privates[0], own, other, realm, PeriodRef(1, b"q" * 32)),
     ]
 
     assert len({pair.mask for pair in variants}) == len(variants)
@@ -173,9 +177,9 @@ def test_derive__foreign_private_key_or_oneself__is_refused(
     privates: list[InstitutionKey], refs: list[KeyRef], realm: Realm
 ) -> None:
     with pytest.raises(InvalidKey):
-        pairkeys.derive(privates[1], refs[0], refs[2], realm)
+        pairkeys.derive(privates[1], refs[0], refs[2], realm, PERIOD)
     with pytest.raises(InvalidKey):
-        pairkeys.derive(privates[0], refs[0], refs[0], realm)
+        pairkeys.derive(privates[0], refs[0], refs[0], realm, PERIOD)
 
 
 # ---------------------------------------------------------------- masks
@@ -261,7 +265,7 @@ def test_foreign_key_registered_anew__cancels_nobodys_masks(
 
     rows = [
         {
-            other.member: pairkeys.derive(privates[own], refs[own], other, realm)
+            other.member: pairkeys.derive(privates[own], refs[own], other, realm, PERIOD)
             for other in [*refs[:4], parrot]
             if other.member != own
         }

@@ -25,6 +25,7 @@ SUPERVISOR = InstitutionKey.from_bytes(b"s" * 32)
 OPENING = Opening(
     nonce=7,
     group=0,
+    repeats=False,
     schema=1,
     blocks=1,
     currency="TWD",
@@ -74,9 +75,9 @@ def test_ids__computed_with_eth_abi__agree() -> None:
     )
     q = keccak(
         encode(
-            ["bytes32", "bytes32", "bytes32", "uint256", "uint16", "bytes3", "uint8", "bytes32"],
+            ["bytes32", "bytes32", "bytes32", "uint256", "uint8", "bool", "uint16", "bytes3", "uint8", "bytes32"],
             [
-                *(q0, keccak(b"sealed"), b"c" * 32, 0b1011, 1, b"TWD", 1),
+                *(q0, keccak(b"sealed"), b"c" * 32, 0b1011, 0, False, 1, b"TWD", 1),
                 keccak(encode(["bytes32[]"], [[b"1" * 32, b"2" * 32]])),
             ],
         )
@@ -282,5 +283,5 @@ def test_parse_aggregate__other_length__is_refused() -> None:
 
 
 def test_spec_version__is_a_digit() -> None:
-    assert protocol.SPEC_VERSION == "1"
+    assert protocol.SPEC_VERSION == "2"
     assert paillier.MINIMUM_MODULUS_BITS == 2048

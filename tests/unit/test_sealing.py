@@ -22,13 +22,14 @@ from mpcredit.encoding import canonical_json, parse_canonical_json
 from mpcredit.errors import InvalidEncoding, InvalidKey, InvalidMessage, InvalidProof, InvalidSubject
 from mpcredit.identity import Subject
 from mpcredit.paillier import Opening, PrivateKey
-from mpcredit.pairkeys import InstitutionKey, KeyRef, Realm
+from mpcredit.pairkeys import InstitutionKey, KeyRef, PeriodRef, Realm
 from mpcredit.sealing import MaskKeyEntry, ReportBody, SubjectEntry, SubjectList
 
 CTX = hashlib.sha256(b"context").digest()
 Q0 = hashlib.sha256(b"q0").digest()
 Q = hashlib.sha256(b"q").digest()
 SEED = bytes(range(32))
+PERIOD = PeriodRef(1, b"p" * 32)
 
 
 # ---------------------------------------------------------------- HPKE
@@ -404,7 +405,7 @@ def subjects(bank: SimpleNamespace) -> SubjectList:
 
 @pytest.fixture
 def wraps(privates: list[InstitutionKey], refs: list[KeyRef], realm: Realm) -> dict[int, bytes]:
-    return {ref.member: pairkeys.derive(privates[0], refs[0], ref, realm).wrap for ref in refs[1:]}
+    return {ref.member: pairkeys.derive(privates[0], refs[0], ref, realm, PERIOD).wrap for ref in refs[1:]}
 
 
 @pytest.fixture
@@ -423,7 +424,7 @@ def test_subjects__sealed__open_for_every_member_and_the_supervisor(
     data, commitment = sealed
 
     for member in range(1, 5):
-        key = pairkeys.derive(privates[member], refs[member], refs[0], realm).wrap
+        key = pairkeys.derive(privates[member], refs[member], refs[0], realm, PERIOD).wrap
         assert sealing.open_subjects_member(data, commitment, Q0, 0, member, key) == subjects
     assert sealing.open_subjects_supervisor(data, commitment, Q0, supervisor) == subjects
     assert sealing.sealed_members(data) == (1, 2, 3, 4)

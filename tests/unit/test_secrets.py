@@ -12,7 +12,7 @@ import pytest
 from mpcredit import keyproof, paillier, pairkeys, sealing
 from mpcredit.errors import MpcreditError
 from mpcredit.paillier import Encryptor, Opening, PrivateKey
-from mpcredit.pairkeys import InstitutionKey, KeyRef, PairKeys, Realm
+from mpcredit.pairkeys import InstitutionKey, KeyRef, PairKeys, PeriodRef, Realm
 from mpcredit.sealing import MaskKeyEntry, ReportBody
 from mpcredit.tags import HmacTagger, TagKey
 
@@ -94,7 +94,9 @@ def test_errors__that_secrets_lead_to__do_not_show_them(key: PrivateKey, realm: 
         lambda: keyproof.verify(public.n, SECRET * 64),
         lambda: TagKey(1, SECRET + SECRET),
         lambda: InstitutionKey.from_bytes(SECRET + SECRET),
-        lambda: pairkeys.derive(own, KeyRef(0, 1, other.public), KeyRef(1, 1, own.public), realm),
+        lambda: pairkeys.derive(
+            own, KeyRef(0, 1, other.public), KeyRef(1, 1, own.public), realm, PeriodRef(1, b"p" * 32)
+        ),
         lambda: own.exchange(bytes(32)),
         lambda: sealing.hpke_open(own, SECRET * 3, b""),
         lambda: sealing.SubjectList.parse(SECRET * 16),

@@ -111,7 +111,7 @@ def test_valid__nothing_is_to_be_done(town: FakeTown) -> None:
 def test_void__the_culprits_are_named(town: FakeTown) -> None:
     request = opened(town, 2)
     inquiry = town.inquiry(request)
-    arguments = (inquiry.id, False, 0b01010, bytes(32))
+    arguments = (inquiry.id, town.supervisor_owner.address, False, 0b01010, bytes(32), bytes(32))
     town.supervisor.outbox.post("attest", Call(inquiry.joint_credit, "attest", arguments))
 
     _inquiry, line = told(town, request)
@@ -124,7 +124,7 @@ def test_void__the_culprits_are_named(town: FakeTown) -> None:
 @pytest.mark.parametrize("code", list(RefusalCode))
 def test_refused__each_code_has_its_advice(town: FakeTown, code: RefusalCode) -> None:
     request = opened(town, 2)
-    town.signer(2).transact(town.call("refuse", town.inquiry(request).id, int(code)))
+    town.signer(2).transact(town.call("refuse", town.inquiry(request).id, 2, int(code), b""))
 
     _inquiry, line = told(town, request)
 
@@ -135,7 +135,7 @@ def test_refused__each_code_has_its_advice(town: FakeTown, code: RefusalCode) ->
 
 def test_refused_with_a_code_of_a_newer_version__says_so(town: FakeTown) -> None:
     request = opened(town, 2)
-    town.signer(2).transact(town.call("refuse", town.inquiry(request).id, 200))
+    town.signer(2).transact(town.call("refuse", town.inquiry(request).id, 2, 200, b""))
 
     _inquiry, line = told(town, request)
 
