@@ -16,7 +16,6 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import MpcreditError
 from mpcredit.events import Stage
 from mpcredit.institution import SupervisorNode, coverage_of
-from mpcredit.proposals import facts_of
 from mpcredit.server.tables import FIGURE, FLAG, INTEGER, TEXT, TIME, Table
 from mpcredit.state import Inquiry
 from mpcredit.supervisor import PERIOD_KEY_WAIT
@@ -33,8 +32,6 @@ __all__ = [
     "institutions",
     "overview",
     "period_keys",
-    "proposal",
-    "proposals",
     "supervisors",
     "verdicts_due",
 ]
@@ -362,33 +359,6 @@ def _alarms(node: SupervisorNode) -> Iterator[Alarm]:
                 f"{row['name']} inquires, but answered only {row['answered']} of {row['answered'] + missed} inquiries"
             )
             yield Alarm("one_sided", text, "", node.follower.now)
-
-
-# --------------------------------------------------------------------- proposals
-
-
-def proposals(node: SupervisorNode) -> list[dict[str, Any]]:
-    """Proposals to change the consortium, the newest first, each call in words."""
-    return [proposal(node, number) for number in sorted(node.supervisor.state.proposals, reverse=True)]
-
-
-def proposal(node: SupervisorNode, number: int) -> dict[str, Any]:
-    """One proposal: what it would do, who agrees and who has not said so, from when on it can be executed.
-
-    Raises:
-        KeyError: there is none.
-    """
-    own, record = node.outbox.signer.address, node.supervisor.state.proposals[number]
-    facts = facts_of(number, record, node.supervisor.state, node.follower.next_time)
-    for approval in facts["approvals"]:
-        approval["own"] = approval["account"] == own
-    return {
-        **facts,
-        "approved": own in record.approvals,
-        "orders": node.supervisor.approval_orders(number),
-        "ordered": node.supervisor.is_approval_under_way(number),
-        "awaits": facts["state"] == "open" and own not in record.approvals,
-    }
 
 
 # --------------------------------------------------------------------- for other programs

@@ -1,15 +1,15 @@
-"""This institution's votes on proposals, by two people: one orders, another one confirms, the console carries it out.
+"""What people order about proposals: an institution's votes and a supervisor's approvals, each by two people.
 
-    asked -> confirmed -> started -> done         an administrator asks, a reviewer confirms (nobody his own); `mpcredit vote`,
+    asked -> confirmed -> started -> done         one person asks, a reviewer confirms; `mpcredit vote` or `mpcredit approve`,
       |          |           |                    where the owner key is, starts and sends; the ledger shows it
       `-> refused / cancelled `-> confirmed       the contract said no: nothing was sent
 
-The ledger alone says what was done: the n-th vote of this member on a proposal, given or taken back, belongs to the n-th order
-of that proposal that is done. So an order whose sending was not noted, since the console was killed, is found again, and
-is not sent twice. A vote that nobody ordered here is written down as one.
+The ledger alone says what was done: the n-th step of this party on a proposal, given or taken back, belongs to the n-th order
+of that proposal that is done. So the console finds an order again whose sending it did not note because it was killed, and
+does not send it twice. A step that nobody ordered here is written down as such.
 
 Each step is an entry of the audit log in the transaction that it tells of. The owner key, and sending, are left to the console
-(`cli.vote`); what a proposal would do to `mpcredit.proposals`.
+(`cli.vote`, `cli.approve`); what a proposal would do to `mpcredit.proposals`.
 """
 
 from __future__ import annotations
@@ -23,36 +23,86 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from mpcredit.encoding import to_hex
 from mpcredit.errors import Refused
-from mpcredit.events import Voted
+from mpcredit.events import Approved, Voted
 from mpcredit.follower import Follower
 from mpcredit.institution import Institution
 from mpcredit.proposals import standing_of
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import proposal_order_table as table
-from mpcredit.server.people import User
+from mpcredit.server.node import Party, own_member, own_owner
+from mpcredit.server.people import Role, User
 
-__all__ = ["OPEN", "SHORTEST_REASON", "VoteOrder", "VoteOrders", "VoteRefused", "own_votes"]
+__all__ = ["APPROVAL", "OPEN", "SHORTEST_REASON", "VOTE", "Kind", "Order", "OrderRefused", "Orders", "own_steps"]
 
 SHORTEST_REASON: Final = 5
 OPEN: Final = ("asked", "confirmed", "started")
 """States that something can follow."""
 CONSOLE: Final = "console"
 LEDGER: Final = "ledger"
-"""Who "asked" for a vote that nobody ordered here."""
+"""Who "asked" for a step that nobody ordered here."""
 
 
-class VoteRefused(Refused):
-    """A vote was asked for, confirmed or carried out in a way that is not permitted."""
+class OrderRefused(Refused):
+    """Something was ordered, confirmed or carried out in a way that is not permitted."""
 
 
 @dataclass(frozen=True)
-class VoteOrder:
-    """One order to vote for a proposal, or to take the vote back."""
+class Kind:
+    """What a party does with proposals, and the words for it."""
+
+    name: str
+    """In the audit log."""
+    article: str
+    """The same, with its article."""
+    asks: Role
+    """Who may ask for it; a reviewer confirms."""
+    asker: str
+    """The same person, for messages."""
+    give: str
+    withdraw: str
+    given: str
+    """What the ledger shows when nothing is to be given."""
+    missing: str
+    """And when nothing is to be taken back."""
+    overtaken: str
+    """Why an order is cancelled when the ledger shows another step."""
+
+
+VOTE: Final = Kind(
+    "vote",
+    "a vote",
+    Role.ADMINISTRATOR,
+    "an administrator",
+    "vote for it",
+    "take the vote back",
+    "this institution has voted for it already",
+    "this institution has no vote on it",
+    "overtaken by a vote",
+)
+"""An institution's."""
+APPROVAL: Final = Kind(
+    "approval",
+    "an approval",
+    Role.SUPERVISOR,
+    "a supervisor",
+    "approve it",
+    "take the approval back",
+    "this supervisor has approved it already",
+    "this supervisor has not approved it",
+    "overtaken by an approval",
+)
+"""A supervisor's."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order to vote for a proposal or to approve it, or to take that back."""
 
     id: int
     proposal: int
     calls_hash: bytes
-    in_favour: bool
+    given: bool
+    """False: taken back."""
     asked_by: str
     """Who, as in the audit log; "console" without a review; "ledger": nobody ordered it here."""
     reason: str
@@ -72,180 +122,194 @@ class VoteOrder:
         """Whether two people are behind it."""
         return self.asked_by not in (CONSOLE, LEDGER)
 
-    @property
-    def word(self) -> str:
-        """What is ordered, for messages."""
-        return "vote for it" if self.in_favour else "take the vote back"
 
+def own_steps(follower: Follower, party: int | str, proposal: int | None = None) -> dict[int, list[tuple[bool, int]]]:
+    """By proposal, in order: what the ledger shows of a party, given (True) or taken back, with their blocks.
 
-def own_votes(follower: Follower, member: int, proposal: int | None = None) -> dict[int, list[tuple[bool, int]]]:
-    """By proposal, in order: the votes of a member that the ledger shows, given (True) or taken back, with their blocks."""
+    Args:
+        party: index of a member, for its votes; owner account of a supervisor, for its approvals.
+    """
     found: dict[int, list[tuple[bool, int]]] = {}
     for event in follower.events:
-        if isinstance(event, Voted) and event.member == member and proposal in (None, event.proposal):
+        if isinstance(event, Voted) and event.member == party and proposal in (None, event.proposal):
             found.setdefault(event.proposal, []).append((event.in_favour, event.at.block))
+        elif isinstance(event, Approved) and event.supervisor == party and proposal in (None, event.proposal):
+            found.setdefault(event.proposal, []).append((event.given, event.at.block))
     return found
 
 
-class VoteOrders:
-    """The orders, in the database of the audit log.
+def _own(party: Party) -> int | str | None:
+    """As whom a party votes or approves; None while it has not named its service account."""
+    if isinstance(party, Institution):
+        member = own_member(party)
+        return None if member is None else member.index
+    return own_owner(party) or None
+
+
+class Orders:
+    """The orders of one party, in the database of its audit log.
 
     Args:
+        kind: VOTE or APPROVAL.
         clock: unix seconds.
-        tell: takes the number of a proposal after `follow` has noted a vote on it.
+        tell: takes the number of a proposal after `follow` has noted a step on it.
     """
 
     def __init__(
         self,
         audit: AuditLog,
+        kind: Kind,
         *,
         clock: Callable[[], float] = time.time,
         tell: Callable[[int], None] = lambda _number: None,
     ) -> None:
+        self.kind = kind
         self._audit = audit
         self._clock = clock
         self._tell_page = tell
         self._seen = (-1, 0)
         """How often the ledger was replayed, and how many events were looked at."""
 
+    def word(self, order: Order) -> str:
+        """What is ordered, for messages."""
+        return self._word(order.given)
+
+    def _word(self, given: bool) -> str:
+        return self.kind.give if given else self.kind.withdraw
+
     # ----------------------------------------------------------------- people
 
-    def ask(
-        self, proposal: int, calls_hash: bytes, in_favour: bool, reason: str, *, voted: bool, by: User
-    ) -> VoteOrder:
-        """Ask for a vote, or to take it back; a reviewer confirms.
+    def ask(self, proposal: int, calls_hash: bytes, given: bool, reason: str, *, stands: bool, by: User) -> Order:
+        """Ask for a vote or an approval, or to take it back; a reviewer confirms.
 
         Args:
             calls_hash: of the calls that were read.
-            voted: whether the ledger shows this member's vote now.
+            stands: whether the ledger shows it as given now.
 
         Raises:
-            VoteRefused: no reason, nothing would change, or an order for this proposal is open.
+            OrderRefused: no reason, nothing would change, or an order for this proposal is open.
         """
         reason = reason.strip()
         if len(reason) < SHORTEST_REASON:
-            raise VoteRefused("Write why this institution should do so.", remedy="a reviewer reads it and confirms")
-        if voted == in_favour:
-            raise VoteRefused(
-                "this institution has voted for it already" if voted else "this institution has no vote on it",
-                remedy="nothing is to be done",
-            )
+            raise OrderRefused("Write what you have checked, and why.", remedy="a reviewer reads it and confirms")
+        if stands == given:
+            raise OrderRefused(self.kind.given if stands else self.kind.missing, remedy="nothing is to be done")
         with self._audit.database.transaction() as connection:
             # (1) the audit log's head is locked first, so that two orders at once come one after the other.
-            self._tell(by.actor, "asked", proposal, in_favour, reason, calls_hash=calls_hash)
+            self._tell(by.actor, "asked", proposal, given, reason, calls_hash=calls_hash)
             if (found := self._open(proposal)) is not None:
-                raise VoteRefused(
-                    f"an order to {found.word} is open", remedy="let it be carried out, or cancel it on this page"
+                raise OrderRefused(
+                    f"an order to {self.word(found)} is open", remedy="let it be carried out, or cancel it on this page"
                 )
-            return self._insert(connection, proposal, calls_hash, in_favour, by.actor, reason, "asked")
+            return self._insert(connection, proposal, calls_hash, given, by.actor, reason, "asked")
 
-    def confirm(self, id: int, calls_hash: bytes, *, by: User) -> VoteOrder:
+    def confirm(self, id: int, calls_hash: bytes, *, by: User) -> Order:
         """Confirm an order; the console may carry it out from now on.
 
         Args:
             calls_hash: of the calls that the reviewer read.
 
         Raises:
-            VoteRefused: it is the own order, it waits no more, or other calls were read than the order is about.
+            OrderRefused: it is the own order, it waits no more, or other calls were read than the order is about.
         """
         return self._second(id, "confirmed", "", by, calls_hash)
 
-    def refuse(self, id: int, why: str, *, by: User) -> VoteOrder:
+    def refuse(self, id: int, why: str, *, by: User) -> Order:
         """Refuse an order.
 
         Raises:
-            VoteRefused: it is the own order, or it waits no more.
+            OrderRefused: it is the own order, or it waits no more.
         """
         return self._second(id, "refused", why.strip(), by, None)
 
-    def _second(self, id: int, state: str, why: str, by: User, calls_hash: bytes | None) -> VoteOrder:
+    def _second(self, id: int, state: str, why: str, by: User, calls_hash: bytes | None) -> Order:
         with self._audit.database.transaction() as connection:
             order = self._locked(connection, id)
             if order.asked_by == by.actor:
-                raise VoteRefused("nobody confirms his own order", remedy="another reviewer must")
+                raise OrderRefused("you cannot confirm or refuse your own order", remedy="another reviewer must")
             if order.state != "asked":
-                raise VoteRefused("this order waits no more", remedy="look at the proposal again")
+                raise OrderRefused("this order waits no more", remedy="look at the proposal again")
             if calls_hash is not None and calls_hash != order.calls_hash:
-                raise VoteRefused("the proposal has changed since this was asked", remedy="refuse it, and ask anew")
+                raise OrderRefused("the proposal has changed since this was asked", remedy="refuse it, and ask anew")
             return self._move(connection, order, state, by.actor, why, decided_by=by.actor)
 
-    def cancel(self, id: int, why: str, *, by: User) -> VoteOrder:
+    def cancel(self, id: int, why: str, *, by: User) -> Order:
         """Take back an order that was not carried out; one person is enough to do nothing.
 
         Raises:
-            VoteRefused: it is being carried out, or over.
+            OrderRefused: it is being carried out, or over.
         """
         with self._audit.database.transaction() as connection:
             order = self._locked(connection, id)
             if order.state == "started":
-                raise VoteRefused("this order is being carried out", remedy="ask for the opposite when it is done")
+                raise OrderRefused("this order is being carried out", remedy="ask for the opposite when it is done")
             if order.state not in OPEN:
-                raise VoteRefused("this order is over", remedy="look at the proposal again")
+                raise OrderRefused("this order is over", remedy="look at the proposal again")
             return self._move(connection, order, "cancelled", by.actor, why.strip(), decided_by=by.actor)
 
     # ----------------------------------------------------------------- the console
 
-    def permitted(self, proposal: int, calls_hash: bytes, in_favour: bool) -> VoteOrder:
-        """The order that lets the console vote.
+    def permitted(self, proposal: int, calls_hash: bytes, given: bool) -> Order:
+        """The order that lets the console send it.
 
         Raises:
-            VoteRefused: there is none; who must do what.
+            OrderRefused: there is none; who must do what.
         """
-        order, word = self._open(proposal), "a vote" if in_favour else "taking the vote back"
-        page = f"the server's page /proposals/{proposal}"
-        if order is None or order.in_favour != in_favour:
-            newest = next((one for one in self.of(proposal) if one.in_favour == in_favour), None)
+        order, word, page = self._open(proposal), self._word(given), f"the server's page /proposals/{proposal}"
+        if order is None or order.given != given:
+            newest = next((one for one in self.of(proposal) if one.given == given), None)
+            problem = f"nobody has ordered to {word} (proposal {proposal})"
             if newest is not None and newest.state in ("refused", "cancelled"):
                 problem = (
                     f"{newest.decided_by} {newest.state} the order of {newest.asked_by}: {newest.why or 'no reason'}"
                 )
-            else:
-                problem = f"nobody has ordered {word} on proposal {proposal}"
-            raise VoteRefused(
+            raise OrderRefused(
                 problem,
-                remedy=f"an administrator asks for it on {page}, a reviewer other than he confirms; "
+                remedy=f"{self.kind.asker} asks for it on {page}, and a reviewer, another person, confirms it; "
                 "or give --without-review REASON, which the audit log tells",
             )
         if order.state == "asked":
-            raise VoteRefused(
-                f"{order.asked_by} asked for {word} on proposal {proposal}, and nobody has confirmed it",
-                remedy=f"a reviewer other than he confirms on {page}",
+            raise OrderRefused(
+                f"{order.asked_by} asked to {word} (proposal {proposal}), and nobody has confirmed it",
+                remedy=f"a reviewer, another person, confirms it on {page}",
             )
         if order.calls_hash != calls_hash:
-            raise VoteRefused(
+            raise OrderRefused(
                 f"the calls of proposal {proposal} are not those that were confirmed",
                 remedy=f"cancel the order on {page}, read the calls, and ask anew",
             )
         return order
 
-    def start(self, order: VoteOrder) -> VoteOrder:
+    def start(self, order: Order) -> Order:
         """Note that the console sends it now, before it does.
 
         Raises:
-            VoteRefused: it was cancelled or done meanwhile.
+            OrderRefused: it was cancelled or done meanwhile.
         """
         with self._audit.database.transaction() as connection:
             now = self._locked(connection, order.id)
             if now.state == "started":
                 return now
             if now.state != "confirmed":
-                raise VoteRefused("this order was cancelled or carried out meanwhile", remedy="look at its page")
+                raise OrderRefused("this order was cancelled or carried out meanwhile", remedy="look at its page")
             return self._move(connection, now, "started", CONSOLE, "")
 
-    def start_without_review(self, proposal: int, calls_hash: bytes, in_favour: bool, reason: str) -> VoteOrder:
-        """Note that the console votes without a second person, before it does.
+    def start_without_review(self, proposal: int, calls_hash: bytes, given: bool, reason: str) -> Order:
+        """Note that the console sends it without a second person, before it does.
 
         Raises:
-            VoteRefused: no reason.
+            OrderRefused: no reason.
         """
         reason = reason.strip()
         if len(reason) < SHORTEST_REASON:
-            raise VoteRefused("a vote without review needs a reason", remedy="write it after --without-review")
+            raise OrderRefused(
+                f"{self.kind.article} without review needs a reason", remedy="write it after --without-review"
+            )
         with self._audit.database.transaction() as connection:
-            self._tell(CONSOLE, "without_review", proposal, in_favour, reason, calls_hash=calls_hash)
-            return self._insert(connection, proposal, calls_hash, in_favour, CONSOLE, reason, "started")
+            self._tell(CONSOLE, "without_review", proposal, given, reason, calls_hash=calls_hash)
+            return self._insert(connection, proposal, calls_hash, given, CONSOLE, reason, "started")
 
-    def not_sent(self, order: VoteOrder, why: str) -> None:
+    def not_sent(self, order: Order, why: str) -> None:
         """Note that the contract said no, so that nothing reached the ledger."""
         with self._audit.database.transaction() as connection:
             now = self._locked(connection, order.id)
@@ -254,34 +318,32 @@ class VoteOrders:
 
     # ----------------------------------------------------------------- the ledger
 
-    def follow(self, party: Any) -> list[str]:
-        """Note what the ledger shows of this member's votes; called after a round (`Node.each_round`).
+    def follow(self, party: Party) -> list[str]:
+        """Note what the ledger shows of this party; called after a round (`Node.each_round`).
 
         Returns:
-            One line for each vote that is noted.
+            One line for each step that is noted.
         """
-        if not isinstance(party, Institution):
-            return []
-        follower, own = party.follower, party.desk.state.by_operator(party.desk.outbox.signer.address)
-        if own is None:  # not invited yet, or its account is replaced
+        follower, own = party.follower, _own(party)
+        if own is None:  # the round itself has said so
             return []
         replays, seen = self._seen
         new = follower.events[seen:] if replays == follower.replays else follower.events
-        voted = any(isinstance(event, Voted) for event in new)
+        moved = any(isinstance(event, Voted | Approved) for event in new)
         lines = []
-        for proposal, votes in own_votes(follower, own.index).items() if voted else ():
-            hash_ = party.desk.state.proposals[proposal].proposed.calls_hash
-            for order in self.catch_up(proposal, hash_, votes, by="node"):
+        for proposal, steps in own_steps(follower, own).items() if moved else ():
+            hash_ = follower.state.proposals[proposal].proposed.calls_hash
+            for order in self.catch_up(proposal, hash_, steps, by="node"):
                 how = "as ordered" if order.reviewed else "without a second person"
-                lines.append(f"proposal {proposal}: {order.word}: on the ledger, {how}")
+                lines.append(f"proposal {proposal}: {self.word(order)}: on the ledger, {how}")
                 self._tell_page(proposal)
         self._seen = (follower.replays, len(follower.events))
-        self._close(party)
+        self._close(follower)
         return lines
 
-    def _close(self, party: Institution) -> None:
+    def _close(self, follower: Follower) -> None:
         """Cancel what can be carried out no more, so that it waits for nobody."""
-        state, now = party.desk.state, party.follower.next_time
+        state, now = follower.state, follower.next_time
         for found in self._read(select(table).where(table.c.state.in_(("asked", "confirmed")))):
             record = state.proposals.get(found.proposal)
             if record is None or standing_of(record, state, now).state == "open":
@@ -292,34 +354,32 @@ class VoteOrders:
                     self._move(connection, order, "cancelled", "node", "the proposal is over", decided_by="node")
             self._tell_page(found.proposal)
 
-    def catch_up(
-        self, proposal: int, calls_hash: bytes, votes: Sequence[tuple[bool, int]], *, by: str
-    ) -> list[VoteOrder]:
-        """Note what the ledger shows of this member's votes on a proposal, of `own_votes`.
+    def catch_up(self, proposal: int, calls_hash: bytes, steps: Sequence[tuple[bool, int]], *, by: str) -> list[Order]:
+        """Note what the ledger shows of this party on a proposal, of `own_steps`.
 
         Returns:
-            What was not noted before, in order; a vote that nobody ordered here among it.
+            What was not noted before, in order; a step that nobody ordered here among it.
         """
-        if len(votes) <= self._done(proposal):
+        if len(steps) <= self._done(proposal):
             return []
         noted = []
         with self._audit.database.transaction() as connection:
-            # (1) the audit log's head is locked, so that console and server do not note one vote twice.
+            # (1) the audit log's head is locked, so that console and server do not note one step twice.
             self._audit.lock()
-            for in_favour, block in votes[self._done(proposal) :]:
+            for given, block in steps[self._done(proposal) :]:
                 # (2) an order that was started is nearer than one that was only confirmed or asked.
-                fitting = [o for o in self.of(proposal) if o.state in OPEN and o.in_favour == in_favour]
+                fitting = [o for o in self.of(proposal) if o.state in OPEN and o.given == given]
                 order = next((o for state in ("started", "confirmed") for o in fitting if o.state == state), None)
                 if order is None:
-                    self._tell(LEDGER, "unordered", proposal, in_favour, block=block)
-                    order = self._insert(connection, proposal, calls_hash, in_favour, LEDGER, "", "done", block)
+                    self._tell(LEDGER, "unordered", proposal, given, block=block)
+                    order = self._insert(connection, proposal, calls_hash, given, LEDGER, "", "done", block)
                 else:
                     order = self._move(connection, order, "done", by, "", block=block)
                 noted.append(order)
-                # (3) what else was open was asked before this vote.
+                # (3) what else was open was asked before this step.
                 for other in self.of(proposal):
                     if other.state in OPEN:
-                        self._move(connection, other, "cancelled", by, "overtaken by a vote", decided_by=by)
+                        self._move(connection, other, "cancelled", by, self.kind.overtaken, decided_by=by)
         return noted
 
     def _done(self, proposal: int) -> int:
@@ -329,33 +389,33 @@ class VoteOrders:
 
     # ----------------------------------------------------------------- reading
 
-    def of(self, proposal: int) -> list[VoteOrder]:
+    def of(self, proposal: int) -> list[Order]:
         """The orders about a proposal, the newest first."""
         return self._read(select(table).where(table.c.proposal == proposal).order_by(table.c.id.desc()))
 
-    def waiting(self) -> list[VoteOrder]:
+    def waiting(self) -> list[Order]:
         """Orders that wait for a reviewer, the oldest first."""
         return self._read(select(table).where(table.c.state == "asked").order_by(table.c.id))
 
-    def get(self, id: int) -> VoteOrder:
+    def get(self, id: int) -> Order:
         """One order.
 
         Raises:
-            VoteRefused: there is none.
+            OrderRefused: there is none.
         """
         found = self._read(select(table).where(table.c.id == id))
         if not found:
-            raise VoteRefused(f"there is no order {id}", remedy="look at the proposal again")
+            raise OrderRefused(f"there is no order {id}", remedy="look at the proposal again")
         return found[0]
 
-    def _open(self, proposal: int) -> VoteOrder | None:
+    def _open(self, proposal: int) -> Order | None:
         return next((order for order in self.of(proposal) if order.state in OPEN), None)
 
-    def _read(self, statement: Any) -> list[VoteOrder]:
+    def _read(self, statement: Any) -> list[Order]:
         with self._audit.database.read() as connection:
             return [_order(row) for row in connection.execute(statement).all()]
 
-    def _locked(self, connection: Connection, id: int) -> VoteOrder:
+    def _locked(self, connection: Connection, id: int) -> Order:
         self._audit.lock()  # in the order of `catch_up`
         return self.get(id)
 
@@ -366,16 +426,16 @@ class VoteOrders:
         connection: Connection,
         proposal: int,
         calls_hash: bytes,
-        in_favour: bool,
+        given: bool,
         asked_by: str,
         reason: str,
         state: str,
         block: int | None = None,
-    ) -> VoteOrder:
+    ) -> Order:
         statement = insert(table).values(
             proposal=proposal,
             calls_hash=calls_hash,
-            kind="give" if in_favour else "withdraw",
+            kind="give" if given else "withdraw",
             asked_by=asked_by,
             reason=reason,
             asked_at=int(self._clock()),
@@ -387,7 +447,7 @@ class VoteOrders:
     def _move(
         self,
         connection: Connection,
-        order: VoteOrder,
+        order: Order,
         state: str,
         by: str,
         why: str,
@@ -395,25 +455,25 @@ class VoteOrders:
         word: str = "",
         decided_by: str | None = None,
         block: int | None = None,
-    ) -> VoteOrder:
+    ) -> Order:
         values: dict[str, Any] = {"state": state, "block": block}
         if decided_by is not None:
             values |= {"decided_by": decided_by, "decided_at": int(self._clock()), "why": why}
         statement = update(table).where(table.c.id == order.id).values(values).returning(*table.c)
         moved = _order(connection.execute(statement).one())
         facts = {"order": order.id, "asked_by": order.asked_by} | ({} if block is None else {"block": block})
-        self._tell(by, word or state, order.proposal, order.in_favour, why, **facts)
+        self._tell(by, word or state, order.proposal, order.given, why, **facts)
         return moved
 
-    def _tell(self, by: str, word: str, proposal: int, in_favour: bool, why: str = "", **facts: Any) -> None:
+    def _tell(self, by: str, word: str, proposal: int, given: bool, why: str = "", **facts: Any) -> None:
         if isinstance(facts.get("calls_hash"), bytes):
             facts["calls_hash"] = to_hex(facts["calls_hash"])
-        action = f"{'vote' if in_favour else 'vote_back'}.{word}"
+        action = f"{self.kind.name if given else self.kind.name + '_back'}.{word}"
         self._audit.append(by, action, f"proposal/{proposal}", why, **facts)
 
 
-def _order(row: Row[Any]) -> VoteOrder:
-    return VoteOrder(
+def _order(row: Row[Any]) -> Order:
+    return Order(
         row.id,
         row.proposal,
         row.calls_hash,
