@@ -691,7 +691,9 @@ def _inquire(consortium: LocalConsortium, watch: _Watch, subjects: Sequence[Subj
 def _decide(policy: CreditPolicy, totals: dict[str, int] | None, requested: Money, inquiry: Inquiry) -> Decision | None:
     if totals is None:
         return None
-    return policy.decide(exposure_of(totals, "", requested.currency, inquiry), requested=requested)
+    return policy.decide(
+        exposure_of(totals, "", requested.currency, inquiry, attested=inquiry.stage is Stage.VALID), requested=requested
+    )
 
 
 def _attempt(consortium: LocalConsortium, request: Request, inquiry: Inquiry, subjects: Sequence[Subject]) -> Heart:
@@ -727,7 +729,7 @@ def _attempt(consortium: LocalConsortium, request: Request, inquiry: Inquiry, su
 
     # (2) the naive scheme: the same figures, packed and encrypted under the same key, without masks.
     packed = schema.pack(records, public.bits)[block]
-    unmasked = paillier.encrypt(public, packed, exponent=paillier.random_exponent(public))
+    unmasked = paillier.encrypt(public, packed, r=paillier.random_root(public))
     naive = slots(paillier.decrypt(private, unmasked))
 
     # (3) here: the ciphertext that is on the ledger.

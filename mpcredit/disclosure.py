@@ -58,6 +58,7 @@ class Seen:
     inquiry: bytes
     inquirer: int
     tags: tuple[bytes, ...]
+    """Of its subjects, under the newest tag key."""
     consents: tuple[bytes, ...]
     cohort: int
     opened_at: int
@@ -67,6 +68,8 @@ class Seen:
     """Whether figures of this member were put into a contribution to it, be that mined or not."""
     answered_at: int = 0
     """When, by this member's own clock, unix seconds; 0 if it did not, or is not known."""
+    named: tuple[bytes, ...] = ()
+    """The tags as the inquiry names them, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,7 @@ def decide(
     *,
     state: LedgerState,
     memory: Sequence[Seen],
+    tags: Sequence[bytes],
     tag_key_version: int,
     currency: str,
     book_as_of: int,
@@ -181,6 +185,8 @@ def decide(
     Args:
         subjects: the opened list of subjects.
         memory: what this member has seen of other inquiries, and of this one.
+        tags: of the subjects, in their order, under the newest tag key, as those of `memory` are.
+        tag_key_version: the newest.
         currency: of this member's loan book.
         book_as_of: unix seconds of its snapshot.
         now: timestamp of the ledger's head.
@@ -192,7 +198,6 @@ def decide(
     """
     parameters: Parameters = inquiry.parameters
     opened = inquiry.opened
-    tags = tuple(entry.tag for entry in subjects.entries)
     order = (opened.at.block, opened.at.log_index)
     earlier = [seen for seen in _before(order, memory, state) if seen.inquiry != inquiry.id]
 

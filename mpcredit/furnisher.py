@@ -94,6 +94,8 @@ class Furnisher:
 
         # (1) one answer for ever: what is stored is sent, whatever the book says now: R24.
         if answer is None:
+            if self.desk.missing_tag_key:
+                return []  # it is judged as soon as the key is here: R4
             self.desk.follower.bear_out()
             self.desk.outbox.check_restored()  # a machine set back to a snapshot goes on without a start: R25
             refusal = self.judge(inquiry)
@@ -150,11 +152,15 @@ class Furnisher:
             return Refusal(RefusalCode.SUBJECT, error.message)
         except InvalidMessage as error:
             return Refusal(RefusalCode.ENCODING, error.message)
+        tags = desk.newest_tags(subjects)
+        if len(set(tags)) != len(tags):
+            return Refusal(RefusalCode.SUBJECT, "a subject is on the list twice, under two versions of the tag key")
         return decide(
             inquiry,
             subjects,
             state=desk.state,
             memory=desk.remember(),
+            tags=tags,
             tag_key_version=desk.tagger.version,
             currency=self.book.currency,
             book_as_of=self.book.as_of,
@@ -165,9 +171,9 @@ class Furnisher:
 
     def _figures(self, inquiry: Inquiry) -> dict[str, Any]:
         frame = protocol.frame_of(inquiry, self.desk.realm)
-        subjects = self.desk.subjects(inquiry)
+        tags = self.desk.newest_tags(self.desk.subjects(inquiry))
         try:
-            records = [self.book.record(inquiry.schema, entry.tag) for entry in subjects.entries]
+            records = [self.book.record(inquiry.schema, tag) for tag in tags]
         except Refused as error:  # no figures of this schema, whoever is asked about
             return _refused(Refusal(RefusalCode.ENCODING, error.message))
         payload = protocol.contribution(

@@ -1,8 +1,8 @@
 """The inquirer's part: open an inquiry, wait for the cohort, open the totals, report them (R14 to R17, R29, R30).
 
 A request is what the officer wants; it lives in the store and moves by `step`, so that a crash at any point loses
-nothing. Each attempt to open has its own Paillier key, nonce, masks and seed; a request has at most one attempt that the
-ledger accepted.
+nothing. Each attempt to open has its own nonce, masks and seed; a request has at most one attempt that the ledger accepted.
+It keeps one Paillier key until an opening under it is signed (docs/adr/0021).
 
     wanted -> opening -> open -> complete -> reported -> attested | void
        ^---------'          `--> refused | expired                      (held back by the window rule: wanted, with a reason)
@@ -13,29 +13,41 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from mpcredit import keyproof, limits, paillier, protocol
 from mpcredit.consent import Consent, Purpose
 from mpcredit.desk import Desk
-from mpcredit.disclosure import ADVICE, window_conflict
+from mpcredit.disclosure import ADVICE, Seen, window_conflict
 from mpcredit.encoding import canonical_json, hex_bytes, int_to_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import (
     InvalidCiphertext,
     InvalidConsent,
     InvalidMessage,
+    KeyStoreError,
     LedgerError,
     MpcreditError,
+    NodeRefused,
     NotYet,
     ProtocolViolation,
     Refused,
     ValueOutOfRange,
 )
 from mpcredit.events import Call, Opening, Stage, members_of
+from mpcredit.paillier import PrivateKey
 from mpcredit.ports import Book
-from mpcredit.sealing import SubjectEntry, SubjectList, entry_length, seal_report, seal_subjects
+from mpcredit.sealing import (
+    SubjectEntry,
+    SubjectList,
+    entry_length,
+    report_commitment,
+    report_salt,
+    seal_report,
+    seal_subjects,
+)
 from mpcredit.state import Inquiry
 from mpcredit.versions import agreed_version
 
@@ -44,6 +56,17 @@ __all__ = ["Inquirer", "Request", "RequestState"]
 log = logging.getLogger("mpcredit")
 
 ZERO = bytes(32)
+MINING_SECONDS: Final = 15
+"""An opening that is sent now is mined within so long, on ledgers with blocks of up to 12 seconds."""
+FIRST_WAIT: Final = 30
+"""Seconds until an opening is tried again that the node or the ledger refused; twice as long each further time."""
+LONGEST_WAIT: Final = 3_600
+_MOVED: Final = frozenset({"RosterMoved", "CohortMoved"})
+"""The opening was made for a moment that is over: it is made anew in the next round."""
+
+
+def _utc(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 class RequestState(StrEnum):
@@ -85,6 +108,11 @@ class Request:
         return RequestState(self.value["state"])
 
     @property
+    def attested(self) -> bool:
+        """Whether a verdict that this institution believes says that the totals are right (R31)."""
+        return self.state is RequestState.ATTESTED
+
+    @property
     def note(self) -> str:
         """Why it stands there and what would help; empty when all is as usual."""
         return str(self.value.get("note", ""))
@@ -101,9 +129,15 @@ class Request:
         return [{name: int(amount) for name, amount in record.items()} for record in found] if found else None
 
     @property
-    def tags(self) -> list[bytes]:
-        """Tags of the subjects."""
-        return [hex_bytes(entry["tag"], 32) for entry in self.value["subjects"]]
+    def keys(self) -> list[str]:
+        """Fingerprints of its Paillier keys: one for each opening that was signed, and the one that waits for its opening."""
+        waiting = self.value.get("key")
+        return [attempt["key"] for attempt in self.value["attempts"]] + ([waiting] if waiting else [])
+
+    @property
+    def consents(self) -> list[Consent]:
+        """One for each subject; they name the subjects."""
+        return [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in self.value["subjects"]]
 
 
 class Inquirer:
@@ -135,12 +169,13 @@ class Inquirer:
         self.random_bytes = random_bytes
         self.anchor = anchor
         self.hold: Callable[[Request], str] = lambda _request: ""
+        self._compared: set[bytes] = set()
+        """Commitments on the ledger that are not the stored ones, for which the totals were opened again."""
 
     # ----------------------------------------------------------------- requesting
 
     def request(
         self,
-        tags: Sequence[bytes],
         labels: Sequence[str],
         consents: Sequence[Consent],
         *,
@@ -151,16 +186,20 @@ class Inquirer:
         """Store a request for the totals of one or many subjects.
 
         Args:
-            tags: of the subjects, distinct.
-            labels: how the institution calls them; never an identity number in full.
-            consents: one receipt for each subject, in the same order, for one purpose.
+            labels: how the institution calls the subjects; never an identity number in full.
+            consents: one receipt for each subject, in the same order, for one purpose; each names its subject.
             officer: who asks; stays in this institution.
 
         Raises:
             InvalidConsent: a receipt does not permit this; nothing was stored.
             InvalidMessage: subjects missing, doubled, or too many for one inquiry.
         """
-        purpose = self._check_request(tags, consents)
+        if len(consents) != len(labels):
+            raise InvalidConsent(
+                f"{len(labels)} subjects need {len(labels)} consents, not {len(consents)}",
+                remedy="give one consent receipt for each subject, in the same order",
+            )
+        purpose = self._check_request(consents)
         if schema not in self.desk.state.schemas:
             raise InvalidMessage(
                 f"the consortium has no schema {schema}", remedy=f"use one of {sorted(self.desk.state.schemas)}"
@@ -178,29 +217,24 @@ class Inquirer:
                 "requested_at": self.desk.follower.now,
                 "attempts": [],
                 "subjects": [
-                    {"tag": to_hex(tag), "label": label, "consent": canonical_json(consent.to_json_object()).decode()}
-                    for tag, label, consent in zip(tags, labels, consents, strict=True)
+                    {"label": label, "consent": canonical_json(consent.to_json_object()).decode()}
+                    for label, consent in zip(labels, consents, strict=True)
                 ],
             },
         )
         self.desk.store.insert("request", request.id, request.value)
         return request
 
-    def _check_request(self, tags: Sequence[bytes], consents: Sequence[Consent]) -> Purpose:
-        if not tags or len(set(tags)) != len(tags):
+    def _check_request(self, consents: Sequence[Consent]) -> Purpose:
+        if not consents or len({self.desk.newest_tag(consent) for consent in consents}) != len(consents):
             raise InvalidMessage("an inquiry needs at least one subject, each once")
-        if len(consents) != len(tags):
-            raise InvalidConsent(
-                f"{len(tags)} subjects need {len(tags)} consents, not {len(consents)}",
-                remedy="give one consent receipt for each subject, in the same order",
-            )
         purpose = consents[0].purpose
         now = self.desk.follower.next_time
-        for tag, consent in zip(tags, consents, strict=True):
+        for consent in consents:
             consent.check(
                 realm=self.desk.realm,
                 inquirer=self.desk.index,
-                tag=tag,
+                tag=consent.tag,
                 tag_key_version=self.desk.tagger.version,
                 purpose=purpose,
                 at=now,
@@ -264,6 +298,8 @@ class Inquirer:
             before = request.state
             try:
                 done.extend(self._move(request))
+            except NodeRefused as error:  # of this one call: the others may pass
+                self._update(request, note=str(error))
             except LedgerError:
                 raise
             except MpcreditError as error:  # one request must not hold up the others
@@ -299,20 +335,32 @@ class Inquirer:
 
     def _open(self, request: Request) -> list[str]:
         """Make an attempt: key, masks, sealed subjects and own contribution for the roster and cohort of now."""
-        # (0) does the house hold it back?
+        desk = self.desk
+        # (0) does the house hold it back, or was it refused a moment ago?
         held = self.hold(request)
         if held:
             if held != request.note:
                 self._update(request, note=held)
             return []
+        if desk.follower.next_time < (request.value.get("wait") or {"until": 0})["until"]:
+            return []
 
-        desk, state, value = self.desk, self.desk.state, request.value
+        state, value = desk.state, request.value
         schema = state.schemas[value["schema"]]
         now = desk.follower.next_time
         bitmap = state.cohort(value["group"], now)
         minimum = max(3, desk.minimum_cohort, state.parameters.minimum_cohort if state.parameters else 0)
 
-        # (1) is there a cohort, with me in it? R14.
+        # (0b) can it see what was asked before, and can the others? R4.
+        if desk.missing_tag_key:
+            self._update(request, note=desk.tag_key_hindrance)
+            return []
+
+        # (1) is there a cohort, with me in it, that stands until the opening is mined? R14, R28.
+        moving = self._moving(bitmap, value["group"], now, minimum)
+        if moving:
+            self._update(request, note=moving)
+            return []
         if not bitmap >> desk.index & 1:
             self._update(request, note="this institution is not ready itself; switch it on (`mpcredit ready --on`)")
             return []
@@ -346,38 +394,31 @@ class Inquirer:
             return []
 
         # (3) do the consents still hold, after whatever it waited for? R17.
-        consents = [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in value["subjects"]]
+        consents = request.consents
         try:
-            self._check_request(request.tags, consents)
+            self._check_request(consents)
             self._check_size(schema.id, consents, limits.TRANSACTION_BYTES)  # [inquiry] bits may have grown since
         except InvalidMessage as error:
             self._update(request, state=RequestState.FAILED, note=str(error))
             return [f"request {request.id} ended: {error.message}"]
 
         # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
-        memory = desk.remember()
+        tags = [desk.newest_tag(consent) for consent in consents]
+        memory = [self._as_answered(seen) for seen in desk.remember()]
         window = state.parameters.window_seconds if state.parameters else 0
-        conflict = window_conflict(request.tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
+        conflict = window_conflict(tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
         if conflict:
             self._update(request, note=self._window_note(*conflict))
             return []
 
         # (5) key, ids, sealed subjects.
-        private = paillier.generate(self.bits)
+        private = self._key(request)
         public = private.public
         n = int_to_bytes(public.n, public.modulus_bytes)
         joint_credit = state.joint_credit
         if joint_credit is None or state.period_key is None:
             raise NotYet("the consortium is not founded yet", remedy="see `mpcredit doctor`")
-        used = max(
-            [
-                *(i.opening.nonce for i in state.inquiries.values() if i.inquirer == desk.index),
-                *(attempt["nonce"] for attempt in value["attempts"]),
-                0,
-            ]
-        )
-        counter = desk.store.get("meta", "inquiry_nonce")
-        nonce = max(used, int(counter["nonce"]) if counter else 0) + 1
+        nonce = int.from_bytes(self.random_bytes(8), "big")
         q0 = protocol.inquiry_q0(desk.realm, joint_credit, desk.index, n, state.roster, nonce)
         subjects = SubjectList(
             schema=schema.id,
@@ -423,7 +464,7 @@ class Inquirer:
         payload = protocol.contribution(
             frame,
             desk.index,
-            [self.book.record(schema, tag) for tag in request.tags],
+            [self.book.record(schema, tag) for tag in tags],
             desk.mask_keys(cohort, period),
             seed=self.random_bytes(32),
             supervisor_public=state.period_key.public,
@@ -432,30 +473,87 @@ class Inquirer:
 
         # (7) into the store, then to the ledger: R24. The tags count as asked from now on, whatever comes of it: R27.
         key = f"open/{request.id}/{nonce}"
-        desk.keys.keep_inquiry_key(private)
         with desk.store.transaction():
             value["attempts"].append({"nonce": nonce, "inquiry": to_hex(frame.inquiry), "key": public.fingerprint})
-            self._update(request, state=RequestState.OPENING, step=key, note="")
-            desk.store.put("meta", "inquiry_nonce", {"nonce": nonce})
+            self._update(request, state=RequestState.OPENING, step=key, note="", key=None)
             desk.note_seen(
                 frame.inquiry,
                 inquirer=desk.index,
-                tags=request.tags,
+                tags=[(consent.tag, consent.tag_key_version) for consent in consents],
                 consents=list(opening.consents),
                 cohort=bitmap,
                 opened_at=now,
                 order=(2**62, 0),
             )
         try:
-            row = desk.outbox.post(key, Call(joint_credit, "open", (desk.index, opening.arguments())))
-        except Refused as error:
-            # The roster or the cohort moved, or the ledger holds this institution back: a new attempt at the next step.
-            desk.store.delete("seen", to_hex(frame.inquiry))
-            self._update(request, state=RequestState.WANTED, note=f"{error.message}. {error.remedy}")
-            return []
+            row = desk.outbox.post(key, Call(joint_credit, "open", (desk.index, opening.arguments()), now))
+        except (Refused, NodeRefused) as error:
+            if desk.store.outbox_by_key(key) is None:  # at the estimate: nothing was signed
+                self._take_back(request)
+                self._put_off(request, error)
+                return []
+            raise
+        self._update(request, wait=None)
         if row.state == "mined":
             self._update(request, state=RequestState.OPEN, inquiry=to_hex(frame.inquiry))
         return [f"opened {to_hex(frame.inquiry)[:12]} over {len(cohort)} institutions, {row.gas_used or '?'} gas"]
+
+    def _key(self, request: Request) -> PrivateKey:
+        """The Paillier key that waits for an opening of this request; made where there is none (docs/adr/0021)."""
+        keys, known = self.desk.keys, request.value.get("key")
+        if known:
+            try:
+                private = keys.inquiry_key(known)
+                if private.public.bits == self.bits:
+                    return private
+                keys.destroy_inquiry_key(known)  # nothing was ever signed under it
+            except KeyStoreError:  # a crash before it was kept, or a key store from a backup
+                pass
+        private = paillier.generate(self.bits)
+        self._update(request, key=private.public.fingerprint)
+        keys.keep_inquiry_key(private)
+        return private
+
+    def _take_back(self, request: Request) -> None:
+        """Undo an attempt of which nothing was signed: its tags do not count as asked, its key waits for the next one."""
+        attempt = request.value["attempts"].pop()
+        with self.desk.store.transaction():
+            self.desk.store.delete("seen", attempt["inquiry"])
+            self._update(request, state=RequestState.WANTED, key=attempt["key"])
+
+    def _put_off(self, request: Request, error: Refused | NodeRefused) -> None:
+        """Say why an opening was refused, and wait longer each time, so that it does not keep others from their turn."""
+        note = f"{error.message} ({error.remedy})" if error.remedy else error.message
+        if isinstance(error, Refused) and error.code in _MOVED:
+            self._update(request, note=note)
+            return
+        times = (request.value.get("wait") or {"times": 0})["times"] + 1
+        until = self.desk.follower.next_time + min(FIRST_WAIT << min(times - 1, 16), LONGEST_WAIT)
+        self._update(request, wait={"times": times, "until": until}, note=f"{note}; it is tried again at {_utc(until)}")
+
+    def _moving(self, bitmap: int, group: int, now: int, minimum: int) -> str:
+        """Why to wait for the next period of readiness, whose cohort is another one; empty: not to wait.
+
+        Args:
+            bitmap: the cohort of this period.
+            now: the least time at which an opening would be judged.
+        """
+        state = self.desk.state
+        period = state.period_seconds
+        following = now - now % period + period
+        if state.cohort(group, following) == bitmap:
+            return ""
+        late = following - now <= min(MINING_SECONDS, period // 2)
+        possible = bitmap >> self.desk.index & 1 and bitmap.bit_count() >= minimum
+        if possible and not late:
+            return ""
+        return f"other institutions are ready from the next period on; it waits for that, which begins at {_utc(following)}"
+
+    def _as_answered(self, seen: Seen) -> Seen:
+        """What was seen, as those remember it that will be asked: the ledger shows that others have answered."""
+        inquiry = self.desk.state.inquiries.get(seen.inquiry)
+        others = inquiry is not None and len(inquiry.contributions) > 1
+        return replace(seen, answered=seen.answered or others)
 
     def _window_note(self, seen: Any, members: tuple[int, ...]) -> str:
         names = ", ".join(self.desk.state.members[i].name for i in members)
@@ -475,16 +573,23 @@ class Inquirer:
             self._update(request, state=RequestState.OPEN, inquiry=attempt["inquiry"])
             return [f"opened {attempt['inquiry'][:12]}"]
         if row is None:
-            # The attempt was stored and never signed: nothing left the process.
-            self.desk.store.delete("seen", attempt["inquiry"])
-            self._update(request, state=RequestState.WANTED)
+            # Nothing was signed, though the node may have seen it for its estimate: R24.
+            self._take_back(request)
             return [f"request {request.id} was cut off before its opening was sent; it is made anew"]
-        if row.state == "failed":
-            # It was public, but nobody could answer it: it never was on this ledger.
-            self.desk.store.delete("seen", attempt["inquiry"])
-            self._update(request, state=RequestState.WANTED, note="the ledger refused the opening; trying again")
-            return [f"the ledger refused the opening of request {request.id}; it is made anew"]
-        return []
+        if row.state != "failed":
+            return []
+        filled = self.desk.outbox.filled_at(row.key)
+        if filled is not None and filled > self.desk.follower.final_block:
+            self._update(request, note="no node took the opening; it ends when what took its place is final")
+            return []
+        # It was public, but nobody could answer it: it never was on this ledger.
+        self.desk.store.delete("seen", attempt["inquiry"])
+        if filled is not None:
+            note = "no node took the opening, it is too large; ask about fewer customers at once"
+            self._update(request, state=RequestState.FAILED, note=note)
+            return [f"request {request.id} ended: {note}"]
+        self._update(request, state=RequestState.WANTED, note="the ledger refused the opening; trying again")
+        return [f"the ledger refused the opening of request {request.id}; it is made anew"]
 
     def _lost(self, request: Request) -> list[str]:
         """A reorganisation took the opening off the ledger. It was public, so it is sent again unchanged, by the outbox."""
@@ -503,17 +608,66 @@ class Inquirer:
         return [f"request {request.id} ended: its opening was lost in a reorganisation"]
 
     def _await_answers(self, request: Request, inquiry: Inquiry) -> list[str]:
-        if self.desk.follower.next_time < inquiry.opened.deadline:
-            waiting = ", ".join(inquiry.names[i] for i in inquiry.awaited)
-            self._update(request, note=f"waiting for {waiting}")
+        now, deadline = self.desk.follower.next_time, inquiry.opened.deadline
+        if now >= deadline:
+            call = Call(inquiry.joint_credit, "expire", (inquiry.id,), deadline)
+            row = self.desk.post(f"expire/{to_hex(inquiry.id)}", call)
+            return [f"deadline of {to_hex(inquiry.id)[:12]} has passed"] if row.state == "mined" else []
+        waiting = ", ".join(inquiry.names[i] for i in inquiry.awaited)
+        self._update(request, note=f"waiting for {waiting}, until {_utc(deadline)}")
+        return self._lapse(inquiry, now)
+
+    def _lapse(self, inquiry: Inquiry, now: int) -> list[str]:
+        """Switch off members that stay silent, once an inquiry: the next inquiries go on without them (R23.2)."""
+        silent_from = inquiry.opened.at.timestamp + inquiry.parameters.silence_seconds
+        step = f"lapse/{to_hex(inquiry.id)}"
+        silent = [i for i in inquiry.awaited if self.desk.state.ready_next() >> i & 1]
+        if now < silent_from or not silent or self.desk.store.outbox_by_key(f"{step}/1") is not None:
             return []
-        row = self.desk.post(f"expire/{to_hex(inquiry.id)}", Call(inquiry.joint_credit, "expire", (inquiry.id,)))
-        return [f"deadline of {to_hex(inquiry.id)[:12]} has passed"] if row.state == "mined" else []
+        try:
+            row = self.desk.post(step, Call(inquiry.joint_credit, "lapse", (inquiry.id,), silent_from))
+        except Refused as error:  # another one was faster, or the members have answered meanwhile
+            log.info("the ledger did not take the lapse of %s: %s", to_hex(inquiry.id)[:12], error)
+            return []
+        who = ", ".join(inquiry.names[i] for i in silent)
+        return [f"switched off {who}, silent in {to_hex(inquiry.id)[:12]}"] if row.state == "mined" else []
 
     # ----------------------------------------------------------------- totals
 
     def _report(self, request: Request, inquiry: Inquiry) -> list[str]:
-        """Open the aggregate, check the totals, report them (R29, R30)."""
+        """Open the totals and report them (R29, R30)."""
+        # A contribution that a reorganisation replaces by another would make this report a false one.
+        if inquiry.completed_at is not None and inquiry.completed_at.block > self.desk.follower.final_block:
+            return []
+        stored = self._open_totals(request, inquiry)
+        key = to_hex(inquiry.id)
+        row = self.desk.post(
+            f"report/{key}",
+            Call(
+                inquiry.joint_credit,
+                "report",
+                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
+            ),
+        )
+        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+
+    def _compare_report(self, request: Request, inquiry: Inquiry) -> None:
+        """Open the totals again if the commitment on the ledger is not the stored one (R30): after a restore, say."""
+        if inquiry.report is None or inquiry.report.commitment in self._compared:
+            return
+        stored = self.desk.store.get("report", to_hex(inquiry.id))
+        if stored is not None and stored["commitment"] == to_hex(inquiry.report.commitment):
+            return
+        log.warning("the report of %s on the ledger is not the stored one", to_hex(inquiry.id)[:12])
+        self._open_totals(request, inquiry)
+        self._compared.add(inquiry.report.commitment)
+
+    def _open_totals(self, request: Request, inquiry: Inquiry) -> dict[str, Any]:
+        """Open the aggregate, check the totals, store them.
+
+        Returns:
+            The stored report: that of this aggregate.
+        """
         desk = self.desk
         frame = protocol.frame_of(inquiry, desk.realm)
         attempt = next(a for a in request.value["attempts"] if a["inquiry"] == to_hex(inquiry.id))
@@ -536,16 +690,17 @@ class Inquirer:
             totals = None
             note = f"the totals are not sums of figures ({error.message}); the supervisor will name who did it"
 
-        # (3) report, sealed to the supervisor: R30.
-        key = to_hex(inquiry.id)
+        # (3) the report of this aggregate, sealed to the supervisor: R30. One of another aggregate is replaced.
+        key, width = to_hex(inquiry.id), frame.public.modulus_bytes
+        salt = report_salt(private, inquiry.id, protocol.aggregate_bytes(frame, aggregate))
+        commitment = report_commitment(inquiry.id, salt, openings, width)
         stored = desk.store.get("report", key)
-        if stored is None:
-            salt = self.random_bytes(32)
-            sealed, commitment = seal_report(
+        if stored is None or stored["commitment"] != to_hex(commitment):
+            sealed, _ = seal_report(
                 openings,
                 inquiry=inquiry.id,
                 ctx=frame.ctx,
-                modulus_bytes=frame.public.modulus_bytes,
+                modulus_bytes=width,
                 supervisor_public=inquiry.period_key.public,
                 salt=salt,
             )
@@ -555,25 +710,19 @@ class Inquirer:
                 "commitment": to_hex(commitment),
                 "openings": [[hex(opening.m), hex(opening.r)] for opening in openings],
             }
-            desk.store.insert("report", key, stored)
+            desk.store.put("report", key, stored)
         self._update(
             request,
             state=RequestState.COMPLETE,
             note=note,
             totals=[{name: str(v) for name, v in record.items()} for record in totals] if totals else None,
         )
-        row = desk.post(
-            f"report/{key}",
-            Call(
-                inquiry.joint_credit,
-                "report",
-                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
-            ),
-        )
-        return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+        return stored
 
     def _conclude(self, request: Request, inquiry: Inquiry) -> list[str]:
         names = inquiry.names
+        if inquiry.stage in (Stage.REPORTED, Stage.VALID):
+            self._compare_report(request, inquiry)
         match inquiry.stage:
             case Stage.REPORTED:
                 if request.state is RequestState.REPORTED:
@@ -581,8 +730,7 @@ class Inquirer:
                 self._update(request, state=RequestState.REPORTED)
                 return [f"report of {to_hex(inquiry.id)[:12]} is on the ledger"]
             case Stage.VALID:
-                self._update(request, state=RequestState.ATTESTED, note="")
-                return [f"the supervisor attested {to_hex(inquiry.id)[:12]}"]
+                return self._believe(request, inquiry)
             case Stage.VOID:
                 who = ", ".join(names[i] for i in inquiry.culprits)
                 self._update(request, state=RequestState.VOID, note=f"the supervisor voided it; named: {who}")
@@ -600,6 +748,33 @@ class Inquirer:
             case _:
                 pass
         return [f"{to_hex(inquiry.id)[:12]} ended: {self.get(request.id).note}"]
+
+    def _believe(self, request: Request, inquiry: Inquiry) -> list[str]:
+        """Take a verdict for one on the own report only with the signature of a pinned supervisor's account (R31).
+
+        The fold has compared the account of the event with the one that the supervisor's owner named.
+        """
+        desk, verdict = self.desk, inquiry.verdict
+        assert verdict is not None
+        stored = desk.store.get("report", to_hex(inquiry.id))
+        own = stored is not None and stored["commitment"] == to_hex(verdict.commitment)
+        arguments = (inquiry.id, verdict.supervisor, True, verdict.culprits, verdict.commitment, verdict.anchor)
+        call = Call(inquiry.joint_credit, "attest", arguments)
+        if (
+            own
+            and desk.state.pins.accepts_supervisor(verdict.supervisor)
+            and desk.follower.ledger.signed_by(verdict.at.transaction, call) == verdict.account
+        ):
+            self._update(request, state=RequestState.ATTESTED, note="")
+            return [f"the supervisor attested {to_hex(inquiry.id)[:12]}"]
+        if request.state is not RequestState.REPORTED:
+            self._update(request, state=RequestState.REPORTED)
+        self._update(
+            request,
+            note="the ledger shows a verdict on these totals that is not on this institution's own report, or not signed by a "
+            "supervisor that it has accepted; compare the supervisor's owner account, then `mpcredit member pin`",
+        )
+        return []
 
     def await_final(self, request_id: str) -> Request:
         """Read a request whose totals are open.

@@ -38,8 +38,8 @@ UNSIGNED_ENTRY_BYTES: Final = 620
 _ENVELOPE_BYTES: Final = 200
 """A signed transaction of type 2 without its data: nonce, fees, gas, addresses, signature, lengths."""
 _WORD: Final = 32
-_FIXED_WORDS: Final = 1 + 13 + 5
-"""The argument's offset, the 13 members of `Opening`, the lengths of the 5 that vary."""
+_FIXED_WORDS: Final = 2 + 14 + 5
+"""The member and the offset of the opening, the 14 members of `Opening`, the lengths of the 5 that vary."""
 _KEY_PROOF_ROOTS: Final = 8
 _BYTE_GAS: Final = 26
 """For a byte of the call: 16 as data of the transaction, 8 as data of the event, the rest for memory and hashing."""

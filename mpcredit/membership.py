@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
-from typing import Final
 
 from mpcredit.desk import Desk
 from mpcredit.encoding import to_hex
@@ -15,12 +13,9 @@ from mpcredit.ledger.roster import PeriodKey
 from mpcredit.pairkeys import KeyRef
 from mpcredit.sealing import MaskKeyEntry, seal_mask_keys
 
-__all__ = ["LEAVING_SECONDS", "Leaving", "Membership"]
+__all__ = ["Membership"]
 
 log = logging.getLogger("mpcredit")
-
-LEAVING_SECONDS: Final = 150
-"""Longest orderly stop: more than the other members should wait for a service that somebody stops."""
 
 
 class Membership:
@@ -36,13 +31,15 @@ class Membership:
         self.desk = desk
         self.ready = ready
         self.hindrance = ""
-        """Why this institution could only refuse now; set by the service."""
+        """Why this institution could only refuse now; set by the service. Meanwhile it is switched off."""
+        self.leaving = False
+        """The service is about to end: it is switched off, whoever switches it otherwise."""
         self._book_trouble = book_trouble
 
     @property
     def why_not(self) -> str:
-        """Why it is switched off, so that others ask without it: the service's reason, or the loan book."""
-        return self.hindrance or self._book_trouble()
+        """Why it is not ready: the service's reason, a tag key that is missing, or the loan book."""
+        return self.hindrance or self.desk.tag_key_hindrance or self._book_trouble()
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""
@@ -132,11 +129,11 @@ class Membership:
 
     def _ready(self) -> list[str]:
         choice = self.desk.store.get("meta", "readiness")
-        if choice and choice["held"]:
-            return []  # switched off by a person, until a person switches it on again
-        if not self.ready:
+        by_hand = not self.ready or bool(choice and choice["held"])  # a person switches it on and off
+        if by_hand and not self.leaving:
             return []
-        serves = self._announced() and self.desk.state.is_serving(self.desk.index) and not self.why_not
+        able = self._announced() and self.desk.state.is_serving(self.desk.index)
+        serves = able and not self.why_not and not self.leaving
         if serves == self.is_ready or (serves and self._owes()):
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
@@ -147,12 +144,12 @@ class Membership:
             return []
 
     def _owes(self) -> bool:
-        """Whether an inquiry has waited so long for this member that it can be switched off: it answers that one first."""
-        desk, now = self.desk, self.desk.follower.next_time
+        """Whether an open inquiry waits for this member: one that comes back answers that first."""
+        desk = self.desk
         return any(
             inquiry.stage is Stage.OPEN
             and desk.index in inquiry.awaited
-            and inquiry.opened.at.timestamp + inquiry.parameters.silence_seconds <= now
+            and desk.store.get("answer", to_hex(inquiry.id)) is None
             for inquiry in desk.state.inquiries.values()
         )
 
@@ -169,48 +166,6 @@ class Membership:
             log.warning("the ledger did not take the readiness: %s", error)
             raise
         return ["switched readiness " + ("on" if ready else "off")] if row.state == "mined" else []
-
-
-class Leaving:
-    """An orderly stop: switched off, this member answers the inquiries that still open over it, while its service works on.
-
-    Args:
-        membership: of the service that is stopped.
-
-    Raises:
-        LedgerError: the ledger is not to be had, so that nobody can be told.
-    """
-
-    def __init__(self, membership: Membership) -> None:
-        self._desk = membership.desk
-        self._began = self._desk.follower.clock()
-        self._off: int | None = None
-        """Block at which no inquiry could open over this member any more."""
-        membership.hindrance = "it is being stopped"
-        if membership.is_ready:
-            with contextlib.suppress(Refused):  # logged; it waits for what comes all the same
-                membership.switch(False)
-
-    def is_over(self) -> bool:
-        """Whether nothing can be awaited of this member any more, or the time is over."""
-        desk, follower = self._desk, self._desk.follower
-        if follower.clock() - self._began >= LEAVING_SECONDS:
-            return True
-        state, own = desk.state, 1 << desk.index
-        if (state.ready(follower.next_time) | state.ready_next()) & own:
-            return False
-        if self._off is None:
-            self._off = follower.head.number if follower.head else 0
-        return follower.final_block >= self._off and not self.left() and not desk.store.outbox_pending()
-
-    def left(self) -> list[str]:
-        """Ids and inquirers of the inquiries that await an answer of this member."""
-        own = self._desk.index
-        return [
-            f"inquiry {to_hex(inquiry.id)[:12]} of {inquiry.names[inquiry.inquirer]}"
-            for inquiry in self._desk.state.inquiries.values()
-            if inquiry.stage is Stage.OPEN and own in inquiry.awaited
-        ]
 
 
 def _once_a_member(missing: list[tuple[str, MaskKeyEntry]]) -> list[tuple[str, MaskKeyEntry]]:

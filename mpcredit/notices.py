@@ -53,7 +53,7 @@ CORRECTIONS: Final = 16
 """Most entries of one daily message; more wait for the next day."""
 TOLD: Final = 8
 """Most entries of one slot; more wait for the next batch."""
-_VERSION: Final = 1
+_VERSION: Final = 2
 _OVERHEAD: Final = 32 + 16  # of HPKE
 _TAG_BYTES: Final = 32
 _CORRECTED_BYTES: Final = _TAG_BYTES + 8 + 8

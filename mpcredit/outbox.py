@@ -2,8 +2,8 @@
 
 Steps wait side by side: their nonces are consecutive and come from the store. A step that stays unmined is signed again
 with higher fees, the same call under the same nonce; each version is in the store before it is sent, and whichever is
-mined counts. Also notices that the store is older than the ledger knows this institution to be (R25), and that another
-program uses the account.
+mined counts. A step that no node takes makes way for a filler (docs/adr/0021). Also notices that the store is older than
+the ledger knows this institution to be (R25), and that another program uses the account.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from mpcredit.encoding import to_hex
-from mpcredit.errors import FeeTooLow, LedgerError
+from mpcredit.errors import FeeTooLow, LedgerError, TooLarge
 from mpcredit.events import Call
-from mpcredit.ports import Block, Ledger, OutboxRow, Outcome, Signed, Signer, Store
+from mpcredit.ports import Block, Ledger, OutboxRow, Outcome, Signed, Signer, Store, Version
 
-__all__ = ["ATTEMPTS", "Outbox", "Patience"]
+__all__ = ["ATTEMPTS", "REPLACEABLE", "Outbox", "Patience"]
 
 ATTEMPTS = 5
 """How often a step that was mined but failed is made anew, by who posts it."""
+REPLACEABLE: Final = frozenset({"open", "sealMaskKeys", "propose", "execute", "createJointCredit"})
+"""Calls whose size nothing bounds, and whose loss costs a repetition. An answer, a refusal and a report are never replaced:
+an endpoint that says "too large" of them would silence a member that believes it has spoken."""
 LARGEST_GAP: Final = 64
 """So many unused nonces before a step are filled; more is a mistake that a person must look at."""
 
@@ -142,7 +145,7 @@ class Outbox:
             known = self.signer.nonce()
             for row in waiting:
                 if row.state == "prepared" or row.nonce >= known:
-                    self._try_to_send(row)
+                    self._try_to_send(row, holds_others=row.nonce < waiting[-1].nonce)
             # (4) What has waited too long.
             self._hurry(known)
         self._told = {key: text for key, text in self._told.items() if key in self._alarms}
@@ -153,6 +156,11 @@ class Outbox:
         if row is None or row.state not in ("mined", "failed"):
             return None
         return Outcome(row.state == "mined", row.block or 0, row.gas_used or 0)
+
+    def filled_at(self, key: str) -> int | None:
+        """The block in which a filler was mined in place of a step, None if none was."""
+        row = self.store.outbox_by_key(key)
+        return row.block if row is not None and row.state == "failed" and self._kind(row) == "filler" else None
 
     # ----------------------------------------------------------------- sending
 
@@ -181,12 +189,27 @@ class Outbox:
         self.store.outbox_update(row.key, state="sent")
         return self._settle(row)
 
-    def _try_to_send(self, row: OutboxRow) -> None:
+    def _try_to_send(self, row: OutboxRow, *, holds_others: bool = False) -> None:
         """One step that is not taken must not hold up the others."""
         try:
-            self._send(row)
+            try:
+                self._send(row)
+            except TooLarge as error:
+                if not holds_others or row.call["function"] not in REPLACEABLE or self._kind(row) == "filler":
+                    raise
+                self._send(self._make_way(row, error))
         except LedgerError as error:
             self._alarm(row.key, f"step {row.key} was not taken by the node: {error.message}", error.remedy)
+
+    def _make_way(self, row: OutboxRow, error: TooLarge) -> OutboxRow:
+        """Sign a transaction of nothing under the nonce of a step that no node takes, and store it as a version of it."""
+        log.warning("step %s makes way for those behind it, it is lost: %s", row.key, error.message)
+        signed = self.signer.filler(row.nonce)
+        return self.store.outbox_replace(row.key, signed.raw, signed.hash, kind="filler")
+
+    def _kind(self, row: OutboxRow) -> str:
+        """Of the version that was signed last, or mined."""
+        return next(v.kind for v in self.store.outbox_versions(row.key) if v.tx_hash == row.tx_hash)
 
     def _alarm(self, key: str, text: str, remedy: str = "") -> None:
         """Tell once, and show while it lasts."""
@@ -227,20 +250,22 @@ class Outbox:
         assert settled is not None
         return settled
 
-    def _find(self, row: OutboxRow) -> tuple[bytes, Outcome] | None:
+    def _find(self, row: OutboxRow) -> tuple[Version, Outcome] | None:
         """Which signed version of a step is on the ledger, and what became of it."""
         for version in reversed(self.store.outbox_versions(row.key)):
             outcome = self.ledger.outcome(version.tx_hash)
             if outcome is not None:
-                return version.tx_hash, outcome
+                return version, outcome
         return None
 
-    def _note(self, row: OutboxRow, tx_hash: bytes, outcome: Outcome) -> bool:
+    def _note(self, row: OutboxRow, version: Version, outcome: Outcome) -> bool:
         """Note what became of a step; returns whether that was known."""
-        state = "mined" if outcome.succeeded else "failed"
-        if (row.state, row.block, row.tx_hash) == (state, outcome.block, tx_hash):
+        state = "mined" if outcome.succeeded and version.kind == "step" else "failed"
+        if (row.state, row.block, row.tx_hash) == (state, outcome.block, version.tx_hash):
             return True
-        self.store.outbox_update(row.key, state=state, block=outcome.block, gas_used=outcome.gas_used, tx_hash=tx_hash)
+        self.store.outbox_update(
+            row.key, state=state, block=outcome.block, gas_used=outcome.gas_used, tx_hash=version.tx_hash
+        )
         return False
 
     # ----------------------------------------------------------------- another program with the same account
@@ -261,7 +286,7 @@ class Outbox:
         if taken.hash in [version.tx_hash for version in self.store.outbox_versions(row.key)]:
             return  # ours: its receipt follows
         text = f"another program uses the account {self.signer.address}: transaction {to_hex(taken.hash)} took nonce "
-        remedy = "one program at a time may use an account: stop the other, or give it another account"
+        remedy = "one program at a time may use an account: stop the other"
         self._alarm(f"taken/{row.nonce}", f"{text}{row.nonce} of step {row.key}", remedy)
         if self.ledger.head().number - taken.block < self.confirmations:
             return
@@ -334,4 +359,4 @@ class Outbox:
             return None
         assert signed.nonce == row.nonce
         log.info("step %s is signed anew with higher fees", row.key)
-        return self.store.outbox_replace(row.key, signed.raw, signed.hash)
+        return self.store.outbox_replace(row.key, signed.raw, signed.hash, kind=self._kind(row))

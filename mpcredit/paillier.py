@@ -1,18 +1,17 @@
-"""The Paillier cryptosystem (R6, R8, R19, R21, R30): integers in, integers out.
+"""The Paillier cryptosystem (R6, R19, R21, R30): integers in, integers out.
 
-With n = p q and s a random exponent of |n|/2 bits:
+With n = p q and r in [1, n) coprime to n (Paillier 1999, with g = 1 + n):
 
-    encrypt   c = (1 + m n) h_s^s mod n^2,    h_s = (-x^2)^n mod n^2,    x = SHAKE256(label || n) mod n
-    classic   c = (1 + m n) r^n mod n^2       (Paillier 1999, with g = 1 + n)
-    open      r = (c / (1 + m n))^(1/n) mod n: whoever is shown (m, r) checks c = (1 + m n) r^n mod n^2
+    encrypt   c = (1 + m n) r^n mod n^2
+    open      r = (c / (1 + m n))^(1/n) mod n; everybody with (m, r) can check c = (1 + m n) r^n mod n^2
 
-The short exponent is the choice of Damgard, Jurik and Nielsen 2010; their base x is random, ours is nobody's choice.
+A key lives for one inquiry. A short exponent needs a base h_s, and making one takes longer than the exponent saves.
 Decryption checks its ciphertext first (decrypting a multiple of n gives the key away) and is blinded. Masks, packing,
 the proof that a key is well formed and the encoding of keys at rest are other modules' matters.
 
-Private exponents and encryption exponents go through `gmpy2.powmod_sec`. Python integers are not wiped from memory,
-and neither Python nor the tables of `Encryptor` run in constant time: no claim is made against someone who measures
-caches on the same machine.
+Private exponents go through `gmpy2.powmod_sec`; the exponent of an encryption is n, which is public. Python integers are
+not wiped from memory, and Python does not run in constant time: no claim is made against someone who measures caches on
+the same machine.
 """
 
 from __future__ import annotations
@@ -34,28 +33,22 @@ __all__ = [
     "DEFAULT_MODULUS_BITS",
     "MAXIMUM_MODULUS_BITS",
     "MINIMUM_MODULUS_BITS",
-    "Encryptor",
     "Opening",
-    "Prepared",
     "PrivateKey",
     "PublicKey",
     "add",
     "add_plain",
-    "base",
     "check_ciphertext",
     "check_modulus",
     "ciphertext_bytes",
     "decrypt",
     "encrypt",
-    "encrypt_classic",
-    "exponent_bits",
     "generate",
     "open_ciphertext",
     "open_with_root",
     "parse_ciphertext",
-    "random_exponent",
+    "random_root",
     "rerandomise",
-    "strip",
     "unsafe_generate_toy",
     "verify_opening",
 ]
@@ -68,9 +61,6 @@ MAXIMUM_MODULUS_BITS: Final = 4096
 _MODULUS_STEP: Final = 256
 _SMALL_FACTOR_BOUND: Final = 2**16
 """Below it the check is trial division, from it on the proof of R7 (its alpha)."""
-_BASE_LABEL: Final = b"mpcredit/base/2"
-_STRETCH_BITS: Final = 128
-"""Extra bits before a reduction: the result is within 2^-128 of uniform."""
 _PRIMALITY_ROUNDS: Final = 40
 """GMP runs Baillie-PSW and this many less 24 Miller-Rabin rounds with random bases."""
 _BLINDING_BITS: Final = 64
@@ -136,12 +126,6 @@ class PublicKey:
     def fingerprint(self) -> str:
         """The first 16 hexadecimal digits of SHA-256(n), to tell keys apart in logs."""
         return hashlib.sha256(self.modulus).hexdigest()[:16]
-
-    @cached_property
-    def h_s(self) -> int:
-        """The base of the short form: (-x^2)^n mod n^2."""
-        x = mpz(base(self))
-        return int(gmpy2.powmod(-x * x % self.n, self.n, self.n_squared))
 
 
 class PrivateKey:
@@ -259,8 +243,7 @@ class Opening:
 def generate(bits: int = DEFAULT_MODULUS_BITS, *, randbits: Callable[[int], int] = secrets.randbits) -> PrivateKey:
     """Generate a key whose modulus has exactly `bits` bits.
 
-    p and q are 3 modulo 4 with gcd(p-1, q-1) = 2 (Damgard, Jurik and Nielsen's form, for which -x^2 generates what the
-    short exponent needs), at least sqrt(2) 2^(bits/2-1), and differ in their upper 100 bits (FIPS 186-5 A.1.3).
+    p and q are at least sqrt(2) 2^(bits/2-1) and differ in their upper 100 bits (FIPS 186-5 A.1.3).
 
     Raises:
         InvalidKey: `bits` is not 2048 to 4096 in steps of 256.
@@ -293,130 +276,24 @@ def check_modulus(n: int, minimum_bits: int = MINIMUM_MODULUS_BITS) -> None:
         raise InvalidKey("the modulus is prime")
 
 
-def base(public: PublicKey) -> int:
-    """x = SHAKE256(label || n), stretched by 128 bits and reduced: a base that nobody chose (R8)."""
-    width = public.modulus_bytes + _STRETCH_BITS // 8
-    return bytes_to_int(hashlib.shake_256(_BASE_LABEL + public.modulus).digest(width)) % public.n
+def random_root(public: PublicKey) -> int:
+    """Draw a fresh r for `encrypt`: in [1, n) and coprime to n."""
+    while True:
+        r = secrets.randbelow(public.n)
+        if gmpy2.gcd(r, public.n) == 1:
+            return r
 
 
-def exponent_bits(public: PublicKey) -> int:
-    """Bits of an encryption exponent: half those of n."""
-    return public.bits // 2
-
-
-def random_exponent(public: PublicKey) -> int:
-    """Draw a fresh encryption exponent."""
-    return secrets.randbelow(2 ** exponent_bits(public) - 1) + 1
-
-
-def encrypt(public: PublicKey, m: int, *, exponent: int) -> int:
-    """Encrypt with a short exponent: (1 + m n) h_s^exponent mod n^2.
+def encrypt(public: PublicKey, m: int, *, r: int) -> int:
+    """Encrypt: (1 + m n) r^n mod n^2 (R19).
 
     Raises:
-        ValueOutOfRange: m is not in [0, n), or the exponent not in [1, 2^(|n|/2)).
-    """
-    _check_plaintext(public, m)
-    _check_exponent(public, exponent)
-    blind = gmpy2.powmod_sec(public.h_s, exponent, public.n_squared)
-    return int((1 + mpz(m) * public.n) * blind % public.n_squared)
-
-
-def encrypt_classic(public: PublicKey, m: int, *, r: int) -> int:
-    """Encrypt as Paillier 1999 did: (1 + m n) r^n mod n^2. For keys whose form is not proven.
-
-    Raises:
-        ValueOutOfRange: m is not in [0, n), or r not in [1, n) and coprime to n.
+        ValueOutOfRange: m is not in [0, n), or r is not in [1, n) and coprime to n.
     """
     _check_plaintext(public, m)
     if not 0 < r < public.n or gmpy2.gcd(r, public.n) != 1:
         raise ValueOutOfRange("r must be in [1, n) and coprime to n")
     return int((1 + mpz(m) * public.n) * gmpy2.powmod(r, public.n, public.n_squared) % public.n_squared)
-
-
-class Prepared:
-    """The part of an encryption that does not depend on the plaintext; it serves once."""
-
-    __slots__ = ("_blind", "_public")
-
-    def __init__(self, public: PublicKey, blind: mpz) -> None:
-        self._public = public
-        self._blind: mpz | None = blind
-
-    def __repr__(self) -> str:
-        return f"<Prepared {'unused' if self._blind is not None else 'used'}>"
-
-    def encrypt(self, m: int) -> int:
-        """Finish the encryption of m: two multiplications.
-
-        Raises:
-            ValueOutOfRange: m is not in [0, n).
-            RuntimeError: it was used before; two ciphertexts with one exponent give away their difference.
-        """
-        _check_plaintext(self._public, m)
-        blind, self._blind = self._blind, None
-        if blind is None:
-            raise RuntimeError("a prepared encryption serves once")
-        return int((1 + mpz(m) * self._public.n) * blind % self._public.n_squared)
-
-
-class Encryptor:
-    """Many encryptions under one key: powers of h_s from fixed-base windows, with the results of `encrypt`.
-
-    The table costs ceil(e/w) 2^w multiplications (e the bits of an exponent, w the window) and each encryption
-    ceil(e/w); w is chosen for the expected number of encryptions. At 2048 bits the table for w = 8 has 17 MB.
-    """
-
-    def __init__(self, public: PublicKey, *, expected: int = 1000, window_bits: int | None = None) -> None:
-        """Build the table.
-
-        Args:
-            public: the key.
-            expected: about how many encryptions will follow.
-            window_bits: the window, 1 to 12, instead of choosing it.
-        """
-        self.public = public
-        bits = exponent_bits(public)
-        self.window_bits = window_bits or min(range(1, 9), key=lambda w: -(-bits // w) * (2**w - 1 + expected))
-        if not 1 <= self.window_bits <= 12:
-            raise ValueError("a window has 1 to 12 bits")
-        self._n = mpz(public.n)
-        self._n_squared = mpz(public.n_squared)
-        self._table: list[list[mpz]] = []
-        step = mpz(public.h_s)
-        for _ in range(-(-bits // self.window_bits)):
-            row = [mpz(1)]
-            for _ in range(2**self.window_bits - 1):
-                row.append(row[-1] * step % self._n_squared)
-            self._table.append(row)
-            step = row[-1] * step % self._n_squared
-
-    def encrypt(self, m: int, *, exponent: int | None = None) -> int:
-        """Encrypt as `encrypt` does; without an exponent, under a fresh one."""
-        _check_plaintext(self.public, m)
-        return int((1 + m * self._n) * self._power(exponent) % self._n_squared)
-
-    def prepare(self, exponent: int | None = None) -> Prepared:
-        """Do the slow part of one encryption ahead of time."""
-        return Prepared(self.public, self._power(exponent))
-
-    def _power(self, exponent: int | None) -> mpz:
-        if exponent is None:
-            exponent = random_exponent(self.public)
-        _check_exponent(self.public, exponent)
-        modulus, mask, shift = self._n_squared, 2**self.window_bits - 1, self.window_bits
-        result = mpz(1)
-        rest = exponent
-        if shift == 8:
-            # The usual case: the windows are the bytes.
-            digits: Any = exponent.to_bytes(len(self._table), "little")
-        else:
-            digits = []
-            for _ in self._table:
-                digits.append(rest & mask)
-                rest >>= shift
-        for row, digit in zip(self._table, digits, strict=True):
-            result = result * row[digit] % modulus
-        return result
 
 
 def add(public: PublicKey, *ciphertexts: int) -> int:
@@ -444,9 +321,9 @@ def add_plain(public: PublicKey, c: int, m: int) -> int:
     return add(public, c, int(1 + mpz(m) * public.n))
 
 
-def rerandomise(public: PublicKey, c: int, *, exponent: int) -> int:
+def rerandomise(public: PublicKey, c: int, *, r: int) -> int:
     """Multiply by an encryption of 0: another ciphertext of the same plaintext."""
-    return add(public, c, encrypt(public, 0, exponent=exponent))
+    return add(public, c, encrypt(public, 0, r=r))
 
 
 def check_ciphertext(public: PublicKey, c: int) -> None:
@@ -501,7 +378,7 @@ def verify_opening(public: PublicKey, c: int, opening: Opening) -> None:
 
 
 def open_with_root(public: PublicKey, c: int, r: int) -> Opening:
-    """Find m from c and its root r: c r^-n = 1 + m n mod n^2 (R30).
+    """Find m from c and its root r: c r^-n = 1 + m n mod n^2 (R20, R30).
 
     Raises:
         InvalidCiphertext: c is not a ciphertext of this key.
@@ -510,20 +387,11 @@ def open_with_root(public: PublicKey, c: int, r: int) -> Opening:
     check_ciphertext(public, c)
     if not 0 < r < public.n or gmpy2.gcd(r, public.n) != 1:
         raise InvalidProof("a root is in [1, n) and coprime to n")
-    return Opening(_take_off(public, c, gmpy2.powmod(r, public.n, public.n_squared)), r)
-
-
-def strip(public: PublicKey, c: int, *, exponent: int) -> int:
-    """Find m from c and its exponent: c h_s^-exponent = 1 + m n mod n^2 (R20).
-
-    Raises:
-        InvalidCiphertext: c is not a ciphertext of this key.
-        InvalidProof: the exponent is not that of c.
-        ValueOutOfRange: the exponent is not in [1, 2^(|n|/2)).
-    """
-    check_ciphertext(public, c)
-    _check_exponent(public, exponent)
-    return _take_off(public, c, gmpy2.powmod_sec(public.h_s, exponent, public.n_squared))
+    power = gmpy2.powmod(r, public.n, public.n_squared)
+    m, one = divmod(gmpy2.invert(power, public.n_squared) * c % public.n_squared, public.n)
+    if one != 1:
+        raise InvalidProof("the root is not that of the ciphertext")
+    return Opening(int(m), r)
 
 
 def ciphertext_bytes(public: PublicKey, c: int) -> bytes:
@@ -546,26 +414,9 @@ def parse_ciphertext(public: PublicKey, data: bytes) -> int:
     return c
 
 
-def _take_off(public: PublicKey, c: int, power: mpz) -> int:
-    # An n-th power without a common factor with n has an inverse; h_s could lack one only for a hostile n.
-    try:
-        rest = gmpy2.invert(power, public.n_squared) * c % public.n_squared
-    except ZeroDivisionError:
-        raise InvalidProof("the randomness has a common factor with n") from None
-    m, one = divmod(rest, public.n)
-    if one != 1:
-        raise InvalidProof("the randomness is not that of the ciphertext")
-    return int(m)
-
-
 def _check_plaintext(public: PublicKey, m: int) -> None:
     if not 0 <= m < public.n:
         raise ValueOutOfRange("a plaintext must be in [0, n)")
-
-
-def _check_exponent(public: PublicKey, exponent: int) -> None:
-    if exponent <= 0 or exponent.bit_length() > exponent_bits(public):
-        raise ValueOutOfRange("an exponent must be in [1, 2^(|n|/2))")
 
 
 def _check_size(n: int, minimum_bits: int) -> None:
@@ -585,7 +436,7 @@ def _generate(bits: int, randbits: Callable[[int], int]) -> PrivateKey:
     while True:
         p, q = _prime(half, randbits), _prime(half, randbits)
         # gcd(n, phi(n)) = 1 follows from the equal lengths; `PrivateKey` checks it once more.
-        if abs(p - q) > distance and gmpy2.gcd(p - 1, q - 1) == 2 and gmpy2.gcd(p * q, (p - 1) * (q - 1)) == 1:
+        if abs(p - q) > distance and gmpy2.gcd(p * q, (p - 1) * (q - 1)) == 1:
             return PrivateKey(int(p), int(q))
 
 
@@ -594,7 +445,7 @@ def _prime(bits: int, randbits: Callable[[int], int]) -> mpz:
     # Below the bound of trial division a toy prime would be taken for a composite.
     sieve = _PRIMORIAL if bits > 16 else mpz(1)
     while True:
-        candidate = mpz(randbits(bits)) | (mpz(1) << (bits - 1)) | 3
+        candidate = mpz(randbits(bits)) | (mpz(1) << (bits - 1)) | 1
         if candidate > floor and gmpy2.gcd(sieve, candidate) == 1 and gmpy2.is_prime(candidate, _PRIMALITY_ROUNDS):
             return candidate
 

@@ -21,7 +21,7 @@ from mpcredit.events import Opening
 from mpcredit.paillier import PrivateKey, PublicKey
 from mpcredit.pairkeys import AgreementKey, Realm, mask_sum
 from mpcredit.schema import Schema
-from mpcredit.sealing import exponents, open_disclosure, seal_disclosure
+from mpcredit.sealing import derived_roots, open_disclosure, seal_disclosure
 from mpcredit.state import Inquiry
 
 __all__ = [
@@ -290,8 +290,8 @@ def contribution(
     masked = [(m + mask_sum(member, mask_keys, frame.ctx, block, n)) % n for block, m in enumerate(plaintexts)]
 
     # (3) encrypt with randomness from the seed: R19.
-    randomness = exponents(seed, frame.ctx, member, frame.blocks, frame.public)
-    ciphertexts = [paillier.encrypt(frame.public, m, exponent=s) for m, s in zip(masked, randomness, strict=True)]
+    roots = derived_roots(seed, frame.ctx, member, frame.blocks, frame.public)
+    ciphertexts = [paillier.encrypt(frame.public, m, r=r) for m, r in zip(masked, roots, strict=True)]
 
     # (4) seal the seed to the supervisor, bound to context, member and ciphertexts: R20.
     body = join_payload(b"", ciphertexts, frame.public)
@@ -316,8 +316,8 @@ def read_contribution(
         disclosure, ciphertexts = split_payload(frame, payload)
         body = payload[DISCLOSURE_BYTES:]
         seed = open_disclosure(supervisor_private, disclosure, frame.ctx, member, body)
-        randomness = exponents(seed, frame.ctx, member, frame.blocks, frame.public)
-        masked = [paillier.strip(frame.public, c, exponent=s) for c, s in zip(ciphertexts, randomness, strict=True)]
+        roots = derived_roots(seed, frame.ctx, member, frame.blocks, frame.public)
+        masked = [paillier.open_with_root(frame.public, c, r).m for c, r in zip(ciphertexts, roots, strict=True)]
         plaintexts = [(m - mask_sum(member, mask_keys, frame.ctx, block, n)) % n for block, m in enumerate(masked)]
         return frame.schema.unpack(plaintexts, frame.subjects, frame.public.bits, 1)
     except (InvalidMessage, ValueOutOfRange) as error:

@@ -27,7 +27,7 @@ Record = Mapping[str, int]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 _FORMAT: Final = "mpcredit/schema"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _MAX_SLOT_BITS: Final = 256
 _MAX_FIELDS: Final = 64
 
@@ -121,7 +121,7 @@ class Schema:
         """
         outer = _members(parse_canonical_json(definition), {"fields", "format", "id", "name", "version"})
         if outer["format"] != _FORMAT or type(outer["version"]) is not int or outer["version"] != _VERSION:
-            raise InvalidEncoding("not a schema definition of version 1")
+            raise InvalidEncoding("not a schema definition of version 2")
         if not isinstance(outer["fields"], list):
             raise InvalidEncoding("the fields of a schema must be a list")
         keys = {"kind", "meaning", "name", "slot_bits", "value_bits"}

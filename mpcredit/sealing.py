@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
+import gmpy2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
@@ -30,7 +31,7 @@ from mpcredit.amounts import CURRENCIES
 from mpcredit.consent import Consent, Purpose
 from mpcredit.encoding import bytes_to_int, canonical_json, hex_bytes, int_to_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import InvalidEncoding, InvalidKey, InvalidMessage, InvalidProof, InvalidSubject
-from mpcredit.paillier import Opening, PublicKey, exponent_bits, open_with_root
+from mpcredit.paillier import Opening, PrivateKey, PublicKey, open_with_root
 from mpcredit.pairkeys import MAXIMUM_MEMBERS, AgreementKey, KeyRef, Realm, check_public, reduced
 from mpcredit.versions import THIS_RELEASE
 
@@ -41,8 +42,8 @@ __all__ = [
     "ReportBody",
     "SubjectEntry",
     "SubjectList",
+    "derived_roots",
     "entry_length",
-    "exponents",
     "hpke_open",
     "hpke_seal",
     "open_disclosure",
@@ -51,6 +52,7 @@ __all__ = [
     "open_subjects_member",
     "open_subjects_supervisor",
     "report_commitment",
+    "report_salt",
     "seal_disclosure",
     "seal_mask_keys",
     "seal_report",
@@ -68,17 +70,22 @@ _HASH_BYTES: Final = 32
 _KEY_BYTES: Final = 32
 _TAG_BYTES: Final = 16
 _WRAP_BYTES: Final = _KEY_BYTES + _TAG_BYTES
+_TRIES: Final = 256
+"""As many as one byte can number."""
+_STRETCH_BYTES: Final = 16
+"""Extra bytes before a reduction modulo n: the result is within 2^-128 of uniform."""
 _PADDING: Final = 512
 _MAXIMUM_SUBJECTS: Final = 4096
 _LIST_BYTES: Final = 160
 """The canonical JSON of a subject list without its entries has at most so many bytes."""
-_VERSION: Final = 1
+_VERSION: Final = 2
 _ZERO_NONCE: Final = bytes(12)
 """Every key used with it encrypts one message: content keys are fresh, wrapping keys depend on the commitment."""
 
 _DISCLOSURE_LABEL: Final = b"mpcredit/disclosure/2"
 _RANDOM_LABEL: Final = b"mpcredit/random/2"
 _REPORT_LABEL: Final = b"mpcredit/report/2"
+_REPORT_SALT_LABEL: Final = b"mpcredit/report-salt/2"
 _REPORT_SEAL_LABEL: Final = b"mpcredit/report-seal/2"
 _MASK_KEYS_LABEL: Final = b"mpcredit/mask-keys/2"
 _SUBJECT_LABEL: Final = b"mpcredit/subject/2"
@@ -154,17 +161,28 @@ def open_disclosure(private: AgreementKey, sealed: bytes, ctx: bytes, member: in
     return hpke_open(private, sealed, _disclosure_info(ctx, member, ciphertexts))
 
 
-def exponents(seed: bytes, ctx: bytes, member: int, blocks: int, public: PublicKey) -> list[int]:
-    """Derive the encryption exponents of all blocks of a contribution from its seed."""
+def derived_roots(seed: bytes, ctx: bytes, member: int, blocks: int, public: PublicKey) -> list[int]:
+    """Derive r of all blocks of a contribution from its seed: of each block the first try that is coprime to n (R19).
+
+    Raises:
+        InvalidKey: none of 256 tries is coprime to n.
+    """
     if len(seed) != SEED_BYTES or len(ctx) != _HASH_BYTES:
         raise ValueError("a seed and a ctx have 32 bytes each")
-    bits = exponent_bits(public)
     prefix = _RANDOM_LABEL + seed + ctx + int_to_bytes(member, 1)
-    width = (bits + 7) // 8
-    return [
-        bytes_to_int(hashlib.shake_256(prefix + int_to_bytes(block, 4)).digest(width)) >> (8 * width - bits)
-        for block in range(blocks)
-    ]
+    return [_first_coprime(prefix + int_to_bytes(block, 4), public) for block in range(blocks)]
+
+
+def _first_coprime(prefix: bytes, public: PublicKey) -> int:
+    # A modulus of R6 and R7 has at most 255 prime factors, since each is above 2^16 and n is below 2^4096. So a try fails
+    # with a probability below 255 / 2^16 < 2^-8, and all 256 fail with one below 2^-2048: only another n comes to the end.
+    for attempt in range(_TRIES):
+        data = hashlib.shake_256(prefix + int_to_bytes(attempt, 1)).digest(public.modulus_bytes + _STRETCH_BYTES)
+        r = bytes_to_int(data) % public.n
+        # Without this line an honest member would be named: an n of many small primes has a factor in common with some r.
+        if gmpy2.gcd(r, public.n) == 1:
+            return r
+    raise InvalidKey("no random number is coprime to the modulus", remedy="the inquirer must publish a modulus of R6")
 
 
 def _disclosure_info(ctx: bytes, member: int, ciphertexts: bytes) -> bytes:
@@ -184,7 +202,7 @@ class ReportBody:
     """
 
     salt: bytes = field(repr=False)
-    """32 random bytes, so that the commitment on the ledger cannot be guessed from likely totals."""
+    """See `report_salt`, 32 bytes."""
     roots: tuple[int, ...] = field(repr=False)
     """r of each block."""
 
@@ -203,7 +221,7 @@ class ReportBody:
             InvalidEncoding: another version, no block, or another length.
         """
         if len(data) < 2 + _HASH_BYTES or data[0] != _VERSION or data[1] == 0:
-            raise InvalidEncoding("not a report of version 1")
+            raise InvalidEncoding("not a report of version 2")
         roots = data[2 + _HASH_BYTES :]
         if len(roots) != data[1] * modulus_bytes:
             raise InvalidEncoding("a report whose length does not fit its number of blocks")
@@ -211,6 +229,23 @@ class ReportBody:
             data[2 : 2 + _HASH_BYTES],
             tuple(bytes_to_int(roots[i : i + modulus_bytes]) for i in range(0, len(roots), modulus_bytes)),
         )
+
+
+def report_salt(private: PrivateKey, inquiry: bytes, aggregate: bytes) -> bytes:
+    """SHA-256(label || smaller prime factor of n, |n|/2 bytes || q || aggregate): 32 bytes (R30).
+
+    It follows from the inquiry's private key, so that nobody else can try likely totals against the commitment on the
+    ledger; and from the aggregate, so that every report of one aggregate has one commitment, also after a restore.
+
+    Args:
+        private: the inquiry's key.
+        inquiry: q.
+        aggregate: all blocks as the ledger writes them, 2|n| bytes each.
+    """
+    if len(inquiry) != _HASH_BYTES or not aggregate or len(aggregate) % private.public.width:
+        raise ValueError("an inquiry id has 32 bytes, an aggregate 2|n| bytes for each block")
+    factor = int_to_bytes(private.p, (private.public.modulus_bytes + 1) // 2)
+    return hashlib.sha256(_REPORT_SALT_LABEL + factor + inquiry + aggregate).digest()
 
 
 def report_commitment(inquiry: bytes, salt: bytes, openings: Sequence[Opening], modulus_bytes: int) -> bytes:
@@ -231,7 +266,7 @@ def seal_report(
     ctx: bytes,
     modulus_bytes: int,
     supervisor_public: bytes,
-    salt: bytes | None = None,
+    salt: bytes,
 ) -> tuple[bytes, bytes]:
     """Seal the openings of the aggregate to the supervisor.
 
@@ -241,12 +276,11 @@ def seal_report(
         ctx: hash of what the cohort agrees on.
         modulus_bytes: width of n.
         supervisor_public: the supervisor's key of the inquiry.
-        salt: 32 random bytes; drawn when None.
+        salt: see `report_salt`.
 
     Returns:
         The sealed report and its commitment.
     """
-    salt = secrets.token_bytes(_HASH_BYTES) if salt is None else salt
     body = ReportBody(salt, tuple(opening.r for opening in openings)).encode(modulus_bytes)
     sealed = hpke_seal(supervisor_public, body, _report_info(inquiry, ctx))
     return sealed, report_commitment(inquiry, salt, openings, modulus_bytes)
@@ -337,7 +371,7 @@ def open_mask_keys(
 def _parse_mask_keys(body: bytes, sender: KeyRef) -> tuple[MaskKeyEntry, ...]:
     width = 1 + 4 + _KEY_BYTES
     if len(body) < 2 or body[0] != _VERSION or body[1] == 0 or len(body) != 2 + body[1] * width:
-        raise InvalidEncoding("not a list of mask keys of version 1")
+        raise InvalidEncoding("not a list of mask keys of version 2")
     entries = tuple(
         MaskKeyEntry(body[start], bytes_to_int(body[start + 1 : start + 5]), body[start + 5 : start + width])
         for start in range(2, len(body), width)
@@ -445,7 +479,7 @@ class SubjectList:
             if not isinstance(value, dict) or set(value) != names or not isinstance(value["entries"], list):
                 raise InvalidSubject("the subject list has missing or unknown members")
             if value["format"] != _SUBJECTS_FORMAT or type(value["version"]) is not int or value["version"] != _VERSION:
-                raise InvalidSubject("not a subject list of version 1")
+                raise InvalidSubject("not a subject list of version 2")
             if not isinstance(value["currency"], str) or value["purpose"] not in list(Purpose):
                 raise InvalidSubject("the subject list names no currency or purpose")
             entries = []

@@ -39,7 +39,7 @@ from mpcredit.pairkeys import KeyRef
 from mpcredit.ports import Keys, Store
 from mpcredit.sealing import SubjectList, open_mask_keys, open_report, open_subjects_supervisor, sealed_version
 from mpcredit.state import Inquiry, LedgerState
-from mpcredit.versions import THIS_RELEASE, Release
+from mpcredit.versions import FIRST, THIS_RELEASE, Release
 
 __all__ = ["PERIOD_KEY_WAIT", "Finding", "Supervisor", "Verified"]
 
@@ -397,7 +397,7 @@ class Supervisor:
             inquiry.opening.subject_commitment,
             inquiry.opened.q0,
             self.keys.institution_key(inquiry.period_key.public),
-            versions=range(1, self.release.highest + 1),  # all of history
+            versions=range(FIRST.lowest, self.release.highest + 1),  # all of history
         )
 
     def tags(self, inquiry: Inquiry) -> tuple[bytes, ...]:

@@ -1,8 +1,9 @@
 """Versions of the messages between members, what each release reads, and how members tell each other (docs/adr/0019).
 
-A release reads the messages of its own version and of the one before, and writes either: so two neighbouring releases
-work in one consortium. What a member reads it says on the ledger, in the clear, through `sealMaskKeys`; who has said
-nothing reads version 1. An inquirer writes the highest version that every member of the cohort reads.
+Version 2 reads version 2 alone. Each later release reads the messages of its own version and of the one before, and
+writes either: so two neighbouring releases work in one consortium. A member says what it reads on the ledger, in the
+clear, through `sealMaskKeys`; a member without an announcement reads version 2. An inquirer writes the highest version
+that every member of the cohort reads.
 
     mpcredit/versions/2 || canonical JSON {"format", "version", "package", "lowest", "highest"}
 """
@@ -20,7 +21,8 @@ __all__ = ["FIRST", "THIS_RELEASE", "Release", "agreed_version", "is_announcemen
 
 _LABEL: Final = b"mpcredit/versions/2"
 _FORMAT: Final = "mpcredit/announcement"
-_VERSION: Final = 1
+_VERSION: Final = 2
+_SMALLEST: Final = 2
 _LARGEST: Final = 255
 """A version is one byte where it stands before bytes."""
 _LONGEST: Final = 1_024
@@ -41,8 +43,8 @@ class Release:
         if not isinstance(self.package, str) or len(self.package) > 64 or not self.package.isprintable():
             raise InvalidEncoding("the package version of an announcement is up to 64 printable characters")
         for value in (self.lowest, self.highest):
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
-                raise InvalidEncoding(f"a version of messages is an integer from 1 to {_LARGEST}")
+            if isinstance(value, bool) or not isinstance(value, int) or not _SMALLEST <= value <= _LARGEST:
+                raise InvalidEncoding(f"a version of messages is an integer from {_SMALLEST} to {_LARGEST}")
         if self.lowest > self.highest:
             raise InvalidEncoding("a release reads from its lowest version to its highest")
 
@@ -69,10 +71,10 @@ class Release:
         )
 
 
-FIRST: Final = Release("", 1, 1)
-"""Of who has announced nothing."""
-THIS_RELEASE: Final = Release("0.1.0", 1, 1)
-"""What this package reads and writes. The next release that changes a message reads 1 to 2, the one after it 2 to 3."""
+FIRST: Final = Release("", _SMALLEST, _SMALLEST)
+"""Of a member without an announcement."""
+THIS_RELEASE: Final = Release("0.1.0", 2, 2)
+"""What this package reads and writes. The next release that changes a message reads 2 to 3, the one after it 3 to 4."""
 
 
 def is_announcement(data: bytes) -> bool:
@@ -92,7 +94,7 @@ def read_announcement(data: bytes) -> Release:
     if not isinstance(value, dict) or set(value) != {"format", "highest", "lowest", "package", "version"}:
         raise InvalidEncoding("an announcement with missing or unknown members")
     if value["format"] != _FORMAT or type(value["version"]) is not int or value["version"] != _VERSION:
-        raise InvalidEncoding("not an announcement of version 1")
+        raise InvalidEncoding("not an announcement of version 2")
     return Release(value["package"], value["lowest"], value["highest"])
 
 

@@ -26,10 +26,11 @@ COMMON_TEXT = """## Commands
 Every command that needs it takes `--config FILE` (`-c`): the configuration of your party, by default
 `$MPCREDIT_CONFIG`, else `./mpcredit.toml`.
 
-Commands that govern (`keys rotate`, `member confirm`, `member operator`, `propose …`, `vote`, `execute`) take
-`--owner-account FILE`: the Ethereum JSON keystore of your owner account, by default `owner-account.json` beside the
-configuration. Its passphrase comes from `MPCREDIT_OWNER_PASSPHRASE`, from a file in `MPCREDIT_OWNER_PASSPHRASE_FILE`, or
-is asked for."""
+Commands that govern (`keys rotate`, `member confirm`, `member appoint`, `member period-key`, `member reinstate`,
+`propose …`, `vote`, `approve`, `execute`) take `--owner-account FILE`: the Ethereum JSON keystore of your owner account, by
+default `owner-account.json` beside the configuration. Its passphrase comes from `MPCREDIT_OWNER_PASSPHRASE`, from a file in
+`MPCREDIT_OWNER_PASSPHRASE_FILE`, or is asked for. `member suspend` and `member end-period-key` are sent by the service
+account; with `--owner-account FILE` the owner account sends them."""
 
 HEAD = """# The command line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,7 +30,7 @@ from mpcredit.cli._shared import (
     server_missing,
 )
 from mpcredit.cli.keys import tag_commitments, x25519_keys
-from mpcredit.config import Config, client_of, ledger_of, open_keystore, pins_of, tag_key_of
+from mpcredit.config import Config, client_of, ledger_of, open_keystore, pins_of
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
 from mpcredit.events import Call
@@ -42,6 +42,7 @@ from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import SPEC_VERSION
 from mpcredit.state import LedgerState
 from mpcredit.store import MemoryStore
+from mpcredit.tags import tagger_of
 from mpcredit.versions import THIS_RELEASE, agreed_version
 
 CLOCK_SECONDS = 300
@@ -75,7 +76,7 @@ def doctor(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at ledger, contracts, accounts, keys, pins, tag key, clock, loan book, readiness, balance, store and sign-in.
+    """Look at ledger, contracts, accounts, keys, pins, tag keys, clock, loan book, readiness, balance, store and sign-in.
 
     Changes nothing, and runs beside the service. The exit status is 1 if something is wrong.
 
@@ -153,7 +154,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
             if store is not None:
                 ex.run("tenure", lambda: _tenure(ex, member, store))
             ex.run("registered key", lambda: _registered(ex, config, keys, member, state))
-            ex.run("tag key", lambda: _tag_key(ex, config, keys, state, bool(opened)))
+            ex.run("tag keys", lambda: _tag_keys(ex, config, keys, follower.tag_keys, bool(opened)))
             ex.run("pins", lambda: _pins(ex, follower))
             ex.run("period key", lambda: _period_key(ex, follower))
             ex.run("own floors", lambda: _floors(ex, config, state))
@@ -236,7 +237,6 @@ class _Imported:
     as_of: int
     currency: str
     customers: int
-    tag_key_version: int
 
     def __len__(self) -> int:
         return self.customers
@@ -268,7 +268,6 @@ def _imported(config: Config) -> _Imported | None:
         min(one.as_of for one in found),
         found[0].currency,
         max(one.customers for one in found),
-        min(one.tag_key_version for one in found),
     )
 
 
@@ -579,19 +578,19 @@ def _supervisor(ex: _Examination, config: Config, keys: KeyStore, state: LedgerS
         ex.add("registered key", OK, f"period key {key.version} is in force: {fingerprint(key.public)}")
 
 
-def _tag_key(ex: _Examination, config: Config, keys: KeyStore, state: LedgerState, opened: bool) -> None:
+def _tag_keys(ex: _Examination, config: Config, keys: KeyStore, in_force: Mapping[int, bytes], opened: bool) -> None:
     if opened:
-        key = tag_key_of(keys, state.tag_keys)
-        ex.add("tag key", OK, f"version {key.version}, with the consortium's commitment")
+        newest = tagger_of(keys, in_force).version
+        ex.add("tag keys", OK, f"all versions, 1 to {newest}, with the consortium's commitments")
         return
     commitments = tag_commitments(config, keys)
-    version = max(state.tag_keys, default=0)
-    if commitments.get(version) != to_hex(state.tag_keys[version]):
-        raise KeyStoreError(
-            f"tag key {version} is not here, or is not the consortium's",
-            remedy="import it: `mpcredit keys tag --import FILE`",
-        )
-    ex.add("tag key", SKIPPED, f"version {version}, by its header; not opened")
+    for version, commitment in sorted(in_force.items()):
+        if commitments.get(version) != to_hex(commitment):
+            raise KeyStoreError(
+                f"tag key {version} is not here, or is not the consortium's; without it this institution is not ready",
+                remedy="import all versions: `mpcredit keys tag --import FILE`",
+            )
+    ex.add("tag keys", SKIPPED, f"all versions, 1 to {max(in_force)}, by their headers; not opened")
 
 
 def _pins(ex: _Examination, follower: Follower) -> None:
@@ -657,16 +656,7 @@ def _book_age(ex: _Examination, book: LoanBook | _Imported, follower: Follower) 
     age = follower.now - book.as_of
     limit = parameters.book_age_seconds if parameters else 0
     text = f"{len(book):,} customers in {book.currency}, as of {moment(book.as_of)}"
-    version = max(follower.state.tag_keys, default=0)
-    if isinstance(book, _Imported) and version and book.tag_key_version != version:
-        ex.add(
-            "loan book",
-            WRONG,
-            f"{text}: imported under tag key {book.tag_key_version}, and {version} is in force; until it is imported again "
-            "this institution is not ready, and refuses",
-            "import it again: the page /book, or `mpcredit book import` (identity numbers are not stored)",
-        )
-    elif age > limit:
+    if age > limit:
         ex.add(
             "loan book", WRONG, f"{text}: {duration(age)} old, {duration(limit)} are permitted", "export a newer one"
         )

@@ -260,7 +260,7 @@ def remove(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove a member. Rotate the tag key afterwards: that member knows the old one.
+    """Remove a member. Put the next tag key in force afterwards: it knows the present ones.
 
     Example: mpcredit propose remove "Bank C" --reason "licence withdrawn"
     """
@@ -406,7 +406,9 @@ def tag_key(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Put the next tag key in force, after every member has imported it. Do so when a member has left.
+    """Put the next tag key in force, after every member has imported it. Do so at once when a member has left.
+
+    Every service raises what it keeps to the new key by itself; one that has not the key is not ready until it has.
 
     Example: mpcredit propose tag-key 0x5d1c…
     """

@@ -237,7 +237,7 @@ class _Forgetful(Desk):
 class _Rogue(Inquirer):
     """Opens whatever it is given: the candidate, and not this code, is to say no."""
 
-    def _check_request(self, tags: Sequence[bytes], consents: Sequence[Consent]) -> Purpose:
+    def _check_request(self, consents: Sequence[Consent]) -> Purpose:
         return consents[0].purpose
 
 

@@ -54,7 +54,7 @@ __all__ = ["Database", "DatabaseInUse", "metadata", "open_database"]
 
 VERSION_TABLE: Final = "mpcredit_version"
 _VERSION_1: Final = "00"
-"""Version 1 numbered its tables 0001 to 0011."""
+"""So began the numbers of the tables that version 1 wrote."""
 _BUSY_SECONDS: Final = 30
 """How long a writer waits for another one before it gives up."""
 _UPGRADE_LOCK: Final = 0x6D70_6372_6564_0001

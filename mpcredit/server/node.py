@@ -23,10 +23,10 @@ from mpcredit.errors import LedgerError, MpcreditError, NotYet
 from mpcredit.events import Stage
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.ledger.roster import Member
-from mpcredit.membership import Leaving
 from mpcredit.outbox import Outbox
 from mpcredit.pairkeys import Realm
 from mpcredit.ports import Store
+from mpcredit.roles.leaving import LONGEST_SECONDS
 from mpcredit.state import Inquiry, LedgerState, ProposalRecord
 
 __all__ = ["Change", "Node", "NodeBusy", "NodeStatus", "Party", "Subscription", "own_member", "own_owner"]
@@ -460,25 +460,23 @@ class Node:
         try:
             if isinstance(self.party, Institution) and self._worker is not None and not hurry.is_set():
                 self._leave(hurry)
-        except MpcreditError as error:
-            log.warning("readiness could not be switched off: %s", error)
+        except NodeBusy as error:
+            log.warning("the stop is not in order: %s", error)
         self.stop(timeout=timeout)
 
     def _leave(self, hurry: threading.Event) -> None:
         with self.locked() as party:
-            if self._member() is None:
-                return
-            leaving = Leaving(party.membership)
-        self._tell_line("it is being stopped: switched off, it answers what is under way")
+            leaving = party.leave()
+        self._tell_line(f"stopping: switched off first, answering for at most {LONGEST_SECONDS} s more")
         self.wake()
         while not hurry.wait(LEAVING_PAUSE):
             with self.locked():
-                if leaving.is_over():
+                if leaving.over:
                     break
         with self.locked():
-            left = leaving.left()
+            left = leaving.last_words()
         for line in left:
-            self._tell_line(f"{line} is left without an answer: start again before its deadline")
+            self._tell_line(line)
 
     def stop(self, *, timeout: float = 60.0) -> None:
         """Finish the round and stop. The store stays open.
@@ -647,6 +645,8 @@ class Node:
             return "the supervisor has not audited its mask keys yet"
         if why := self.party.membership.why_not:
             return why
+        if self.party.membership.leaving:
+            return "it is being stopped"
         if not self._readiness(member)["ready_now"]:
             on = self._readiness(member)["ready_next"]
             return "it is ready from the next period on" if on else "it is not ready on the ledger"

@@ -163,32 +163,31 @@ class Retention:
         keys: Any = party.desk.keys  # the port of the use cases does not list keys
         store, present = party.desk.store, set(keys.inquiry_keys())
         count = 0
-        for request in requests:
-            for attempt in request.value["attempts"]:
-                report = store.get("report", attempt["inquiry"])
-                openings = report is not None and "openings" in report
-                if attempt["key"] not in present and not openings:
-                    continue
-                # (1) the openings go with the entry; the key, which is a file, after it: cut off, the next run finds it.
-                with store.transaction():
-                    self.audit.append(
-                        "node",
-                        "retention.inquiry_key_destroyed",
-                        f"inquiry/{attempt['inquiry']}",
-                        f"{days} days are over",
-                        key=attempt["key"],
-                        request=request.id,
-                        openings=openings,
-                    )
-                    if report is not None:
-                        # The commitment is on the ledger; its salt would let somebody prove openings that he found.
-                        kept = {name: report[name] for name in ("commitment",) if name in report}
-                        store.put("report", attempt["inquiry"], kept)
-                # (2) the key.
-                if attempt["key"] in present:
-                    keys.destroy_inquiry_key(attempt["key"])
-                    present.discard(attempt["key"])
-                count += 1
+        for request, fingerprint, inquiry in [(r, *secret) for r in requests for secret in _secrets(r)]:
+            report = store.get("report", inquiry)
+            openings = report is not None and "openings" in report
+            if fingerprint not in present and not openings:
+                continue
+            # (1) the openings go with the entry; the key, which is a file, after it: cut off, the next run finds it.
+            with store.transaction():
+                self.audit.append(
+                    "node",
+                    "retention.inquiry_key_destroyed",
+                    f"inquiry/{inquiry}" if inquiry else f"request/{request.id}",
+                    f"{days} days are over",
+                    key=fingerprint,
+                    request=request.id,
+                    openings=openings,
+                )
+                if report is not None:
+                    # The commitment is on the ledger; its salt would let somebody prove openings that he found.
+                    kept = {name: report[name] for name in ("commitment",) if name in report}
+                    store.put("report", inquiry, kept)
+            # (2) the key.
+            if fingerprint in present:
+                keys.destroy_inquiry_key(fingerprint)
+                present.discard(fingerprint)
+            count += 1
         return count
 
     def _erase_requests(self, party: Institution) -> int:
@@ -275,7 +274,7 @@ class Retention:
         present = set(keys.inquiry_keys())
         ends, named = [], set()
         for request in party.inquirer.requests():
-            own = {attempt["key"] for attempt in request.value["attempts"]} & present
+            own = set(request.keys) & present
             named |= own
             if own and request.state.final:
                 ends.append(_end(party, request))
@@ -324,6 +323,12 @@ class Retention:
         pending = any(i.verdict is None and not i.stage.failed for i in under)
         due = None if in_use or pending or last is None or not days else last + days * DAY
         return KeptKey(version, public, in_use, len(under), last, due)
+
+
+def _secrets(request: Request) -> list[tuple[str, str]]:
+    """Fingerprints of a request's keys, each with its inquiry; none for a key that no opening was signed under."""
+    signed = [(attempt["key"], attempt["inquiry"]) for attempt in request.value["attempts"]]
+    return signed + [(fingerprint, "") for fingerprint in request.keys[len(signed) :]]
 
 
 def _forget(party: Institution, request: Request) -> None:

@@ -62,6 +62,6 @@ def test_decrypt__no_ciphertext__is_refused(key: PrivateKey, make: object) -> No
 
 
 def test_decrypt__proper_ciphertext__both_ways_agree(key: PrivateKey) -> None:
-    c = paillier.encrypt(key.public, 4711, exponent=99)
+    c = paillier.encrypt(key.public, 4711, r=99)
 
     assert paillier.decrypt(key, c) == decrypt_as_phe_does(key.p, key.q, c) == 4711

@@ -46,7 +46,7 @@ def seal_document(document: bytes, *, pad: bool = True) -> Callable[..., tuple[b
             content += bytes(-len(content) % 512)
         key = b"K" * 32
         commitment = hashlib.sha256(b"mpcredit/subject/2" + key + content).digest()
-        sealed = bytes([1, len(wraps)])
+        sealed = bytes([2, len(wraps)])
         for member, wrap in sorted(wraps.items()):
             cipher = ChaCha20Poly1305(sealing._wrap_key(wrap, q0, inquirer, member, commitment))
             sealed += bytes([member]) + cipher.encrypt(bytes(12), key, commitment)
@@ -133,7 +133,7 @@ def test_subject_list__deeply_nested__is_an_invalid_subject(depth: int, bracket:
 
 @given(data=st.binary(max_size=800), count=st.integers(0, 255))
 def test_sealed_subject__any_bytes__is_an_invalid_subject(data: bytes, count: int) -> None:
-    for sealed in (data, bytes([1, count]) + data):
+    for sealed in (data, bytes([2, count]) + data):
         with pytest.raises(InvalidSubject):
             sealing.open_subjects_member(sealed, bytes(32), Q0, 0, 1, WRAP)
         with pytest.raises(InvalidSubject):

@@ -29,7 +29,7 @@ def set_the_total(town: FakeTown, inquiry: Inquiry, wish: int) -> bytes:
     frame = protocol.frame_of(inquiry, town.chain.realm)
     others = protocol.product(frame, [inquiry.payload(i) for i in inquiry.cohort if i != LAST])
     square = frame.public.n_squared
-    c = paillier.encrypt(frame.public, wish, exponent=4711) * pow(others[0], -1, square) % square
+    c = paillier.encrypt(frame.public, wish, r=4711) * pow(others[0], -1, square) % square
     return with_disclosure(inquiry, frame, LAST, [c])
 
 

@@ -1,26 +1,28 @@
-"""The inquirer publishes a key that is none, or a base with a trapdoor (R6, R7, R8; protocol.md section 4).
+"""The inquirer publishes a key that is none, or one of many small primes (R6, R7, R19).
 
-Under n = p^2 q a ciphertext opens to many plaintexts, so that a "verified" total can be any of them; with a base of small
-order any reader of the ledger opens the total. Every furnisher refuses with KEY, and the supervisor names the inquirer.
-The base is computed from n, so there is no field in which a foreign one could be published.
+Under n = p^2 q a ciphertext opens to many plaintexts, so that a "verified" total can be any of them. Every furnisher
+refuses with KEY, and the supervisor names the inquirer. An n of many primes just above 2^16 is permitted and proven; a
+random r has a factor in common with it so often that an honest member would be named for it. R19 takes another r.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
+import math
 from collections.abc import Callable
 
 import gmpy2
 import pytest
-from attackers import open_crafted
-from fakes import FakeTown, figures, subject
+from attackers import open_crafted, send, with_disclosure_of_bytes
+from fakes import FakeTown, subject
 
-from mpcredit import keyproof, paillier
+from mpcredit import keyproof, protocol
 from mpcredit.disclosure import RefusalCode
 from mpcredit.errors import InvalidMessage
-from mpcredit.events import Opening, Stage
-from mpcredit.paillier import PrivateKey, PublicKey
-from mpcredit.schema import FIGURES_1
+from mpcredit.events import Stage
+from mpcredit.paillier import PrivateKey
+from mpcredit.pairkeys import mask_sum
+from mpcredit.state import Inquiry
 
 
 def prime(bits: int, seed: int) -> int:
@@ -114,36 +116,84 @@ def test_p_squared_q__without_the_proof__one_total_opens_to_two(key: PrivateKey)
         keyproof.check_key(n, b"\1" * (8 * ((n.bit_length() + 7) // 8)))
 
 
-# --------------------------------------------------------------------- the base
+# --------------------------------------------------------------------- many small primes
+
+BANK = 2
+"""The honest member."""
 
 
-def test_foreign_base__of_order_two__any_reader_of_the_ledger_opens_the_total(key: PrivateKey) -> None:
-    # The variant in which the inquirer (or who made its key) publishes h_s: here one of order 2.
-    n, square = key.public.n, key.public.n_squared
-    h_s = square - 1
-    m = FIGURES_1.pack([figures(31)], 2048)[0]
-    c = (1 + m * n) * pow(h_s, 987654321, square) % square
-
-    read = (pow(c, 2, square) - 1) // n * pow(2, -1, n) % n
-
-    assert read == m
+def many_small_primes() -> list[int]:
+    """124 primes just above 2^16, and the one that makes their product a number of 2048 bits."""
+    primes, product = [2**16 + 1], 2**16 + 1
+    while len(primes) < 124:
+        primes.append(int(gmpy2.next_prime(primes[-1])))
+        product *= primes[-1]
+    primes.append(int(gmpy2.next_prime((1 << 2047) // product * 3 // 2)))
+    return primes
 
 
-def test_foreign_base__has_no_place_in_an_opening() -> None:
-    names = {field.name for field in dataclasses.fields(Opening)}
-
-    assert names == {
-        *("nonce", "group", "schema", "blocks", "currency", "roster", "cohort", "n", "key_proof", "consents"),
-        *("sealed_subject", "subject_commitment", "payload"),
-    }
+def proof_by_factors(n: int, primes: list[int]) -> bytes:
+    """The roots of R7, computed from the factors."""
+    inverse = pow(n, -1, math.prod(p - 1 for p in primes))
+    width = (n.bit_length() + 7) // 8
+    return b"".join(pow(keyproof.challenge(n, i), inverse, n).to_bytes(width, "big") for i in range(8))
 
 
-def test_base__computed_from_n_alone__is_no_element_of_small_order(key: PrivateKey) -> None:
-    public = PublicKey(key.public.n)
-    c = paillier.encrypt(public, 5, exponent=paillier.random_exponent(public))
+def first_try(inquiry: Inquiry, frame: protocol.Frame, seed: bytes) -> int:
+    """r of block 0, as if the first try counted whatever it is."""
+    n = frame.public.n
+    data = b"mpcredit/random/2" + seed + frame.ctx + bytes([BANK]) + bytes(4) + b"\0"
+    return int.from_bytes(hashlib.shake_256(data).digest(256 + 16), "big") % n
 
-    assert public.h_s == key.public.h_s
-    # Orders that divide small numbers or p - 1, q - 1 alone would show here.
-    for order in (1, 2, 3, 4, 5, 2**16, key.p - 1, key.q - 1):
-        assert pow(public.h_s, order, public.n_squared) != 1
-    assert (pow(c, 2, public.n_squared) - 1) % public.n != 0
+
+def opened_under_many_primes(town: FakeTown) -> tuple[Inquiry, protocol.Frame, bytes]:
+    """The inquiry, its frame, and a seed of the honest member whose first try has a factor in common with n."""
+    primes = many_small_primes()
+    n = cut(math.prod(primes))
+    entries = [(town.tagger.tag(subject(1)), town.consent(1))]
+    _, q = open_crafted(town[0], entries, n=n, key_proof=proof_by_factors(n, primes))
+    town[BANK].sync()
+    inquiry = town[BANK].desk.state.inquiries[q]
+    frame = protocol.frame_of(inquiry, town.chain.realm)
+    seeds = (hashlib.sha256(bytes([i, j])).digest() for i in range(256) for j in range(256))
+    return inquiry, frame, next(seed for seed in seeds if math.gcd(first_try(inquiry, frame, seed), n) > 1)
+
+
+def test_many_small_primes__permitted_and_proven__have_a_factor_in_common_with_one_in_550_numbers() -> None:
+    primes = many_small_primes()
+    n = cut(math.prod(primes))
+
+    keyproof.check_key(n, proof_by_factors(n, primes))
+
+    assert len(set(primes)) == 125
+    share = 1 - math.prod(1 - 1 / p for p in primes)
+    assert 0.0018 < share < 0.0019
+
+
+def test_many_small_primes__first_try_counts__the_honest_member_is_named(town: FakeTown) -> None:
+    # The variant of R19 without the tries: the member encrypts with the first r, and discloses its seed.
+    inquiry, frame, seed = opened_under_many_primes(town)
+    desk, n = town[BANK].desk, frame.public.n
+    record = town[BANK].furnisher.book.record(inquiry.schema, town.tagger.tag(subject(1)))
+    (plain,) = frame.schema.pack([record], frame.public.bits)
+    masked = (plain + mask_sum(BANK, desk.mask_keys(dict(inquiry.keys)), frame.ctx, 0, n)) % n
+    c = (1 + masked * n) * pow(first_try(inquiry, frame, seed), n, n * n) % (n * n)
+    send(town[BANK], inquiry, with_disclosure_of_bytes(inquiry, frame, BANK, c.to_bytes(512, "big"), seed))
+    town.settle()
+
+    found = town[0].desk.state.inquiries[inquiry.id]
+    assert (found.stage, found.culprits) == (Stage.VOID, (BANK,))
+
+
+def test_many_small_primes__next_try_counts__the_honest_member_answers_and_nobody_is_named(town: FakeTown) -> None:
+    inquiry, _frame, seed = opened_under_many_primes(town)
+    town[BANK].furnisher.random_bytes = lambda count: seed[:count]
+    town.settle()
+
+    found = town[0].desk.state.inquiries[inquiry.id]
+    assert found.stage is Stage.COMPLETE
+    verified = town.supervisor.supervisor.verified[inquiry.id]
+    assert verified.findings == []
+    assert set(verified.records) == set(inquiry.cohort)
+    book = town[BANK].furnisher.book
+    assert verified.records[BANK] == [book.record(inquiry.schema, town.tagger.tag(subject(1)))]

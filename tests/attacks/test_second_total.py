@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 from attackers import inquiry_key, open_crafted, refusals, stored_payload, total_of
-from fakes import DAY, JOINT_CREDIT, TERMS, FakeTown, figures, found_town, subject, two_keys
+from fakes import DAY, JOINT_CREDIT, TERMS, FakeTown, figures, found_town, two_keys
 
 from mpcredit import disclosure, inquirer, protocol
 from mpcredit.disclosure import RefusalCode
@@ -23,7 +23,6 @@ from mpcredit.events import Call, Stage
 from mpcredit.inquirer import RequestState
 from mpcredit.schema import FIGURES_1
 from mpcredit.state import Inquiry
-from mpcredit.tags import HmacTagger, TagKey
 
 VICTIM = 4
 
@@ -64,7 +63,7 @@ def mempool_copy(town: FakeTown, inquiry: Inquiry) -> bytes:
     (payload,) = {
         t.call.arguments[1]
         for t in town.chain.seen
-        if t.sender == town.operators[VICTIM].address and t.call.function == "contribute"
+        if t.sender == town.accounts[VICTIM].address and t.call.function == "contribute"
     }
     assert payload == stored_payload(town[VICTIM], inquiry)
     return bytes(payload)
@@ -124,7 +123,7 @@ def test_subset_retry__victim_back_with_its_stored_answer__never_states_that_not
     second = town.ask(1)
     town.settle()
 
-    sent = [t.call.function for t in town.chain.seen if t.sender == town.operators[VICTIM].address]
+    sent = [t.call.function for t in town.chain.seen if t.sender == town.accounts[VICTIM].address]
     assert "notSent" not in sent
     assert town.inquiry(second).opening.cohort == first.opening.cohort & ~(1 << VICTIM)
     assert refusals(town, second)[1] == RefusalCode.WINDOW
@@ -146,7 +145,7 @@ def test_subset_retry__victim_was_down_and_states_it__is_answered_and_gives_noth
     assert town.inquiry(first).not_sent == {VICTIM}
     assert town[0].inquirer.get(second).state is RequestState.ATTESTED
     assert not [
-        t for t in town.chain.seen if t.sender == town.operators[VICTIM].address and t.call.function == "contribute"
+        t for t in town.chain.seen if t.sender == town.accounts[VICTIM].address and t.call.function == "contribute"
     ]
 
 
@@ -191,7 +190,7 @@ def test_restored_member__its_refusal__does_not_excuse_it_from_the_next_cohort(t
     town.chain.held = False
     town.chain.mempool.clear()
     copies = [
-        t for t in town.chain.seen if t.call.function == "contribute" and t.sender == town.operators[VICTIM].address
+        t for t in town.chain.seen if t.call.function == "contribute" and t.sender == town.accounts[VICTIM].address
     ]
     assert copies
     restored_victim(town)
@@ -496,25 +495,6 @@ def test_inquiry_that_one_answered__counts(town: FakeTown) -> None:
 
 
 # --------------------------------------------------------------------- open: what no rule stops yet
-
-
-def test_tag_key_rotated_within_the_window__subject_is_not_recognised__open(town: FakeTown) -> None:
-    # A member leaves, and the tag key is rotated because of that: under the new key the same customer has another tag, so
-    # nobody sees that the cohort differs. Rotate W after the cohort has changed, not with it (docs/threats.md).
-    first = town.ask(1)
-    town.settle()
-    town.sleep(VICTIM)
-    rotated = HmacTagger(TagKey(2, b"u" * 32))
-    for bank, book in zip(town.banks, town.books, strict=True):
-        book.figures = {rotated.tag(subject(n)): book.figures[town.tagger.tag(subject(n))] for n in range(1, 6)}
-        bank.tagger = bank.desk.tagger = rotated
-    town.tagger = rotated
-
-    second = town.ask(1)
-    town.settle()
-
-    one, two = (town[0].inquirer.get(r).totals or [] for r in (first, second))
-    assert one[0]["outstanding"] - two[0]["outstanding"] == figures(2**VICTIM)["outstanding"]
 
 
 def test_silent_colluder__total_is_completed_off_the_ledger_and_the_consent_unspent__open(town: FakeTown) -> None:

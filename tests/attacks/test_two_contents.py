@@ -123,7 +123,7 @@ def sealed_with_two_keys(
     first, second, body = two_keys(content, Q0)
     shown = ChaCha20Poly1305(first if commit_to_first else second).decrypt(NONCE, body, Q0)
     commitment = hashlib.sha256(b"mpcredit/subject/2" + (first if commit_to_first else second) + shown).digest()
-    sealed = bytes([1, len(wraps)])
+    sealed = bytes([2, len(wraps)])
     for member, wrap in sorted(wraps.items()):
         cipher = ChaCha20Poly1305(sealing._wrap_key(wrap, Q0, 0, member, commitment))
         sealed += bytes([member]) + cipher.encrypt(NONCE, first if member == 1 else second, commitment)
@@ -176,7 +176,7 @@ def seal_two_contents(
     first, second, body = two_keys(subjects.plaintext, q0)
     shown = ChaCha20Poly1305(first).decrypt(NONCE, body, q0)
     commitment = sealing._subject_commitment(first, shown)
-    sealed = bytes([1, len(wraps)])
+    sealed = bytes([2, len(wraps)])
     for member, wrap in sorted(wraps.items()):
         cipher = ChaCha20Poly1305(sealing._wrap_key(wrap, q0, inquirer, member, commitment))
         sealed += bytes([member]) + cipher.encrypt(NONCE, first if member == 1 else second, commitment)

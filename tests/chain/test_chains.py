@@ -106,7 +106,7 @@ def test_embedded_chain__rising_base_fee__does_not_stop_estimates() -> None:
     )
 
     with pytest.raises(Refused):
-        Wallet(web3, OUTSIDER).prepare(deployed.consortium, artifacts.consortium().call_data("declareReady", (0,)), 0)
+        Wallet(web3, OUTSIDER).prepare(deployed.consortium, artifacts.consortium().call_data("setReady", (0, True)), 0)
 
 
 # --------------------------------------------------------------------- Anvil
@@ -182,7 +182,7 @@ def test_deploy__returns_addresses_gas_and_first_block(chain: Any) -> None:
     assert deployed.chain_id == web3.eth.chain_id
     assert ledger.call(Call("consortium", "jointCredit")) == deployed.joint_credit
     assert ledger.call(Call("consortium", "memberCount")) == MEMBERS
-    assert ledger.call(Call(deployed.joint_credit, "version")) == "1"
+    assert ledger.call(Call(deployed.joint_credit, "version")) == "2"
     assert deployed.first_block == deployed.creation.block == ledger.first_block()
     assert 2_000_000 < deployed.gas_used < 12_000_000
     assert bytes(web3.eth.get_code(deployed.joint_credit))

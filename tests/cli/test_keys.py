@@ -67,12 +67,13 @@ def test_show__with_a_wrong_passphrase__is_refused(newcomer: Party) -> None:
     assert "wrong-one" not in done.out + done.err
 
 
-def test_show__key_file_of_another_version__is_refused(newcomer: Party) -> None:
+@pytest.mark.parametrize(("version", "remedy"), [(1, "new keys"), (3, "upgrade")])
+def test_show__key_file_of_another_version__is_refused(newcomer: Party, version: int, remedy: str) -> None:
     newcomer.ok("keys", "new")
     path = newcomer.home / "keys" / "institution-1.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
 
-    refused(newcomer.run("keys", "show"), 7, "institution-1.json", "version 2", "upgrade")
+    refused(newcomer.run("keys", "show"), 7, "institution-1.json", f"version {version}", remedy)
 
 
 def test_show__key_file_that_others_can_read__is_refused(newcomer: Party) -> None:
@@ -94,8 +95,18 @@ def test_owner__is_an_ethereum_keystore_of_its_own__and_is_not_overwritten(newco
     assert json.loads(path.read_text()) == value
 
 
-def test_tag__exported_and_imported__has_one_commitment(newcomer: Party, tmp_path: Path) -> None:
+def test_owner__of_the_supervisor__is_made_in_the_same_way(newcomer: Party) -> None:
+    newcomer.config.write_text(newcomer.config.read_text().replace('"institution"', '"supervisor"'))
+
+    made = newcomer.ok("keys", "owner")
+
+    assert made["owner"] != newcomer.ok("keys", "new")["ledger_account"]
+    assert (newcomer.home / "owner-account.json").exists()
+
+
+def test_tag__exported_and_imported__carries_all_versions(newcomer: Party, tmp_path: Path) -> None:
     newcomer.ok("keys", "new")
+    first = newcomer.ok("keys", "tag", "--new")
     made = newcomer.ok("keys", "tag", "--new")
     newcomer.ok("keys", "tag", "--export", "for-b.json")
     other = Party("Other", "institution", tmp_path / "other", newcomer.runner, newcomer.url, newcomer.chain_id)
@@ -105,8 +116,10 @@ def test_tag__exported_and_imported__has_one_commitment(newcomer: Party, tmp_pat
 
     kept = other.ok("keys", "tag", "--import", str(newcomer.home / "for-b.json"))
 
-    assert kept["commitment"] == made["commitment"]
+    assert (kept["version"], kept["commitment"]) == (2, made["commitment"])
     assert "key" not in json.dumps(kept).replace("tag_key", "")
+    shown = {key["version"]: key["commitment"] for key in other.ok("keys", "show", "--check")["tag_keys"]}
+    assert shown == {1: first["commitment"], 2: made["commitment"]}
 
 
 @pytest.mark.parametrize("arguments", [(), ("--new", "--export", "x.json"), ("--export", "x.json")])
@@ -133,21 +146,42 @@ def test_tag__import_with_a_wrong_passphrase__keeps_nothing(newcomer: Party) -> 
     assert listing(newcomer.home) == before
 
 
-def test_rotate__registers_the_next_key__and_the_member_serves_again_after_the_audit(consortium: Consortium) -> None:
+def test_rotate__registers_the_next_key__and_the_old_one_serves_until_its_audit(consortium: Consortium) -> None:
     bank = consortium["Bank B"]
     before = bank.ok("member", "list")["members"][1]
 
     made = bank.ok("keys", "rotate")
     during = bank.ok("member", "list")["members"][1]
+    refused(bank.run("keys", "destroy", "institution", "1", "--yes"), 7, "it is a key in force")
     consortium.turn()
     consortium.turn()
     after = bank.ok("member", "list")["members"][1]
 
     assert made["version"] == before["key_version"] + 1
-    assert not during["serving"]
-    assert after["serving"]
+    assert (during["serving"], during["serving_version"], during["audited"]) == (True, 1, False)
+    assert (after["serving"], after["serving_version"], after["audited"]) == (True, 2, True)
     assert after["fingerprint"] == made["fingerprint"]
     assert {key["version"] for key in bank.ok("keys", "show")["institution_keys"]} == {1, 2}
+
+
+def test_rotate__of_a_compromised_key__leaves_the_cohorts_at_once(consortium: Consortium) -> None:
+    bank = consortium["Bank D"]
+
+    made = bank.ok("keys", "rotate", "--compromised")
+    during = bank.ok("member", "list")["members"][3]
+    consortium.turn()
+    consortium.turn()
+
+    assert made["compromised"]
+    assert (during["serving"], during["serving_version"]) == (False, 0)
+    assert bank.ok("member", "list")["members"][3]["serving_version"] == 2
+
+
+def test_rotate__twice_in_a_day__is_refused(consortium: Consortium) -> None:
+    bank = consortium["Bank B"]
+
+    refused(bank.run("keys", "rotate"), 5, "permitted from", party=bank)
+    assert bank.ok("member", "list")["members"][1]["key_version"] == 2
 
 
 def test_rotate__with_a_wrong_owner_passphrase__sends_nothing(consortium: Consortium) -> None:
@@ -171,10 +205,8 @@ def test_rotate__by_the_account_of_another__is_refused(consortium: Consortium) -
 
 def test_destroy__a_key_in_force__is_refused_and_an_old_one_goes(consortium: Consortium) -> None:
     bank = consortium["Bank B"]
-    assert {key["version"] for key in bank.ok("keys", "show")["institution_keys"]} == {1, 2}
-
-    refused(bank.run("keys", "destroy", "institution", "2", "--yes"), 7, "it is the key in force")
-    refused(bank.run("keys", "destroy", "tag", "1", "--yes"), 7, "in force")
+    refused(bank.run("keys", "destroy", "institution", "2", "--yes"), 7, "it is a key in force")
+    refused(bank.run("keys", "destroy", "tag", "1", "--yes"), 7, "all versions")
     refused(bank.run("keys", "destroy", "passport", "1", "--yes"), 3, "no keys of kind")
     asked = bank.ok("keys", "destroy", "institution", "1")
     done = bank.ok("keys", "destroy", "institution", "1", "--yes")
@@ -182,6 +214,14 @@ def test_destroy__a_key_in_force__is_refused_and_an_old_one_goes(consortium: Con
     assert not asked["destroyed"]
     assert done["destroyed"]
     assert not (bank.home / "keys" / "institution-1.json").exists()
+
+
+def test_tag__made_in_vain__may_be_destroyed(consortium: Consortium) -> None:
+    bank = consortium["Bank B"]
+    bank.ok("keys", "tag", "--new")
+
+    assert bank.ok("keys", "destroy", "tag", "2", "--yes")["destroyed"]
+    assert not (bank.home / "keys" / "tag-2.json").exists()
 
 
 def test_tag__handed_to_the_supervisor__is_kept_and_can_be_given_up(consortium: Consortium) -> None:

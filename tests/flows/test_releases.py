@@ -1,9 +1,9 @@
 """Two neighbouring releases in one consortium, and two that are too far apart (R1, docs/adr/0019).
 
-The next release is this code with another `versions.Release`: it writes version 2 of the sealed subject, whose content is the
-same. Branches: all of one release; neighbours, either asking; after everybody's upgrade; a gap - the inquirer says so before
-anything is sent, a furnisher refuses before it looks; the announcement - once, restart, malformed; a supervisor that is
-behind; on the real contracts.
+The next release is this code with another `versions.Release`: it writes version 3 of the sealed subject, whose content is the
+same. This release reads version 2 alone. Branches: all of one release; neighbours, either asking; after everybody's
+upgrade; a gap - the inquirer says so before anything is sent, a furnisher refuses before it looks; the announcement -
+once, restart, malformed; a supervisor that is behind; on the real contracts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from mpcredit.local import local_consortium
 from mpcredit.sealing import sealed_version
 from mpcredit.versions import FIRST, THIS_RELEASE, Release, agreed_version, is_announcement, read_announcement
 
-NEXT = Release("0.2.0", 1, 2)
+NEXT = Release("0.2.0", 2, 3)
 """The next release that changes a message: reads its own version and the one before."""
-AFTER = Release("0.3.0", 2, 3)
+AFTER = Release("0.3.0", 3, 4)
 
 
 def upgrade(party: Any, release: Release) -> None:
@@ -60,13 +60,13 @@ def announcements(town: FakeTown) -> list[MaskKeysSealed]:
     ]
 
 
-def test_release__the_first__says_nothing_and_writes_version_1(town: FakeTown) -> None:
+def test_release__the_first__says_nothing_and_writes_version_2(town: FakeTown) -> None:
     request = town.ask(1)
     town.settle()
 
     assert announcements(town) == []
     assert state_of(town, request) is RequestState.ATTESTED
-    assert sealed_version(town.inquiry(request).opening.sealed_subject) == 1
+    assert sealed_version(town.inquiry(request).opening.sealed_subject) == 2
 
 
 @pytest.mark.parametrize("by", [0, 1])
@@ -80,7 +80,7 @@ def test_releases__neighbours_in_one_consortium__complete_whoever_asks(town: Fak
 
     assert [event.member for event in announcements(town)] == [1, 3]
     assert state_of(town, request, by) is RequestState.ATTESTED
-    assert sealed_version(town.inquiry(request, by=by).opening.sealed_subject) == 1
+    assert sealed_version(town.inquiry(request, by=by).opening.sealed_subject) == 2
     totals = town[by].inquirer.get(request).totals
     assert totals is not None
     expected = sum(
@@ -98,7 +98,7 @@ def test_releases__everybody_upgraded__use_the_next_version(town: FakeTown) -> N
     town.settle()
 
     assert state_of(town, request) is RequestState.ATTESTED
-    assert sealed_version(town.inquiry(request).opening.sealed_subject) == 2
+    assert sealed_version(town.inquiry(request).opening.sealed_subject) == 3
 
 
 def test_releases__neighbours_of_the_second_and_third__complete_too(town: FakeTown) -> None:
@@ -110,7 +110,7 @@ def test_releases__neighbours_of_the_second_and_third__complete_too(town: FakeTo
     town.settle()
 
     assert state_of(town, request) is RequestState.ATTESTED
-    assert sealed_version(town.inquiry(request).opening.sealed_subject) == 2
+    assert sealed_version(town.inquiry(request).opening.sealed_subject) == 3
 
 
 @pytest.mark.parametrize(("by", "who"), [(0, "Bank A"), (1, "this institution")])
@@ -129,8 +129,8 @@ def test_releases__two_apart__a_clear_error_before_anything_is_sent(town: FakeTo
 
     told = town[by].inquirer.get(request)
     assert told.state is RequestState.WANTED
-    assert f"{who} reads 1" in told.note
-    assert f"{who} must install a release that reads version 2; nothing was sent" in told.note
+    assert f"{who} reads 2" in told.note
+    assert f"{who} must install a release that reads version 3; nothing was sent" in told.note
     assert town[by].desk.outbox.next_nonce() == sent
     assert told.value["attempts"] == []
     # It opens by itself as soon as the one that was behind has upgraded.
@@ -166,7 +166,7 @@ def test_furnisher__version_that_it_does_not_read__refuses_with_code_4_and_the_b
     assert "compare versions" in town[0].inquirer.get(request).note
     stored = town[refusal.member].desk.store.get("answer", next(key for key, _ in town[1].desk.store.items("answer")))
     assert stored is not None
-    assert "are of version 3, this release reads 1" in stored["text"]
+    assert "are of version 4, this release reads 2" in stored["text"]
 
 
 def test_announcement__is_made_once_and_before_readiness(town: FakeTown) -> None:
@@ -181,7 +181,7 @@ def test_announcement__is_made_once_and_before_readiness(town: FakeTown) -> None
     upgrade(town[1], NEXT)
     town.settle()
     said = [read_announcement(event.sealed_keys) for event in announcements(town)]
-    assert [(one.lowest, one.highest) for one in said] == [(1, 2), (1, 1), (1, 2)]
+    assert [(one.lowest, one.highest) for one in said] == [(2, 3), (2, 2), (2, 3)]
     # The supervisor does not take it for mask keys.
     assert town.supervisor.supervisor.findings == []
     # Who has not been able to say it is not declared ready.
@@ -195,10 +195,12 @@ def test_announcement__malformed__counts_as_nothing_said() -> None:
     assert read_announcement(good) == NEXT
     for bad in (
         good + b" ",
-        good.replace(b'"highest":2', b'"highest":0'),
-        good.replace(b'"highest":2', b'"highest":256'),
-        good.replace(b'"lowest":1', b'"lowest":3'),
-        good.replace(b'"version":1', b'"version":2'),
+        good.replace(b'"highest":3', b'"highest":0'),
+        good.replace(b'"highest":3', b'"highest":256'),
+        good.replace(b'"lowest":2', b'"lowest":4'),
+        good.replace(b'"lowest":2', b'"lowest":1'),
+        good.replace(b'"version":2', b'"version":1'),
+        good.replace(b'"version":2', b'"version":3'),
         good.replace(b"mpcredit/versions/2", b"mpcredit/versions/3"),
         b"mpcredit/versions/2" + canonical_json({"format": "mpcredit/announcement"}),
         b"mpcredit/versions/2",
@@ -209,11 +211,11 @@ def test_announcement__malformed__counts_as_nothing_said() -> None:
 
 
 def test_agreed_version__is_the_highest_that_all_read() -> None:
-    assert agreed_version(THIS_RELEASE, {}) == 1
-    assert agreed_version(NEXT, {"B": NEXT, "C": AFTER}) == 2
-    assert agreed_version(AFTER, {"B": AFTER}) == 3
-    assert agreed_version(NEXT, {"B": FIRST, "C": NEXT}) == 1
-    with pytest.raises(InvalidMessage, match="B reads 1") as told:
+    assert agreed_version(THIS_RELEASE, {}) == 2
+    assert agreed_version(NEXT, {"B": NEXT, "C": AFTER}) == 3
+    assert agreed_version(AFTER, {"B": AFTER}) == 4
+    assert agreed_version(NEXT, {"B": FIRST, "C": NEXT}) == 2
+    with pytest.raises(InvalidMessage, match="B reads 2") as told:
         agreed_version(AFTER, {"B": FIRST, "C": NEXT})
     assert told.value.remedy.startswith("B must install")
 
@@ -239,7 +241,7 @@ def test_supervisor__that_is_behind__judges_when_it_has_upgraded_and_names_nobod
 def test_this_release__is_that_of_the_package() -> None:
     assert THIS_RELEASE.package == mpcredit.__version__
     assert THIS_RELEASE.highest - THIS_RELEASE.lowest <= 1
-    assert replace(THIS_RELEASE, package="") == FIRST or THIS_RELEASE.highest > 1
+    assert replace(THIS_RELEASE, package="") == FIRST or THIS_RELEASE.highest > 2
     assert versions.THIS_RELEASE.versions[-1] == THIS_RELEASE.highest
 
 
@@ -251,7 +253,7 @@ def test_releases__neighbours_on_the_real_contracts__complete() -> None:
         consortium.settle()
         bank = consortium["Bank A"]
         bank.sync()
-        assert {i: bank.follower.state.release_of(i).highest for i in range(4)} == {0: 1, 1: 2, 2: 1, 3: 2}
+        assert {i: bank.follower.state.release_of(i).highest for i in range(4)} == {0: 2, 1: 3, 2: 2, 3: 3}
         who = next(iter(consortium.books["Bank B"].subjects()))
         consent = mpcredit.Consent.grant(
             who, to=bank, purpose=mpcredit.Purpose.NEW_CREDIT, days=1, now=bank.follower.now

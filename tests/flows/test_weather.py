@@ -11,6 +11,7 @@ from mpcredit.chain import ChainSigner
 from mpcredit.chain.anvil import Anvil
 from mpcredit.chain.transactions import parse_signed
 from mpcredit.encoding import to_hex
+from mpcredit.errors import LedgerError
 from mpcredit.events import Call
 from mpcredit.inquirer import RequestState
 from mpcredit.local import LocalConsortium, local_consortium
@@ -158,6 +159,42 @@ def test_another_program_with_the_account__told_and_the_same_answer_goes_under_t
     assert consortium.stores[FURNISHER].get("answer", inquiry) == stored
     assert parse_signed(second.raw).data == parse_signed(row.raw).data
     assert bank.desk.outbox.restored_at > 0
+
+
+def test_opening_that_the_node_never_takes__makes_way_for_an_answer_and_its_request_ends(
+    consortium: LocalConsortium, customers: Customers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank, anvil = consortium[FURNISHER], anvil_of(consortium)
+    [inquiry] = opened(consortium, customers)
+    handle = ask(bank, customers.take())
+    bank.sync()
+
+    def away(_raw: bytes) -> None:
+        raise LedgerError("the connection broke")
+
+    with monkeypatch.context() as broken:  # it is signed, and the node is away when it is sent
+        broken.setattr(bank.desk.outbox.signer, "broadcast", away)
+        with pytest.raises(LedgerError):
+            bank.inquirer.step()
+    anvil.do("evm_setBlockGasLimit", hex(400_000))  # less than `open` needs, and enough for an answer
+    anvil.mine(1)
+    restored = bank.desk.outbox.restored_at
+    for _ in range(20):
+        bank.work()
+        if handle.request.state.final and answers(consortium, inquiry)[0].state == "mined":
+            break
+    anvil.do("evm_setBlockGasLimit", hex(30_000_000))
+    anvil.mine(1)
+
+    [row] = rows_of(consortium.stores[FURNISHER], f"open/{handle.id}")
+    versions = consortium.stores[FURNISHER].outbox_versions(row.key)
+    assert [version.kind for version in versions] == ["step", "filler"]
+    step, filler = (parse_signed(version.raw) for version in versions)
+    assert (filler.nonce, filler.to, filler.data) == (step.nonce, bank.desk.outbox.signer.address, b"")
+    assert (row.state, row.tx_hash) == ("failed", versions[1].tx_hash)
+    assert handle.request.state is RequestState.FAILED
+    assert answers(consortium, inquiry)[0].nonce == row.nonce + 1
+    assert bank.desk.outbox.restored_at == restored
 
 
 def test_block_with_the_answer_is_replaced_before_a_reader_saw_it__the_answer_is_sent_again(

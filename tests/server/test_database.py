@@ -111,7 +111,7 @@ def test_upgrade__tables__are_those_of_the_metadata(database: Database) -> None:
         assert compare_metadata(context, metadata) == []
 
 
-@pytest.mark.parametrize("version", ["0001", "0005", "0011"])
+@pytest.mark.parametrize("version", ["0001", "0005", "0012"])
 def test_upgrade__database_of_version_1__is_refused_and_unchanged(url: str, opened: Opened, version: str) -> None:
     database = opened(url)
     with database.transaction() as connection:

@@ -19,7 +19,7 @@ from mpcredit.chain import EndpointState
 from mpcredit.encoding import to_hex
 from mpcredit.errors import EndpointsDisagree, KeyStoreError, LedgerError
 from mpcredit.events import Call
-from mpcredit.membership import LEAVING_SECONDS
+from mpcredit.roles.leaving import LONGEST_SECONDS
 from mpcredit.server import node as node_module
 from mpcredit.server.node import Change, Node, NodeBusy
 
@@ -148,7 +148,7 @@ def test_published__facts__hold_no_figure_and_no_tag(town: FakeTown, monkeypatch
     assert totals is not None
     text = repr([change.facts for change in ear.heard])
     assert all(str(amount) not in text for record in totals for amount in record.values() if amount > 99)
-    assert to_hex(town[0].inquirer.get(request).tags[0]) not in text
+    assert to_hex(town[0].inquirer.get(request).consents[0].tag) not in text
 
 
 def test_idle_rounds__publish_nothing(town: FakeTown, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,13 +437,13 @@ def test_leave__switches_off_for_the_next_period_and_a_start_switches_on_again(t
     until(lambda: not node.status().ready)
     status = node.status()
     assert (status.ready_now, status.ready_next, status.state) == (True, False, "working")  # until the period is over
-    assert "is being stopped" in status.why
+    assert status.why == "it is being stopped"
     with node.locked():
         town.chain.advance(PERIOD)
     thread.join(10)
 
     assert (thread.is_alive(), node.status().state) == (False, "stopped")
-    town[0].membership.hindrance = ""  # of the process that ended
+    town[0].membership.leaving = False  # of the process that ended
     again = Node(town[0])
     again.round()
     assert again.status().why == "it is ready from the next period on"
@@ -452,35 +452,38 @@ def test_leave__switches_off_for_the_next_period_and_a_start_switches_on_again(t
     assert (is_on(town, 0), again.status().ready) == (True, True)
 
 
-def test_leave__inquiry_that_opens_before_the_period_is_over__is_answered_first(town: FakeTown) -> None:
-    node = Node(town[0], pause=0.01)
+def test_leave__inquiry_that_is_open__is_answered_first(town: FakeTown, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = town.ask(1, by=1)
+    town[1].work()
+    inquiry = town.inquiry(request, by=1)
+    bank, answer = town[0], town[0].furnisher.step
+    monkeypatch.setattr(bank.furnisher, "step", lambda: answer() if bank.membership.leaving else [])
+    node = Node(bank, pause=0.01)
     node.start()
     until(lambda: node.status().ready)
+    assert 0 not in bank.desk.state.inquiries[inquiry.id].contributions
+
     thread = stopped_in_order(node, town)
     until(lambda: not is_on(town, 0))
-
-    with node.locked():  # the fake chain is for one thread at a time
-        request = town.ask(1, by=1)
-        town[1].work()
-        inquiry = town.inquiry(request, by=1)
+    with node.locked():
         town.chain.advance(PERIOD)
     thread.join(10)
 
-    assert 0 in inquiry.cohort
-    town[1].sync()
-    assert 0 in town.inquiry(request, by=1).contributions
+    assert not thread.is_alive()
+    assert 0 in town.chain.fold().inquiries[inquiry.id].contributions
+    assert not any("still waits" in text for _at, text in node.lines())
 
 
 def test_leave__inquiry_that_cannot_be_answered_in_time__is_named(
-    town: FakeTown, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = town.ask(1, by=1)
     town[1].work()
     inquiry = town.inquiry(request, by=1)
-    node = Node(town[0], pause=0.01)
+    node, now = Node(town[0], pause=0.01), [0.0]
     monkeypatch.setattr(town[0].furnisher, "step", lambda: [])
-    monkeypatch.setattr(town[0].follower, "clock", clock)
-    clock.now = float(town.chain.time)
+    leave = town[0].leave
+    monkeypatch.setattr(town[0], "leave", lambda: leave(lambda: now[0]))
     node.start()
 
     thread = stopped_in_order(node, town)
@@ -489,14 +492,13 @@ def test_leave__inquiry_that_cannot_be_answered_in_time__is_named(
         town.chain.advance(PERIOD)
     time.sleep(3 * node_module.LEAVING_PAUSE)
     assert thread.is_alive()  # it is still awaited
-    clock.now += LEAVING_SECONDS
+    now[0] += LONGEST_SECONDS
     thread.join(10)
 
     assert not thread.is_alive()
-    told = [text for _at, text in node.lines() if "left without an answer" in text]
+    told = [text for _at, text in node.lines() if "still waits for this institution" in text]
     assert len(told) == 1
     assert to_hex(inquiry.id)[:12] in told[0]
-    assert "Bank B" in told[0]
 
 
 def test_leave__told_to_hurry__ends_at_once(town: FakeTown) -> None:
@@ -523,16 +525,19 @@ def test_leave__hurried_from_the_start__leaves_readiness_alone(town: FakeTown) -
     assert (node.status().state, is_on(town, 0)) == ("stopped", True)
 
 
-def test_leave__ledger_down__stops_all_the_same(town: FakeTown, caplog: pytest.LogCaptureFixture) -> None:
-    node = Node(town[0], pause=0.01)
+def test_leave__ledger_down__ends_when_it_is_told_to_hurry(town: FakeTown) -> None:
+    node, hurry = Node(town[0], pause=0.01), threading.Event()
     node.start()
     until(lambda: node.status().ready)
     town.chain.down = True
+    thread = threading.Thread(target=node.leave, args=(hurry,), daemon=True)
+    thread.start()
+    until(lambda: node.status().state == "waiting")
 
-    node.leave(threading.Event())
+    hurry.set()
+    thread.join(10)
 
-    assert node.status().state == "stopped"
-    assert "readiness could not be switched off" in caplog.text
+    assert (thread.is_alive(), node.status().state) == (False, "stopped")
 
 
 def test_stop__without_leaving__leaves_readiness_alone(town: FakeTown) -> None:

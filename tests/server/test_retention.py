@@ -16,7 +16,7 @@ from web_world import EVIDENCE, World, world
 
 from mpcredit.chain import ChainSigner
 from mpcredit.consent import Consent, Purpose
-from mpcredit.errors import InvalidFile, KeyStoreError, Refused
+from mpcredit.errors import InvalidFile, KeyStoreError, Refused, TooLarge
 from mpcredit.events import Call, Stage
 from mpcredit.ledger.roster import SUPERVISOR
 from mpcredit.local import sign_key
@@ -99,6 +99,31 @@ def test_inquiry_keys__over__are_destroyed_and_told_and_totals_stay(
     assert "inquiry keys: 0, openings: 0" in page
 
 
+def test_inquiry_keys__of_a_request_that_ended_before_an_opening_was_signed__are_destroyed_too(
+    there: World, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    party = there.consortium["Bank A"]
+    with monkeypatch.context() as refusing:
+        refusing.setattr(party.desk.outbox.signer, "sign", _refused)
+        application = there.enter()
+        there.bank.node.round()
+    request = party.inquirer.get(str(there.bank.applications.get(application).request_id))
+    assert request.value["attempts"] == []
+    assert list(keys(there)) == request.keys
+    party.desk.store.put("request", request.id, {**request.value, "state": "failed"})  # its consent has ended
+    later(31)
+
+    assert retention(there, inquiry_keys=30).run(party) == ["destroyed 1 inquiry keys after 30 days"]
+
+    assert keys(there) == ()
+    (entry,) = there.bank.audit.search(action="retention.")
+    assert entry.about == f"request/{request.id}"
+
+
+def _refused(*_: Any) -> Any:
+    raise TooLarge("the node refused (estimate gas)")
+
+
 def test_inquiry_keys__over__go_with_the_openings_and_nothing_here_opens_the_totals_again(
     there: World, later: Callable[[float], None]
 ) -> None:
@@ -151,7 +176,7 @@ def test_requests__of_no_application__are_erased_with_the_applications_period(
     named = there.bank.applications.get(application).request_id
     who = there.take()
     consent = Consent.grant(who, to=party, purpose=Purpose.REVIEW, days=5, now=party.follower.now)
-    loose = party.inquirer.request([consent.tag], ["TW"], [consent], officer="console")
+    loose = party.inquirer.request(["TW"], [consent], officer="console")
     for _ in range(8):
         there.consortium.work(but="Bank A")
         there.bank.node.round()

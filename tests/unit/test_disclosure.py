@@ -51,6 +51,7 @@ def decided(
     given: dict[str, Any] = {
         "state": desk.state,
         "memory": memory,
+        "tags": tuple(entry.tag for entry in (subjects or desk.subjects(inquiry)).entries),
         "tag_key_version": 1,
         "currency": "TWD",
         "book_as_of": at,
@@ -108,7 +109,8 @@ def test_decide__consent_that_does_not_fit__is_consent(world: tuple[FakeTown, In
     assert code(decided(world, [], replace(listed, purpose=Purpose.REVIEW))) == RefusalCode.CONSENT
     swapped = replace(listed, entries=(SubjectEntry(other.tag, other),))
     assert code(decided(world, [], swapped)) == RefusalCode.CONSENT
-    assert code(decided(world, [], tag_key_version=2)) == RefusalCode.CONSENT
+    assert code(decided(world, [], tag_key_version=0)) == RefusalCode.CONSENT
+    assert decided(world, [], tag_key_version=2) is None  # it names an earlier one
 
 
 def test_decide__consent_used_by_the_same_inquirer__is_consent_and_by_another_not(
@@ -176,7 +178,7 @@ def test_decide__several_reasons__the_first_of_the_list_is_given(world: tuple[Fa
     reasons = {"book_as_of": 0, "now": at + 10**6}
 
     assert code(decided(world, bad, **reasons, currency="USD")) == RefusalCode.ENCODING
-    assert code(decided(world, bad, **reasons, tag_key_version=9)) == RefusalCode.CONSENT
+    assert code(decided(world, bad, **reasons, tag_key_version=0)) == RefusalCode.CONSENT
     assert code(decided(world, bad, **reasons)) == RefusalCode.WINDOW
     assert code(decided(world, [replace(bad[0], cohort=inquiry.opening.cohort)], **reasons)) == RefusalCode.COOLDOWN
     assert code(decided(world, [], **reasons)) == RefusalCode.BOOK

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fakes import DAY, TERMS, FakeTown, figures, found_town, subject, two_keys
+from fakes import DAY, TERMS, FakeSigner, FakeTown, Transaction, figures, found_town, public_key_pair, subject, two_keys
 
-from mpcredit import limits
+from mpcredit import limits, paillier
 from mpcredit.consent import Purpose
 from mpcredit.errors import InvalidConsent, InvalidMessage, LedgerError, MpcreditError, NotYet
-from mpcredit.events import Stage
+from mpcredit.events import Call, Opening, Stage
 from mpcredit.inquirer import Inquirer, RequestState
 
 
@@ -38,7 +41,7 @@ def test_request__to_its_end__has_the_sums(town: FakeTown) -> None:
     assert found.state is RequestState.ATTESTED
     assert found.totals == [figures(31) | {"lenders": 5}]
     assert found.state.final
-    assert found.tags == tags(town, 1)
+    assert [consent.tag for consent in found.consents] == tags(town, 1)
 
 
 def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
@@ -46,9 +49,7 @@ def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
     bank.sync()
     town.books[0].figures[tags(town, 3)[0]] = figures(100)
     wanted = [3, 9, 1]
-    request = bank.inquirer.request(
-        tags(town, *wanted), ["c", "z", "a"], [town.consent(n) for n in wanted], officer="o"
-    )
+    request = bank.inquirer.request(["c", "z", "a"], [town.consent(n) for n in wanted], officer="o")
     town.settle()
 
     totals = bank.inquirer.get(request.id).totals
@@ -56,29 +57,36 @@ def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["none", "twice", "no consent", "foreign consent", "two purposes", "unknown schema", "too many"]
+    "how",
+    [
+        "none",
+        "twice",
+        "no consent",
+        "foreign consent",
+        "of a key to come",
+        "two purposes",
+        "unknown schema",
+        "too many",
+    ],
 )
 def test_request__that_cannot_be__is_refused_and_stores_nothing(town: FakeTown, how: str) -> None:
     bank = town[0]
     bank.sync()
-    one, consent = tags(town, 1), town.consent(1)
-    given: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-        "none": ([], [], {}),
-        "twice": (one * 2, [consent] * 2, {}),
-        "no consent": (one, [], {}),
-        "foreign consent": (one, [town.consent(1, to=1)], {}),
-        "two purposes": (tags(town, 1, 2), [consent, town.consent(2, purpose=Purpose.REVIEW)], {}),
-        "unknown schema": (one, [consent], {"schema": 9}),
-        "too many": (
-            tags(town, *range(200)),
-            [town.consent(n) for n in range(200)],
-            {},
-        ),
+    consent = town.consent(1)
+    given: dict[str, tuple[int, Any, dict[str, Any]]] = {
+        "none": (0, [], {}),
+        "twice": (2, [consent, town.consent(1)], {}),
+        "no consent": (1, [], {}),
+        "foreign consent": (1, [town.consent(1, to=1)], {}),
+        "of a key to come": (1, [town.consent(1, tag_key_version=2)], {}),
+        "two purposes": (2, [consent, town.consent(2, purpose=Purpose.REVIEW)], {}),
+        "unknown schema": (1, [consent], {"schema": 9}),
+        "too many": (200, [town.consent(n) for n in range(200)], {}),
     }
-    wanted, consents, options = given[how]
+    subjects, consents, options = given[how]
 
     with pytest.raises((InvalidMessage, InvalidConsent)):
-        bank.inquirer.request(wanted, ["x"] * len(wanted), consents, officer="o", **options)
+        bank.inquirer.request(["x"] * subjects, consents, officer="o", **options)
     assert bank.inquirer.requests() == []
 
 
@@ -116,6 +124,45 @@ def test_open__no_longer_fits_a_transaction__ends_with_the_most_that_would(
 def test_get__unknown__is_refused(town: FakeTown) -> None:
     with pytest.raises(InvalidMessage):
         town[0].inquirer.get("nothing")
+
+
+# ---------------------------------------------------------------- tag keys (R4)
+
+
+def test_request__without_the_newest_tag_key__waits_and_opens_when_it_is_here(town: FakeTown) -> None:
+    request = town.ask(1)
+    town.succeed_tag_key(0)
+    town.settle()
+    found = town[0].inquirer.get(request)
+    assert found.state is RequestState.WANTED
+    assert "tag key of version 2 is not at hand" in found.note
+    assert opens(town) == 0
+
+    town[0].use_tagger(town.tagger, town.books[0])
+    town.settle()
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def test_request__waiting_over_a_new_tag_key__is_opened_as_its_consent_names_it(town: FakeTown) -> None:
+    request, named = town.ask(1), town.tagger.tag(subject(1))
+    town.succeed_tag_key()
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert found.totals == [figures(31) | {"lenders": 5}]
+    assert town.supervisor.supervisor.tags(town.inquiry(request)) == (named,)
+
+
+def test_inquire__consent_of_an_earlier_tag_key__is_of_this_subject_and_of_no_other(town: FakeTown) -> None:
+    bank, old = town[0], town.consent(1)
+    town.succeed_tag_key()
+
+    with pytest.raises(InvalidConsent, match="tag is not that of the inquiry"):
+        bank.inquire([subject(2)], consents=[old], officer="o")
+    handle = bank.inquire([subject(1)], consents=[old], officer="o")
+    town.settle()
+
+    assert bank.result(handle.id)[subject(1)].lenders == 5
 
 
 # ---------------------------------------------------------------- waiting
@@ -192,6 +239,223 @@ def test_expire__after_the_deadline_and_not_before(town: FakeTown) -> None:
     assert "Bank E" in town[0].inquirer.get(request).note
 
 
+# ---------------------------------------------------------------- openings that no node takes
+
+
+def is_open(transaction: Any) -> bool:
+    return bool(transaction.call.function == "open")
+
+
+def test_open__no_node_takes_it__later_steps_go_on_and_the_request_ends_when_its_filler_is_final(
+    town: FakeTown,
+) -> None:
+    bank, confirmations = town[0], 3
+    for one in town.banks:
+        one.follower.confirmations = one.desk.outbox.confirmations = confirmations
+    town.chain.too_large = is_open
+    large = town.ask(1)
+    bank.work()
+    assert "oversized data" in bank.inquirer.get(large).note
+    theirs = town.ask(2, by=1)
+    town.chain.too_large = lambda transaction: is_open(transaction) and transaction.sender == town.accounts[0].address
+    for _ in range(confirmations + 1):
+        town[1].work()
+        town.chain.advance(1)
+
+    bank.work()  # answers; the opening holds that up
+    bank.work()  # and makes way
+    bank.work()
+    assert bank.inquirer.get(large).state is RequestState.OPENING
+    assert "final" in bank.inquirer.get(large).note
+    for _ in range(confirmations + 1):
+        town.chain.advance(1)
+    bank.work()
+
+    assert bank.inquirer.get(large).state is RequestState.FAILED
+    assert "fewer customers" in bank.inquirer.get(large).note
+    assert 0 in town.inquiry(theirs, by=1).contributions
+    assert opens(town) == 1
+    assert bank.desk.outbox.restored_at == -1
+
+
+# ---------------------------------------------------------------- openings that are refused at the estimate
+
+
+def many(town: FakeTown, *numbers: int) -> str:
+    """A request about several subjects, stored."""
+    bank = town[0]
+    bank.sync()
+    consents = [town.consent(n) for n in numbers]
+    return bank.inquirer.request(tags(town, *numbers), ["x"] * len(numbers), consents, officer="o").id
+
+
+def estimated(town: FakeTown) -> list[Opening]:
+    """What the node has seen of openings, in order."""
+    return [Opening(*t.call.arguments[1]) for t in town.chain.seen if t.call.function == "open"]
+
+
+def kept(town: FakeTown) -> tuple[str, ...]:
+    keys: Any = town[0].desk.keys
+    found: tuple[str, ...] = keys.inquiry_keys()
+    return found
+
+
+def test_open__refused_at_the_estimate__waits_longer_each_time_with_one_key_and_holds_up_nobody(
+    town: FakeTown,
+) -> None:
+    bank = town[0]
+    town.chain.too_dear = lambda call: call.function == "open" and len(call.arguments[1][10]) > 2
+    large, small = many(town, 10, 11, 12), town.ask(1)
+
+    town.settle()
+    assert bank.inquirer.get(small).state is RequestState.ATTESTED
+    tried = [town.chain.time]
+    for _ in range(2_000):
+        before = len(estimated(town))
+        bank.work()
+        if len(estimated(town)) > before:
+            tried.append(town.chain.time)
+        town.chain.advance(9)
+
+    found = bank.inquirer.get(large)
+    assert found.state is RequestState.WANTED
+    assert "gas required exceeds allowance" in found.note
+    assert "tried again at 20" in found.note
+    assert found.value["attempts"] == []
+    assert len(found.keys) == 1
+    assert len({opening.n for opening in estimated(town) if len(opening.consents) == 3}) == 1
+    assert len(kept(town)) == 2  # of the small one too
+    gaps = [after - before for before, after in itertools.pairwise(tried)][1:]
+    waits = [60, 120, 240, 480, 960, 1_920, *[3_600] * (len(gaps) - 6)]
+    assert len(gaps) > 8
+    assert all(wait <= gap <= wait + 11 for gap, wait in zip(gaps, waits, strict=True))  # at most one round more
+
+    town.chain.too_dear = lambda _call: False
+    town.chain.advance(3_600)
+    town.settle()
+    assert bank.inquirer.get(large).state is RequestState.ATTESTED
+    assert bank.inquirer.get(large).value["wait"] is None
+
+
+def test_open__refused_wait__survives_a_restart(town: FakeTown) -> None:
+    bank = town[0]
+    town.chain.too_dear = lambda call: call.function == "open"
+    request = town.ask(1)
+    bank.work()
+    seen = len(estimated(town))
+    bank.inquirer = Inquirer(bank.desk, bank.furnisher.book, bits=2048)
+
+    bank.work()
+
+    assert len(estimated(town)) == seen == 1
+    assert bank.inquirer.get(request).value["wait"] == {"times": 1, "until": pytest.approx(town.chain.time + 30, abs=5)}
+
+
+def test_open__cohort_moved_since_the_estimate__same_key_and_nothing_else_of_the_first_attempt(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = town[0]
+    request = town.ask(1)
+    sign = bank.desk.outbox.signer.sign
+
+    def moved(call: Call, nonce: int) -> Any:
+        if call.function == "open":
+            supervisor = FakeSigner(town.chain, town.supervisor_account.address)
+            supervisor.transact(Call("consortium", "suspend", (town.supervisor_owner.address, 4)))
+        return sign(call, nonce)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bank.desk.outbox.signer, "sign", moved)
+        bank.work()
+    assert "RosterMoved" in bank.inquirer.get(request).note
+    assert bank.inquirer.get(request).value["attempts"] == []
+    assert list(bank.desk.store.items("seen")) == []
+    town.asleep = {4}
+
+    town.settle()
+
+    assert bank.inquirer.get(request).state is RequestState.ATTESTED
+    first, second = estimated(town)[0], estimated(town)[-1]
+    assert first.n == second.n
+    assert first.cohort != second.cohort
+    assert first.nonce != second.nonce
+    assert first.subject_commitment != second.subject_commitment
+    assert first.payload != second.payload
+    assert len(kept(town)) == 1
+
+
+def test_open__signed_and_then_reverted__the_next_attempt_has_a_key_of_its_own(town: FakeTown) -> None:
+    bank = town[0]
+    town.chain.held = True
+    request = town.ask(1)
+    bank.work()
+    [row] = [row for row in bank.desk.store.outbox_pending() if row.call["function"] == "open"]
+    # A change of the roster is mined before the opening, which then reverts.
+    town.chain.mine(
+        [
+            Transaction(
+                town.supervisor_account.address,
+                Call("consortium", "suspend", (town.supervisor_owner.address, 4)),
+                10**6,
+            )
+        ]
+    )
+    town.chain.held = False
+    town.chain.mine()
+    town.settle()
+
+    assert bank.desk.outbox.outcome(row.key) is not None
+    found = bank.inquirer.get(request)
+    assert found.state is RequestState.ATTESTED
+    assert len({opening.n for opening in estimated(town)}) == 2
+    assert len(set(found.keys)) == len(found.value["attempts"]) == 2
+
+
+def test_open__keys_have_another_size_since__the_one_that_waited_is_destroyed(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = town[0]
+    town.chain.too_dear = lambda call: call.function == "open"
+    request = town.ask(1)
+    bank.work()
+    [old] = bank.inquirer.get(request).keys
+    town.chain.too_dear = lambda _call: False
+    town.chain.advance(60)
+    bank.inquirer.bits = 2304
+    with monkeypatch.context() as patch:
+        patch.setattr(paillier, "generate", lambda bits: public_key_pair("public-test-2048-b"))
+        bank.work()
+
+    assert old not in kept(town)
+    assert len(kept(town)) == 1
+
+
+def test_open__key_was_not_kept_before_a_crash__another_is_made(town: FakeTown) -> None:
+    bank = town[0]
+    request = town.ask(1)
+    value = bank.inquirer.get(request).value
+    bank.desk.store.put("request", request, {**value, "key": "0" * 16})
+
+    town.settle()
+
+    assert bank.inquirer.get(request).state is RequestState.ATTESTED
+
+
+def test_nonce__is_drawn_and_not_counted(town: FakeTown) -> None:
+    """N1: one opening with the highest nonce, by a thief of the account, ended the inquirer's inquiries for ever."""
+    bank = town[0]
+    bank.inquirer.random_bytes = lambda count: b"\xff" * count
+    town.ask(1)
+    town.settle()
+    assert estimated(town)[0].nonce == 2**64 - 1
+    bank.inquirer.random_bytes = secrets.token_bytes
+
+    request = town.ask(2)
+    town.settle()
+
+    assert bank.inquirer.get(request).state is RequestState.ATTESTED
+
+
 # ---------------------------------------------------------------- crashes
 
 
@@ -219,8 +483,9 @@ def test_open__crash_in_the_middle__is_opened_once(town: FakeTown, point: str, m
 
     assert bank.inquirer.get(request).state is RequestState.ATTESTED
     assert opens(town) == 1
-    # An attempt that was signed is kept to; one that never was is made anew.
-    assert len(bank.inquirer.get(request).value["attempts"]) == (2 if point == "sign" else 1)
+    # An attempt that was signed is kept to; one that never was is made anew, under the same key.
+    assert len(bank.inquirer.get(request).value["attempts"]) == 1
+    assert len(bank.desk.keys.inquiry_keys()) == 1  # type: ignore[attr-defined]  # a MemoryKeyStore
 
 
 def test_report__crash_before_it_is_sent__is_the_same_afterwards(
@@ -249,6 +514,129 @@ def test_report__crash_before_it_is_sent__is_the_same_afterwards(
     assert report is not None
     assert "0x" + report.commitment.hex() == stored["commitment"]
     assert town.inquiry(request).stage is Stage.VALID
+
+
+def reported(town: FakeTown) -> str:
+    """A request whose report is on the ledger and not judged."""
+    request = town.ask(1)
+    town.supervised = False
+    town.settle()
+    assert town[0].inquirer.get(request).state is RequestState.REPORTED
+    return request
+
+
+def stored_report(town: FakeTown, request: str) -> dict[str, Any]:
+    found = town[0].desk.store.get("report", "0x" + town.inquiry(request).id.hex())
+    assert found is not None
+    return found
+
+
+def ledger_commitment(town: FakeTown, request: str) -> str:
+    report = town.inquiry(request).report
+    assert report is not None
+    return "0x" + report.commitment.hex()
+
+
+def salt_by_the_definition(town: FakeTown, request: str) -> str:
+    """R30, written out with nothing but SHA-256 and a product."""
+    inquiry = town.inquiry(request)
+    n = int.from_bytes(inquiry.opening.n, "big")
+    product = 1
+    for member in inquiry.cohort:
+        product = product * int.from_bytes(inquiry.payload(member)[80:], "big") % n**2
+    private = next(key for key in (public_key_pair(), public_key_pair("public-test-2048-b")) if n % key.p == 0)
+    smaller = min(private.p, private.q).to_bytes(128, "big")
+    data = b"mpcredit/report-salt/2" + smaller + inquiry.id + product.to_bytes(512, "big")
+    return "0x" + hashlib.sha256(data).hexdigest()
+
+
+def test_report__its_salt__follows_from_key_inquiry_and_aggregate(town: FakeTown) -> None:
+    request = reported(town)
+
+    assert stored_report(town, request)["salt"] == salt_by_the_definition(town, request)
+    assert stored_report(town, request)["commitment"] == ledger_commitment(town, request)
+
+
+def test_report__store_of_before_it__opens_the_totals_again_to_the_commitment_on_the_ledger(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    before = dict(town[0].inquirer.get(request).value)
+    town.supervised = False
+    town.settle()
+    lost = stored_report(town, request)
+    inquiry = town.inquiry(request)
+    # What a backup of before the report has: the key and an open request.
+    town[0].desk.store.delete("report", "0x" + inquiry.id.hex())
+    town[0].desk.store.put("request", request, before)
+    town.supervised = True
+    town.settle()
+
+    again = stored_report(town, request)
+    found = town[0].inquirer.await_final(request)
+    assert again == lost | {"sealed": again["sealed"]}
+    assert again["commitment"] == ledger_commitment(town, request)
+    assert (found.state, found.totals) == (RequestState.ATTESTED, [figures(31) | {"lenders": 5}])
+
+
+def test_report__reorganisation_with_another_contribution__is_replaced_by_that_of_the_new_aggregate(
+    town: FakeTown,
+) -> None:
+    request = reported(town)
+    first, inquiry = stored_report(town, request), town.inquiry(request)
+    last = max(inquiry.contributions.values(), key=lambda event: event.at.block)
+    member = next(i for i, event in inquiry.contributions.items() if event is last)
+    town[member].sync()
+    other = town[member].furnisher._figures(town[member].desk.state.inquiries[inquiry.id])["payload"]
+    town.chain.reorganise(last.at.block)
+    town[0].work()
+    assert town.inquiry(request).awaited == (member,)
+
+    # The same figures with another seed: the member's store is an older one, say.
+    signer = town.signer(member)
+    call = town.call("contribute", inquiry.id, member, bytes.fromhex(other[2:]))
+    signer.broadcast(signer.sign(call, signer.nonce()).raw)
+    town.supervised = True
+    town.settle()
+
+    second = stored_report(town, request)
+    assert second["commitment"] != first["commitment"]
+    assert second["commitment"] == ledger_commitment(town, request)
+    assert second["salt"] == salt_by_the_definition(town, request)
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def test_report__of_somebody_else_with_the_account__leaves_the_true_totals_in_the_store(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    town.asleep, town.supervised = {0}, False
+    town.settle()
+    inquiry = town.inquiry(request)
+    town[0].desk.outbox.post("false report", town.call("report", inquiry.id, b"f" * 32, b"sealed", bytes(32)))
+    town.asleep = set()
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert (found.state, found.totals) == (RequestState.REPORTED, [figures(31) | {"lenders": 5}])
+    assert stored_report(town, request)["salt"] == salt_by_the_definition(town, request)
+    assert ledger_commitment(town, request) == "0x" + (b"f" * 32).hex()
+
+
+def test_report__last_contribution_not_final__waits(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    town[0].follower.confirmations = 2
+    for bank in town.banks[1:]:
+        bank.work()
+    town[0].work()
+    town[0].work()
+    assert town.inquiry(request).stage is Stage.COMPLETE
+    assert town[0].inquirer.get(request).totals is None
+
+    town.chain.mine([])
+    town.chain.mine([])
+    town[0].work()
+
+    assert town.inquiry(request).stage is Stage.REPORTED
 
 
 def test_totals__of_an_inquiry_that_ended_void__are_shown_as_what_they_are(town: FakeTown) -> None:

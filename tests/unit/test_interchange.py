@@ -18,7 +18,7 @@ def test_keys__there_and_back__are_the_same(key: PrivateKey) -> None:
 
 
 def test_ciphertexts__there_and_back__keep_their_value(key: PrivateKey) -> None:
-    c = paillier.encrypt(key.public, 1234, exponent=99)
+    c = paillier.encrypt(key.public, 1234, r=99)
 
     number = interchange.to_phe_ciphertext(key.public, c)
 
@@ -33,9 +33,7 @@ def test_negative_number_of_phe__is_n_minus_it(key: PrivateKey) -> None:
 
 
 def test_sum_made_with_phe__of_our_ciphertexts__is_ours(key: PrivateKey) -> None:
-    numbers = [
-        interchange.to_phe_ciphertext(key.public, paillier.encrypt(key.public, m, exponent=m + 1)) for m in (3, 4, 5)
-    ]
+    numbers = [interchange.to_phe_ciphertext(key.public, paillier.encrypt(key.public, m, r=m + 1)) for m in (3, 4, 5)]
 
     assert paillier.decrypt(key, interchange.from_phe_ciphertext(sum(numbers[1:], numbers[0]))) == 12
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Iterator
 
 import gmpy2
 import pytest
@@ -94,6 +95,37 @@ def test_verify__root_plus_n__is_refused() -> None:
         keyproof.verify(private.public.n, sigma.to_bytes(8, "big") + proof[8:])
 
 
+def by_search(challenge: Callable[[int], int]) -> tuple[int, bytes]:
+    """A tiny n with gcd(n, phi(n)) = 1 one of whose challenges has this value, and the proof, its roots by search."""
+    for n in range(15, 5_000, 2):
+        powers = {pow(x, n, n): x for x in range(n)}
+        rhos = [keyproof.challenge(n, index) for index in range(keyproof.ROOTS)]
+        if len(powers) == n and challenge(n) in rhos and (0 not in rhos or challenge(n) == 0):
+            width = (n.bit_length() + 7) // 8
+            return n, b"".join(powers[rho].to_bytes(width, "big") for rho in rhos)
+    raise AssertionError("there is none")
+
+
+def test_verify__root_0_of_the_challenge_0__is_refused_and_so_is_n() -> None:
+    n, proof = by_search(lambda n: 0)
+    width = (n.bit_length() + 7) // 8
+    roots = [int.from_bytes(proof[start : start + width], "big") for start in range(0, len(proof), width)]
+    place = roots.index(0)
+    assert pow(0, n, n) == pow(n, n, n) == keyproof.challenge(n, place) == 0
+
+    for root in (0, n):
+        with pytest.raises(InvalidProof, match=f"root {place}"):
+            keyproof.verify(n, proof[: place * width] + root.to_bytes(width, "big") + proof[(place + 1) * width :])
+
+
+@pytest.mark.parametrize("challenge", [lambda n: 1, lambda n: n - 1], ids=["smallest", "largest"])
+def test_verify__smallest_and_largest_root__are_accepted(challenge: Callable[[int], int]) -> None:
+    # 1 is the root of 1, and n - 1 that of n - 1, since n is odd.
+    n, proof = by_search(challenge)
+
+    keyproof.verify(n, proof)
+
+
 @pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b + b"\0", lambda b: b"", lambda b: b[256:]])
 def test_verify__other_length__is_refused(change: object, key: PrivateKey) -> None:
     with pytest.raises(InvalidProof, match="bytes"):
@@ -164,3 +196,41 @@ def test_check_key__wrong_proof__is_refused_each_time(other_key: PrivateKey) -> 
     keyproof.check_key(other_key.public.n, proof)
     with pytest.raises(InvalidProof):
         keyproof.check_key(other_key.public.n, wrong)
+
+
+def test_check_key__a_larger_minimum_after_a_smaller__is_checked_again(key: PrivateKey) -> None:
+    proof = keyproof.prove(key)
+    keyproof.check_key(key.public.n, proof, 2048)
+
+    with pytest.raises(InvalidKey, match="2048 bits"):
+        keyproof.check_key(key.public.n, proof, 3072)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The moduli whose proof was computed anew, in their order; every proof passes."""
+    computed: list[int] = []
+    monkeypatch.setattr(keyproof, "check_modulus", lambda n, minimum_bits: None)
+    monkeypatch.setattr(keyproof, "verify", lambda n, proof: computed.append(n))
+    keyproof._check_key.cache_clear()
+    yield computed
+    keyproof._check_key.cache_clear()
+
+
+def test_check_key__of_256_keys__is_computed_once_each(counted: list[int]) -> None:
+    # A supervisor and each furnisher check a key at every look at its inquiry: 20 ms each time without the memory.
+    for _ in range(3):
+        for n in range(256):
+            keyproof.check_key(n, b"")
+
+    assert counted == list(range(256))
+
+
+def test_check_key__of_more_keys__forgets_the_oldest(counted: list[int]) -> None:
+    # Members choose the keys, so that a memory without an end would be filled by one of them.
+    for n in range(257):
+        keyproof.check_key(n, b"")
+
+    keyproof.check_key(0, b"")
+
+    assert counted == [*range(257), 0]

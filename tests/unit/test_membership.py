@@ -127,6 +127,23 @@ def test_ledger_refuses_the_seals__the_rest_of_the_service_goes_on(
 # --------------------------------------------------------------------- readiness
 
 
+def test_tag_key__the_newest_is_missing__readiness_is_off_until_it_is_here(town: FakeTown) -> None:
+    town.succeed_tag_key(2)
+    town.settle()
+    bank = town[2]
+
+    assert not bank.membership.is_ready
+    assert "tag key of version 2 is not at hand" in bank.membership.why_not
+    assert [town[i].membership.why_not for i in (0, 1, 3)] == [""] * 3
+    town.chain.advance(PERIOD)
+    assert town.chain.fold().cohort(0, town.chain.time) == 0b1011
+
+    bank.use_tagger(town.tagger, town.books[2])
+    town.settle()
+    town.chain.advance(PERIOD)
+    assert town.chain.fold().cohort(0, town.chain.time) == 0b1111
+
+
 def ready(town: FakeTown, index: int) -> bool:
     """Whether a member would be in a cohort that opens now."""
     return bool(town.chain.fold().cohort(0, town.chain.time + 1) >> index & 1)

@@ -46,7 +46,7 @@ def body(*rows: bytes, count: int | None = None, most: int = 16, width: int = 48
 
 def sealed(plain: bytes) -> bytes:
     info = b"mpcredit/daily/2" + REALM.salt + b"\3" + (1).to_bytes(4, "big") + (20_000).to_bytes(4, "big")
-    head = b"\1\1" + (1).to_bytes(4, "big") + (20_000).to_bytes(4, "big")
+    head = b"\1\2" + (1).to_bytes(4, "big") + (20_000).to_bytes(4, "big")
     return head + hpke_seal(SUPERVISOR.public, plain, info)
 
 
@@ -108,7 +108,7 @@ def test_daily__another_realm_member_day_or_key__does_not_open() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"\1", b"\1\1", b"\3\1" + bytes(859), daily()[:-1], daily() + b"\0"],
+    [b"", b"\1", b"\1\2", b"\3\2" + bytes(859), daily()[:-1], daily() + b"\0"],
     ids=["empty", "no version", "no body", "unknown kind", "short", "long"],
 )
 def test_daily__another_form__is_refused(message: bytes) -> None:
@@ -116,9 +116,10 @@ def test_daily__another_form__is_refused(message: bytes) -> None:
         notices.parse_daily(message)
 
 
-def test_version__unknown__says_to_upgrade() -> None:
-    with pytest.raises(InvalidEncoding, match="version 2"):
-        notices.kind_of(b"\1\2" + daily()[2:])
+@pytest.mark.parametrize("version", [0, 1, 3])
+def test_version__unknown__says_to_upgrade(version: int) -> None:
+    with pytest.raises(InvalidEncoding, match=f"version {version}"):
+        notices.kind_of(bytes([1, version]) + daily()[2:])
 
 
 def test_daily__too_much_at_once__is_a_mistake() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fakes import START, FakeChain, FakeSigner, FakeTown, Transaction, deterministic, found_town
 
-from mpcredit.errors import LedgerError
+from mpcredit.errors import LedgerError, TooLarge
 from mpcredit.events import Call
 from mpcredit.outbox import Outbox, Patience
 from mpcredit.store import MemoryStore
@@ -377,3 +377,156 @@ def test_node_is_down__nothing_is_changed(chain: FakeChain, outbox: Outbox) -> N
         outbox.drive()
 
     assert states(outbox) == ["sent"]
+
+
+# --------------------------------------------------------------------- what no node takes
+
+
+def opening(outbox: Outbox) -> Call:
+    """A step of unbounded size."""
+    return Call("consortium", "sealMaskKeys", (0, 1, 1, b"large"))
+
+
+def mine_both(chain: FakeChain) -> None:
+    """The fake's mempool is in the order of arrival: the filler came after the step behind it."""
+    chain.mine()
+    chain.mine()
+
+
+def test_no_node_takes_it_and_nothing_waits_behind__it_waits_and_is_told(chain: FakeChain, outbox: Outbox) -> None:
+    chain.too_large = lambda transaction: transaction.call.function == "sealMaskKeys"
+    with pytest.raises(TooLarge):
+        outbox.post("step", opening(outbox))
+
+    wait(outbox)
+
+    assert states(outbox) == ["prepared"]
+    assert [version.kind for version in outbox.store.outbox_versions("step")] == ["step"]
+    assert "oversized data" in outbox.alarms[0]
+
+
+def test_no_node_takes_it_and_others_wait__a_filler_takes_its_nonce_and_they_are_mined(
+    chain: FakeChain, outbox: Outbox
+) -> None:
+    chain.too_large = lambda transaction: transaction.call.function == "sealMaskKeys"
+    with pytest.raises(TooLarge):
+        outbox.post("step 1", opening(outbox))
+    nonce = outbox.next_nonce() - 1
+    outbox.post("step 2", ready(1))
+
+    outbox.drive()
+    mine_both(chain)
+    outbox.drive()
+
+    assert states(outbox) == ["failed", "mined"]
+    assert [(made.call.function, made.nonce) for made in versions(outbox, "step 1")] == [
+        ("sealMaskKeys", nonce),
+        ("nothing", nonce),
+    ]
+    assert outbox.filled_at("step 1") == chain.blocks[-2].block.number
+    assert outbox.filled_at("step 2") is None
+    assert outbox.alarms == ()
+
+
+def test_filler_is_mined__is_no_sign_of_a_restore(
+    chain: FakeChain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain.too_large = lambda transaction: transaction.call.function == "sealMaskKeys"
+    with pytest.raises(TooLarge):
+        outbox.post("step 1", opening(outbox))
+    outbox.post("step 2", ready(1))
+    outbox.drive()
+    mine_both(chain)
+    with monkeypatch.context() as late:  # the account's count is there before the receipts
+        late.setattr(outbox.ledger, "outcome", lambda _hash: None)
+        outbox.drive()
+    outbox.drive()
+
+    assert outbox.restored_at == -1
+    assert not outbox.check_restored()
+    # The rejected twin: a transaction of the account that is none of the step's versions.
+    row = outbox.post("step 3", ready(2))
+    chain.mempool.clear()
+    chain.mine([Transaction(outbox.signer.address, ready(9), row.nonce)])
+    outbox.drive()
+    assert outbox.restored_at >= 0
+
+
+@pytest.mark.parametrize("function", ["contribute", "refuse", "report"])
+def test_answer_or_report_that_the_node_calls_too_large__is_never_replaced(
+    chain: FakeChain, outbox: Outbox, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "execute", lambda *_: [])  # the name of the call is all that counts here
+    chain.too_large = lambda transaction: transaction.call.function == function
+    with pytest.raises(TooLarge):
+        outbox.post("step 1", Call("consortium", function))
+    outbox.post("step 2", ready(1))
+
+    wait(outbox)
+
+    assert [version.kind for version in outbox.store.outbox_versions("step 1")] == ["step"]
+    assert "step 1 was not taken" in outbox.alarms[0]
+
+
+def test_filler__its_fee_is_raised_like_a_steps_and_it_stays_a_filler(chain: FakeChain, outbox: Outbox) -> None:
+    chain.too_large = lambda transaction: transaction.call.function == "sealMaskKeys"
+    with pytest.raises(TooLarge):
+        outbox.post("step 1", opening(outbox))
+    outbox.post("step 2", ready(1))
+    chain.fee = 1
+
+    wait(outbox)
+    mine_both(chain)
+    outbox.drive()
+
+    kinds = [(version.kind, pickle.loads(version.raw).fee) for version in outbox.store.outbox_versions("step 1")]
+    assert kinds == [("step", 0), ("filler", 0), ("filler", 1)]
+    assert states(outbox) == ["failed", "mined"]
+
+
+def test_filler_is_replaced_by_its_step_in_a_reorganisation__the_step_counts(chain: FakeChain, outbox: Outbox) -> None:
+    chain.too_large = lambda transaction: transaction.call.function == "sealMaskKeys"
+    with pytest.raises(TooLarge):
+        outbox.post("step 1", opening(outbox))
+    outbox.post("step 2", ready(1))
+    outbox.drive()
+    height = len(chain.blocks)
+    mine_both(chain)
+    outbox.drive(1)
+    assert states(outbox) == ["failed", "mined"]
+
+    chain.reorganise(height)
+    chain.mine([versions(outbox, "step 1")[0], *versions(outbox, "step 2")])  # some miner had it
+    outbox.drive(2)
+
+    assert states(outbox) == ["mined", "mined"]
+    assert outbox.filled_at("step 1") is None
+
+
+def test_crash_between_storing_the_filler_and_sending_it__the_next_process_sends_it(
+    chain: FakeChain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain.too_large = lambda transaction: transaction.call.function == "sealMaskKeys"
+    with pytest.raises(TooLarge):
+        outbox.post("step 1", opening(outbox))
+    outbox.post("step 2", ready(1))
+
+    class Killed(BaseException):
+        pass
+
+    def broadcast(raw: bytes) -> None:
+        if pickle.loads(raw).call.function == "nothing":
+            raise Killed
+        FakeSigner.broadcast(outbox.signer, raw)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as broken:
+        broken.setattr(outbox.signer, "broadcast", broadcast)
+        with pytest.raises(Killed):
+            outbox.drive()
+    again = Outbox(outbox.store, outbox.signer, outbox.ledger)
+    again.drive()
+    mine_both(chain)
+    again.drive()
+
+    assert states(again) == ["failed", "mined"]
+    assert len(versions(again, "step 1")) == 2

@@ -1,4 +1,4 @@
-"""R6, R8, R19, R21, R30: Paillier, with phe and plain `pow` as independent oracles."""
+"""R6, R19, R21, R30: Paillier, with phe and plain `pow` as independent oracles."""
 
 from __future__ import annotations
 
@@ -14,60 +14,40 @@ from pure_support import PUBLIC_TEST_KEYS
 
 from mpcredit import paillier
 from mpcredit.errors import InvalidCiphertext, InvalidEncoding, InvalidKey, InvalidProof, ValueOutOfRange
-from mpcredit.paillier import Encryptor, Opening, PrivateKey, PublicKey
+from mpcredit.paillier import Opening, PrivateKey, PublicKey
 
 TOY = PrivateKey.from_primes(*PUBLIC_TEST_KEYS["toy-256"])
-TOY_ENCRYPTOR = Encryptor(TOY.public, window_bits=5)
 MESSAGES = st.integers(0, TOY.public.n - 1)
-EXPONENTS = st.integers(1, 2**128 - 1)
-
-
-def h_s_by_the_definition(n: int) -> int:
-    """R8, written out with nothing but `pow` and SHAKE256."""
-    width = (n.bit_length() + 7) // 8
-    x = int.from_bytes(hashlib.shake_256(b"mpcredit/base/2" + n.to_bytes(width, "big")).digest(width + 16), "big") % n
-    return pow(-x * x, n, n * n)
+ROOTS = st.integers(1, TOY.public.n - 1).filter(lambda r: math.gcd(r, TOY.public.n) == 1)
 
 
 # ---------------------------------------------------------------- encryption
 
 
-@given(MESSAGES, EXPONENTS)
-def test_encrypt__any_message__is_the_formula_and_decrypts(m: int, exponent: int) -> None:
+@given(MESSAGES, ROOTS)
+def test_encrypt__any_message__is_the_formula_and_decrypts(m: int, r: int) -> None:
     n = TOY.public.n
 
-    c = paillier.encrypt(TOY.public, m, exponent=exponent)
-
-    assert c == (1 + m * n) * pow(h_s_by_the_definition(n), exponent, n * n) % (n * n)
-    assert paillier.decrypt(TOY, c) == m
-    assert TOY_ENCRYPTOR.encrypt(m, exponent=exponent) == c
-    assert TOY_ENCRYPTOR.prepare(exponent).encrypt(m) == c
-
-
-@given(MESSAGES, st.integers(1, 2**200))
-def test_encrypt_classic__any_message__is_the_formula_and_decrypts(m: int, r: int) -> None:
-    n = TOY.public.n
-
-    c = paillier.encrypt_classic(TOY.public, m, r=r)
+    c = paillier.encrypt(TOY.public, m, r=r)
 
     assert c == (1 + m * n) * pow(r, n, n * n) % (n * n)
     assert paillier.decrypt(TOY, c) == m
 
 
-@given(st.lists(st.tuples(MESSAGES, EXPONENTS), min_size=1, max_size=6))
+@given(st.lists(st.tuples(MESSAGES, ROOTS), min_size=1, max_size=6))
 def test_add__of_ciphertexts__encrypts_the_sum(parts: list[tuple[int, int]]) -> None:
-    ciphertexts = [paillier.encrypt(TOY.public, m, exponent=e) for m, e in parts]
+    ciphertexts = [paillier.encrypt(TOY.public, m, r=r) for m, r in parts]
 
     total = paillier.add(TOY.public, *ciphertexts)
 
     assert paillier.decrypt(TOY, total) == sum(m for m, _ in parts) % TOY.public.n
 
 
-@given(MESSAGES, MESSAGES, EXPONENTS)
-def test_add_plain__and_rerandomise__keep_to_their_meaning(m: int, k: int, exponent: int) -> None:
-    c = paillier.encrypt(TOY.public, m, exponent=77)
+@given(MESSAGES, MESSAGES, ROOTS.filter(lambda r: r > 1))
+def test_add_plain__and_rerandomise__keep_to_their_meaning(m: int, k: int, r: int) -> None:
+    c = paillier.encrypt(TOY.public, m, r=77)
 
-    changed = paillier.rerandomise(TOY.public, paillier.add_plain(TOY.public, c, k), exponent=exponent)
+    changed = paillier.rerandomise(TOY.public, paillier.add_plain(TOY.public, c, k), r=r)
 
     assert paillier.decrypt(TOY, changed) == (m + k) % TOY.public.n
     assert changed != paillier.add_plain(TOY.public, c, k)
@@ -77,7 +57,7 @@ def test_decrypt__real_sizes__returns_the_message(key: PrivateKey, big_key: Priv
     for private in (key, big_key):
         public = private.public
         for m in (0, 1, public.n - 1, public.n // 2):
-            c = paillier.encrypt(public, m, exponent=paillier.random_exponent(public))
+            c = paillier.encrypt(public, m, r=paillier.random_root(public))
             assert paillier.decrypt(private, c) == m
 
 
@@ -88,93 +68,49 @@ def test_phe__encrypts__we_decrypt(key: PrivateKey) -> None:
         assert paillier.decrypt(key, oracle.raw_encrypt(m)) == m
 
 
-def test_phe__decrypts__what_we_encrypt_in_every_way(key: PrivateKey) -> None:
+def test_phe__decrypts__what_we_encrypt(key: PrivateKey) -> None:
     public = key.public
     oracle = phe.PaillierPrivateKey(phe.PaillierPublicKey(public.n), key.p, key.q)
-    table = Encryptor(public, expected=4)
+    five = paillier.encrypt(public, 5, r=54321)
 
     for m in (0, 1, 2**47, public.n - 1):
-        assert oracle.raw_decrypt(paillier.encrypt(public, m, exponent=2**1023 + 1)) == m
-        assert oracle.raw_decrypt(paillier.encrypt_classic(public, m, r=12345)) == m
-        assert oracle.raw_decrypt(table.encrypt(m)) == m
-        assert oracle.raw_decrypt(paillier.add(public, table.encrypt(m), table.encrypt(5))) == (m + 5) % public.n
-
-
-@pytest.mark.parametrize("window", [1, 2, 3, 7, 8, 9])
-def test_encryptor__any_window__gives_what_encrypt_gives(window: int) -> None:
-    table = Encryptor(TOY.public, window_bits=window)
-
-    for exponent in (1, 2, 255, 256, 2**127, 2**128 - 1):
-        assert table.encrypt(9, exponent=exponent) == paillier.encrypt(TOY.public, 9, exponent=exponent)
-
-
-def test_encryptor__for_real_sizes__gives_what_encrypt_gives(key: PrivateKey) -> None:
-    table = Encryptor(key.public, expected=1000)
-    exponent = paillier.random_exponent(key.public)
-
-    assert table.window_bits == 8
-    assert table.encrypt(5, exponent=exponent) == paillier.encrypt(key.public, 5, exponent=exponent)
-
-
-def test_encryptor__two_encryptions_without_exponent__differ() -> None:
-    assert TOY_ENCRYPTOR.encrypt(1) != TOY_ENCRYPTOR.encrypt(1)
-
-
-def test_encryptor__for_few_encryptions__takes_a_small_window() -> None:
-    assert Encryptor(TOY.public, expected=4).window_bits < 4
-    with pytest.raises(ValueError, match="window"):
-        Encryptor(TOY.public, window_bits=13)
-
-
-def test_prepared__second_use__is_refused() -> None:
-    prepared = TOY_ENCRYPTOR.prepare()
-    assert "unused" in repr(prepared)
-    prepared.encrypt(1)
-
-    with pytest.raises(RuntimeError):
-        prepared.encrypt(2)
-    assert "unused" not in repr(prepared)
+        c = paillier.encrypt(public, m, r=12345)
+        assert oracle.raw_decrypt(c) == m
+        assert oracle.raw_decrypt(paillier.add(public, c, five)) == (m + 5) % public.n
 
 
 @pytest.mark.parametrize("m", [-1, TOY.public.n, TOY.public.n + 5])
-def test_encrypt__plaintext_out_of_range__is_refused_in_every_way(m: int) -> None:
-    c = paillier.encrypt(TOY.public, 1, exponent=5)
+def test_encrypt__plaintext_out_of_range__is_refused(m: int) -> None:
+    c = paillier.encrypt(TOY.public, 1, r=5)
     for attempt in (
-        lambda: paillier.encrypt(TOY.public, m, exponent=5),
-        lambda: paillier.encrypt_classic(TOY.public, m, r=5),
-        lambda: TOY_ENCRYPTOR.encrypt(m),
-        lambda: TOY_ENCRYPTOR.prepare().encrypt(m),
+        lambda: paillier.encrypt(TOY.public, m, r=5),
         lambda: paillier.add_plain(TOY.public, c, m),
     ):
         with pytest.raises(ValueOutOfRange):
             attempt()
 
 
-@pytest.mark.parametrize("exponent", [-1, 0, 2**128])
-def test_encrypt__exponent_out_of_range__is_refused(exponent: int) -> None:
-    c = paillier.encrypt(TOY.public, 1, exponent=5)
-    for attempt in (
-        lambda: paillier.encrypt(TOY.public, 1, exponent=exponent),
-        lambda: TOY_ENCRYPTOR.encrypt(1, exponent=exponent),
-        lambda: paillier.strip(TOY.public, c, exponent=exponent),
-    ):
-        with pytest.raises(ValueOutOfRange):
-            attempt()
-
-
 @pytest.mark.parametrize("r", [0, -1, TOY.public.n, TOY.p, 2 * TOY.q])
-def test_encrypt_classic__root_that_is_no_unit__is_refused(r: int) -> None:
+def test_encrypt__root_that_is_no_unit__is_refused(r: int) -> None:
     with pytest.raises(ValueOutOfRange):
-        paillier.encrypt_classic(TOY.public, 1, r=r)
+        paillier.encrypt(TOY.public, 1, r=r)
 
 
-def test_random_exponent__many__are_in_range_and_long(key: PrivateKey) -> None:
-    drawn = [paillier.random_exponent(key.public) for _ in range(200)]
+def test_random_root__many__are_in_range_and_long(key: PrivateKey) -> None:
+    drawn = [paillier.random_root(key.public) for _ in range(200)]
 
-    assert all(0 < e < 2**1024 for e in drawn)
-    assert max(drawn) > 2**1020
+    assert all(0 < r < key.public.n for r in drawn)
+    assert max(drawn) > 2**2044
     assert len(set(drawn)) == 200
-    assert paillier.exponent_bits(key.public) == 1024
+
+
+def test_random_root__of_a_modulus_of_small_primes__is_coprime_to_it() -> None:
+    public = PublicKey(3 * 5 * 7 * 11)
+
+    drawn = {paillier.random_root(public) for _ in range(500)}
+
+    assert all(math.gcd(r, 1155) == 1 for r in drawn)
+    assert len(drawn) > 200  # of 480
 
 
 # ---------------------------------------------------------------- ciphertexts
@@ -201,7 +137,6 @@ def test_ciphertext__that_is_none__is_refused_everywhere(c: int) -> None:
         lambda: paillier.open_ciphertext(TOY, c),
         lambda: paillier.verify_opening(TOY.public, c, Opening(1, 1)),
         lambda: paillier.open_with_root(TOY.public, c, 1),
-        lambda: paillier.strip(TOY.public, c, exponent=5),
         lambda: paillier.ciphertext_bytes(TOY.public, c),
     ):
         with pytest.raises(InvalidCiphertext):
@@ -228,9 +163,9 @@ def test_decrypt__multiple_of_n__gives_away_phes_key_but_not_ours(key: PrivateKe
             paillier.decrypt(key, c)
 
 
-@given(MESSAGES, EXPONENTS)
-def test_parse_ciphertext__of_its_bytes__is_the_ciphertext(m: int, exponent: int) -> None:
-    c = paillier.encrypt(TOY.public, m, exponent=exponent)
+@given(MESSAGES, ROOTS)
+def test_parse_ciphertext__of_its_bytes__is_the_ciphertext(m: int, r: int) -> None:
+    c = paillier.encrypt(TOY.public, m, r=r)
     data = paillier.ciphertext_bytes(TOY.public, c)
 
     assert len(data) == TOY.public.width == 64
@@ -239,7 +174,7 @@ def test_parse_ciphertext__of_its_bytes__is_the_ciphertext(m: int, exponent: int
 
 @pytest.mark.parametrize("change", [lambda b: b[1:], lambda b: b + b"\0", lambda b: b"\0" + b, lambda b: b""])
 def test_parse_ciphertext__other_width__is_refused(change: object) -> None:
-    data = paillier.ciphertext_bytes(TOY.public, paillier.encrypt(TOY.public, 1, exponent=1))
+    data = paillier.ciphertext_bytes(TOY.public, paillier.encrypt(TOY.public, 1, r=1))
 
     with pytest.raises(InvalidEncoding):
         paillier.parse_ciphertext(TOY.public, change(data))  # type: ignore[operator]
@@ -256,24 +191,22 @@ def test_parse_ciphertext__c_plus_n_squared__is_refused() -> None:
 # ---------------------------------------------------------------- openings
 
 
-@given(MESSAGES, EXPONENTS)
-def test_open_ciphertext__any__is_verified_by_the_formula(m: int, exponent: int) -> None:
+@given(MESSAGES, ROOTS)
+def test_open_ciphertext__any__is_what_was_encrypted(m: int, r: int) -> None:
     public = TOY.public
-    c = paillier.encrypt(public, m, exponent=exponent)
+    c = paillier.encrypt(public, m, r=r)
 
     opening = paillier.open_ciphertext(TOY, c)
 
-    assert opening.m == m
-    assert (1 + m * public.n) * pow(opening.r, public.n, public.n_squared) % public.n_squared == c
+    assert (opening.m, opening.r) == (m, r)
     paillier.verify_opening(public, c, opening)
-    assert paillier.open_with_root(public, c, opening.r) == opening
-    assert paillier.strip(public, c, exponent=exponent) == m
+    assert paillier.open_with_root(public, c, r) == opening
 
 
-@given(MESSAGES, EXPONENTS, st.integers(1, TOY.public.n - 1))
-def test_verify_opening__any_change__is_refused(m: int, exponent: int, change: int) -> None:
+@given(MESSAGES, ROOTS, st.integers(1, TOY.public.n - 1))
+def test_verify_opening__any_change__is_refused(m: int, r: int, change: int) -> None:
     public = TOY.public
-    c = paillier.encrypt(public, m, exponent=exponent)
+    c = paillier.encrypt(public, m, r=r)
     opening = paillier.open_ciphertext(TOY, c)
 
     for wrong in (
@@ -291,40 +224,32 @@ def test_verify_opening__any_change__is_refused(m: int, exponent: int, change: i
         paillier.verify_opening(public, paillier.add_plain(public, c, change), opening)
 
 
-@given(MESSAGES, EXPONENTS, EXPONENTS)
-def test_strip__wrong_exponent__is_refused(m: int, exponent: int, wrong: int) -> None:
-    c = paillier.encrypt(TOY.public, m, exponent=exponent)
-    if wrong == exponent:
+@given(MESSAGES, ROOTS, ROOTS)
+def test_open_with_root__any_other_root__is_refused(m: int, r: int, wrong: int) -> None:
+    c = paillier.encrypt(TOY.public, m, r=r)
+    if wrong == r:
         return
 
     with pytest.raises(InvalidProof):
-        paillier.strip(TOY.public, c, exponent=wrong)
+        paillier.open_with_root(TOY.public, c, wrong)
 
 
 @pytest.mark.parametrize("change", [1, -1])
-def test_open_with_root__wrong_root__is_refused(change: int, key: PrivateKey) -> None:
-    c = paillier.encrypt(key.public, 3, exponent=5)
-    r = paillier.open_ciphertext(key, c).r
+def test_open_with_root__wrong_root_at_real_size__is_refused(change: int, key: PrivateKey) -> None:
+    r = paillier.random_root(key.public)
+    c = paillier.encrypt(key.public, 3, r=r)
+    assert paillier.open_with_root(key.public, c, r).m == 3
 
     for wrong in (r + change, 0, key.public.n, r + key.public.n, key.p):
         with pytest.raises(InvalidProof):
             paillier.open_with_root(key.public, c, wrong)
 
 
-def test_strip__real_size__returns_the_message_and_refuses_the_neighbour(key: PrivateKey) -> None:
-    exponent = paillier.random_exponent(key.public) | 1
-    c = paillier.encrypt(key.public, 99, exponent=exponent)
-
-    assert paillier.strip(key.public, c, exponent=exponent) == 99
-    with pytest.raises(InvalidProof):
-        paillier.strip(key.public, c, exponent=exponent - 1 or 2)
-
-
 def test_verify_opening__modulus_with_a_square__has_two_openings() -> None:
     # Why a key needs the proof of R7: for n = p^2 q, (1 + pq)^n = 1 + pq n mod n^2.
     p, q = TOY.p, TOY.q
     public = PublicKey(p * p * q)
-    c = paillier.encrypt_classic(public, 1000, r=7)
+    c = paillier.encrypt(public, 1000, r=7)
 
     other = Opening((1000 - p * q) % public.n, 7 * (1 + p * q) % public.n)
 
@@ -341,20 +266,12 @@ def test_generate__default_form__is_what_the_specification_says() -> None:
     n, p, q = private.public.n, private.p, private.q
     assert n == p * q
     assert n.bit_length() == 2048
-    assert p % 4 == q % 4 == 3
-    assert math.gcd(p - 1, q - 1) == 2
     assert math.gcd(n, (p - 1) * (q - 1)) == 1
     assert abs(p - q) > 2**924
     assert min(p, q) > math.isqrt(2**2047)
     # 2 and 3 as bases of Fermat tests, independent of gmpy2.
     assert all(pow(base, prime - 1, prime) == 1 for base in (2, 3) for prime in (p, q))
     paillier.check_modulus(n)
-
-
-def test_generate_toy__many__all_have_the_form() -> None:
-    for _ in range(20):
-        private = paillier.unsafe_generate_toy(128)
-        assert (private.p % 4, private.q % 4, math.gcd(private.p - 1, private.q - 1)) == (3, 3, 2)
 
 
 def test_generate__recorded_randomness__gives_the_same_key() -> None:
@@ -381,7 +298,7 @@ def test_generate_toy__any_size__works_as_a_key(bits: int) -> None:
     private = paillier.unsafe_generate_toy(bits)
 
     assert private.public.bits == bits
-    c = paillier.encrypt_classic(private.public, 5, r=2)
+    c = paillier.encrypt(private.public, 5, r=2)
     assert paillier.decrypt(private, c) == 5
     paillier.verify_opening(private.public, c, paillier.open_ciphertext(private, c))
 
@@ -426,12 +343,6 @@ def test_public_key__from_bytes__is_canonical(key: PrivateKey, toy: PrivateKey) 
     for wrong in (b"\0" + data, data[1:], data + b"\0", toy.public.modulus, b"", data[:-1] + b"\x02"):
         with pytest.raises(InvalidKey):
             PublicKey.from_bytes(wrong)
-
-
-def test_base__of_two_keys__is_the_hash_of_each(key: PrivateKey, big_key: PrivateKey) -> None:
-    for private in (key, big_key):
-        assert private.public.h_s == h_s_by_the_definition(private.public.n)
-        assert 0 < paillier.base(private.public) < private.public.n
 
 
 def test_from_primes__either_order__is_one_key(key: PrivateKey) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -170,34 +171,66 @@ def test_seal_disclosure__seed_or_ctx_of_other_width__is_refused(supervisor: Ins
         with pytest.raises(ValueError, match="32 bytes"):
             sealing.seal_disclosure(seed, supervisor.public, ctx, 3, b"")
         with pytest.raises(ValueError, match="32 bytes"):
-            sealing.exponents(seed, ctx, 0, 1, paillier.PublicKey(2**2048 - 1))
+            sealing.derived_roots(seed, ctx, 0, 1, paillier.PublicKey(2**2048 - 1))
 
 
-def test_exponents__by_the_definition__are_shake_of_the_seed(key: PrivateKey, big_key: PrivateKey) -> None:
+def root_by_the_definition(n: int, member: int, block: int, attempt: int) -> int:
+    """R19, written out with nothing but SHAKE256."""
+    data = b"mpcredit/random/2" + SEED + CTX + bytes([member]) + block.to_bytes(4, "big") + bytes([attempt])
+    width = (n.bit_length() + 7) // 8 + 16
+    return int.from_bytes(hashlib.shake_256(data).digest(width), "big") % n
+
+
+def test_derived_roots__by_the_definition__are_shake_of_the_seed(key: PrivateKey, big_key: PrivateKey) -> None:
     for private in (key, big_key):
-        width = private.public.bits // 16
-        expected = [
-            int.from_bytes(
-                hashlib.shake_256(b"mpcredit/random/2" + SEED + CTX + b"\x05" + block.to_bytes(4, "big")).digest(width),
-                "big",
-            )
-            for block in range(3)
+        n = private.public.n
+
+        assert sealing.derived_roots(SEED, CTX, 5, 3, private.public) == [
+            root_by_the_definition(n, 5, block, 0) for block in range(3)
         ]
 
-        assert sealing.exponents(SEED, CTX, 5, 3, private.public) == expected
+
+def test_derived_roots__first_tries_not_coprime__are_the_first_that_is() -> None:
+    # 8 of 15 numbers are coprime to 15, so that among 40 blocks some need one try and some need several.
+    first = [
+        next(a for a in range(256) if math.gcd(root_by_the_definition(15, 5, block, a), 15) == 1) for block in range(40)
+    ]
+    assert set(first) >= {0, 1, 2}
+
+    assert sealing.derived_roots(SEED, CTX, 5, 40, paillier.PublicKey(15)) == [
+        root_by_the_definition(15, 5, block, attempt) for block, attempt in enumerate(first)
+    ]
 
 
-def test_exponents__other_seed_ctx_or_member__differ(key: PrivateKey) -> None:
+def test_derived_roots__no_try_coprime__is_the_fault_of_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Four of ten numbers are coprime to this modulus; with one try the others end in the error.
+    toy = paillier.PublicKey(3 * 5 * 7 * 11 * 13)
+    monkeypatch.setattr(sealing, "_TRIES", 1)
+    failed = 0
+    for member in range(32):
+        coprime = math.gcd(root_by_the_definition(toy.n, member, 0, 0), toy.n) == 1
+        if coprime:
+            sealing.derived_roots(SEED, CTX, member, 1, toy)
+            continue
+        failed += 1
+        with pytest.raises(InvalidKey, match="coprime"):
+            sealing.derived_roots(SEED, CTX, member, 1, toy)
+    assert 0 < failed < 32
+
+
+def test_derived_roots__other_seed_ctx_or_member__differ(key: PrivateKey) -> None:
     drawn = [
-        exponent
+        root
         for seed in (SEED, bytes(32))
         for ctx in (CTX, bytes(32))
         for member in (0, 1)
-        for exponent in sealing.exponents(seed, ctx, member, 2, key.public)
+        for root in sealing.derived_roots(seed, ctx, member, 2, key.public)
     ]
 
     assert len(set(drawn)) == 16
-    assert all(0 < exponent < 2**1024 for exponent in drawn)
+    assert all(0 < root < key.public.n for root in drawn)
 
 
 # ---------------------------------------------------------------- reports
@@ -205,7 +238,7 @@ def test_exponents__other_seed_ctx_or_member__differ(key: PrivateKey) -> None:
 
 @pytest.fixture(scope="module")
 def aggregate(key: PrivateKey) -> list[int]:
-    return [paillier.encrypt(key.public, 1000 + i, exponent=12345 + i) for i in range(2)]
+    return [paillier.encrypt(key.public, 1000 + i, r=12345 + i) for i in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -273,15 +306,35 @@ def test_open_report__anything_else__is_refused(
             sealing.open_report(**(good | change))
 
 
-def test_seal_report__without_a_salt__draws_one(
-    key: PrivateKey, supervisor: InstitutionKey, openings: list[Opening]
+def test_report_salt__by_the_definition__is_the_hash_of_smaller_factor_inquiry_and_aggregate(
+    key: PrivateKey, big_key: PrivateKey
 ) -> None:
-    commitments = {
-        sealing.seal_report(openings, inquiry=Q, ctx=CTX, modulus_bytes=256, supervisor_public=supervisor.public)[1]
-        for _ in range(2)
+    for private, width in ((key, 256), (big_key, 384)):
+        aggregate = bytes(range(256)) * (2 * 2 * width // 256)
+        smaller = min(private.p, private.q).to_bytes(width // 2, "big")
+
+        salt = sealing.report_salt(private, Q, aggregate)
+
+        assert salt == hashlib.sha256(b"mpcredit/report-salt/2" + smaller + Q + aggregate).digest()
+
+
+def test_report_salt__other_key_inquiry_or_aggregate__differs(key: PrivateKey, other_key: PrivateKey) -> None:
+    aggregate = b"a" * 512
+
+    salts = {
+        sealing.report_salt(private, inquiry, data)
+        for private in (key, other_key)
+        for inquiry in (Q, bytes(32))
+        for data in (aggregate, aggregate[1:] + b"b", aggregate * 2)
     }
 
-    assert len(commitments) == 2
+    assert len(salts) == 12
+
+
+@pytest.mark.parametrize(("inquiry", "aggregate"), [(Q[1:], b"a" * 512), (Q, b"a" * 511), (Q, b"")])
+def test_report_salt__of_other_widths__is_refused(key: PrivateKey, inquiry: bytes, aggregate: bytes) -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        sealing.report_salt(key, inquiry, aggregate)
 
 
 def test_report_body__there_and_back__and_any_other_form() -> None:
@@ -292,9 +345,9 @@ def test_report_body__there_and_back__and_any_other_form() -> None:
         b"",
         data[:-1],
         data + b"\0",
-        b"\x02" + data[1:],
+        b"\x01" + data[1:],
         data[:1] + b"\x01" + data[2:],
-        b"\x01\x00" + bytes(32),
+        b"\x02\x00" + bytes(32),
     ):
         with pytest.raises(InvalidEncoding):
             ReportBody.parse(wrong, 256)
@@ -372,15 +425,15 @@ def test_seal_mask_keys__list_that_is_not_well_formed__is_refused(
     "body",
     [
         b"",
-        b"\x01",
-        b"\x01\x00",
-        b"\x02\x01" + b"\x01" + bytes(36),
-        b"\x01\x01" + b"\x01" + bytes(35),
-        b"\x01\x01" + b"\x01" + bytes(37),
-        b"\x01\x02" + b"\x02" + bytes(36) + b"\x01" + bytes(36),
-        b"\x01\x02" + b"\x01" + bytes(36) + b"\x01" + bytes(36),
-        b"\x01\x01" + b"\x00" + bytes(36),
-        b"\x01\x01" + b"\xd8" + bytes(36),
+        b"\x02",
+        b"\x02\x00",
+        b"\x01\x01" + b"\x01" + bytes(36),
+        b"\x02\x01" + b"\x01" + bytes(35),
+        b"\x02\x01" + b"\x01" + bytes(37),
+        b"\x02\x02" + b"\x02" + bytes(36) + b"\x01" + bytes(36),
+        b"\x02\x02" + b"\x01" + bytes(36) + b"\x01" + bytes(36),
+        b"\x02\x01" + b"\x00" + bytes(36),
+        b"\x02\x01" + b"\xd8" + bytes(36),
     ],
 )
 def test_open_mask_keys__body_that_is_not_canonical__is_refused(
@@ -440,7 +493,7 @@ def test_seal_subjects__by_the_definition__has_the_form_of_the_specification(
     )
 
     assert commitment == hashlib.sha256(b"mpcredit/subject/2" + content_key + subjects.plaintext).digest()
-    assert data[:2] == b"\x01\x04"
+    assert data[:2] == b"\x02\x04"
     for place, member in enumerate(range(1, 5)):
         start = 2 + 49 * place
         assert data[start] == member
@@ -494,12 +547,12 @@ def test_open_subjects__anything_else__is_refused(
         {"sealed": data[:-1]},
         {"sealed": data + b"\0"},
         {"sealed": data[:-512]},
-        {"sealed": b"\x02" + data[1:]},
-        {"sealed": b"\x01\x03" + data[2:]},
+        {"sealed": b"\x01" + data[1:]},
+        {"sealed": b"\x02\x03" + data[2:]},
         {"sealed": data[:2] + data[51:100] + data[2:51] + data[100:]},
         {"sealed": data[:2] + data[2:51] + data[2:51] + data[100:]},
         {"sealed": b""},
-        {"sealed": b"\x01"},
+        {"sealed": b"\x02"},
         {"sealed": data[:-600] + bytes([data[-600] ^ 1]) + data[-599:]},
         {"sealed": data[:60] + bytes([data[60] ^ 1]) + data[61:]},
     ):
@@ -559,7 +612,8 @@ def test_subject_list__padding_that_is_not_zero_or_not_the_least__is_refused(sub
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
+        {"version": 3},
         {"version": True},
         {"format": "x"},
         {"schema": 0},
@@ -598,7 +652,7 @@ def test_subject_list__entry_that_is_not_well_formed__is_refused(subjects: Subje
         [entry, entry],
         [entry | {"tag": "0x00"}],
         [entry | {"extra": 1}],
-        [entry | {"consent": entry["consent"] | {"version": 2}}],
+        [entry | {"consent": entry["consent"] | {"version": 1}}],
         [entry | {"consent": None}],
     ):
         with pytest.raises(InvalidSubject):

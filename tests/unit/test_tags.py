@@ -1,4 +1,4 @@
-"""R4: tags."""
+"""R4: tags, and the chain of their keys."""
 
 from __future__ import annotations
 
@@ -26,6 +26,45 @@ def test_tag__of_a_subject__is_hmac_of_its_canonical_form() -> None:
     expected = hmac_sha256(key.key, b"mpcredit/tag/2mpcredit/identity/2|national_id|TW|A123456789")
 
     assert HmacTagger(key).tag(SUBJECT) == expected
+
+
+CHAIN = tuple(TagKey(version, bytes([version]) * 32) for version in (1, 2, 3))
+
+
+def test_tag__under_a_later_key__is_hmac_of_the_tag_before() -> None:
+    first = hmac_sha256(b"\1" * 32, b"mpcredit/tag/2mpcredit/identity/2|national_id|TW|A123456789")
+    second = hmac_sha256(b"\2" * 32, b"mpcredit/tag/2" + first)
+    third = hmac_sha256(b"\3" * 32, b"mpcredit/tag/2" + second)
+
+    assert HmacTagger(*CHAIN).tags(SUBJECT) == (first, second, third)
+    assert HmacTagger(*CHAIN).tag(SUBJECT) == third
+    assert HmacTagger(*CHAIN[:2]).tag(SUBJECT) == second
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_raised__a_tag_of_any_version__is_the_newest_tag_without_the_identity(version: int) -> None:
+    newest = HmacTagger(*CHAIN)
+
+    assert newest.raised(HmacTagger(*CHAIN[:version]).tag(SUBJECT), version) == newest.tag(SUBJECT)
+
+
+def test_raised__as_if_it_were_of_another_version__is_nobodys_tag() -> None:
+    newest, first = HmacTagger(*CHAIN), HmacTagger(*CHAIN[:1]).tag(SUBJECT)
+
+    assert newest.raised(first, 2) not in newest.tags(SUBJECT)
+
+
+@pytest.mark.parametrize("version", [-1, 0, 3])
+def test_raised__a_version_that_is_not_at_hand__is_refused(version: int) -> None:
+    # A member that left has no key 3: it learns nothing of a tag under it, nor can it raise its own to it.
+    with pytest.raises(InvalidKey, match=f"tag key {version} cannot be raised to tag key 2"):
+        HmacTagger(*CHAIN[:2]).raised(bytes(32), version)
+
+
+@pytest.mark.parametrize("keys", [(), CHAIN[1:], (CHAIN[0], CHAIN[2]), CHAIN[::-1], (CHAIN[0], CHAIN[0])])
+def test_tagger__a_key_missing_doubled_or_out_of_order__is_refused(keys: tuple[TagKey, ...]) -> None:
+    with pytest.raises(InvalidKey, match="all versions"):
+        HmacTagger(*keys)
 
 
 def test_tag__two_spellings__are_one_subject() -> None:

@@ -97,10 +97,8 @@ def _create_audit() -> None:
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit")),
     )
-    op.create_index(op.f("ix_audit_about"), "audit", ["about"])
-    op.create_index(op.f("ix_audit_action"), "audit", ["action"])
-    op.create_index(op.f("ix_audit_actor"), "audit", ["actor"])
-    op.create_index(op.f("ix_audit_at"), "audit", ["at"])
+    for column in ("about", "action", "actor", "at"):
+        op.create_index(op.f(f"ix_audit_{column}"), "audit", [column])
     op.create_table(
         "audit_head",
         sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
@@ -109,10 +107,8 @@ def _create_audit() -> None:
         sa.CheckConstraint("one = 1", name=op.f("ck_audit_head_one")),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_audit_head")),
     )
-    op.bulk_insert(
-        sa.table("audit_head", sa.column("one"), sa.column("seq"), sa.column("hash", sa.LargeBinary)),
-        [{"one": 1, "seq": 0, "hash": bytes(32)}],
-    )
+    head = sa.table("audit_head", sa.column("one"), sa.column("seq"), sa.column("hash", sa.LargeBinary))
+    op.bulk_insert(head, [{"one": 1, "seq": 0, "hash": bytes(32)}])
 
 
 def _create_people() -> None:
@@ -383,6 +379,7 @@ def _create_applications() -> None:
         sa.Column("consent", sa.String(66), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("tag", sa.String(66), nullable=True),
+        sa.Column("tag_key_version", sa.BigInteger(), nullable=True),
         sa.Column("ready_at", sa.BigInteger(), nullable=True),
         sa.Column("settled", sa.String(16), nullable=True),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_application")),
@@ -444,6 +441,7 @@ def _create_messages() -> None:
         "notice",
         sa.Column("inquiry", sa.String(66), nullable=False),
         sa.Column("tag", sa.String(66), nullable=False),
+        sa.Column("tag_key_version", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("asked_by", sa.String(200), nullable=False),
         sa.Column("asked_at", sa.BigInteger(), nullable=False),
@@ -463,6 +461,7 @@ def _create_messages() -> None:
         sa.PrimaryKeyConstraint("tag", name=op.f("pk_notice_customer")),
     )
     op.create_index(op.f("ix_notice_customer_given"), "notice_customer", ["given"])
+    op.create_index(op.f("ix_notice_customer_tag_key_version"), "notice_customer", ["tag_key_version"])
     op.create_table(
         "footprint_link",
         sa.Column("hash", sa.LargeBinary(), nullable=False),
