@@ -352,6 +352,13 @@ class FakeChain:
             raise _no("PeriodKeyNotAccepted")
         return [self.change(state, Change.PERIOD_KEY_IN_FORCE, version)]
 
+    def _endPeriodKey(self, state: LedgerState, sender: str, owner: str, version: int) -> list[Any]:  # noqa: N802
+        if sender != owner:
+            self._supervisor(state, sender, owner)
+        if version not in (state.in_force, state.announced_key):
+            raise _no("UnknownPeriodKey")
+        return [self.change(state, Change.PERIOD_KEY_ENDED, version)]
+
     def _suspend(self, state: LedgerState, sender: str, owner: str, member: int) -> list[Any]:
         if sender != owner:
             self._supervisor(state, sender, owner)
