@@ -355,11 +355,12 @@ class Inquirer:
             self.desk.note_seen(
                 inquiry.id,
                 inquirer=inquiry.inquirer,
-                tags=request.tags,
+                tags=[(consent.tag, consent.tag_key_version) for consent in request.consents],
                 consents=list(inquiry.opening.consents),
                 cohort=inquiry.opening.cohort,
                 opened_at=inquiry.opened.at.timestamp,
                 order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
+                repeats=inquiry.opening.repeats,
             )
             return self._resume(request, attempt["inquiry"])
         # The opening itself was taken off the ledger; the outbox sends it again.
