@@ -23,6 +23,15 @@ def serve(
             help="The database comes from a backup: refuse every inquiry opened until now (R25).",
         ),
     ] = False,
+    new_tenure: Annotated[
+        str,
+        typer.Option(
+            "--new-tenure",
+            metavar="REASON",
+            help="Begin a new tenure of the database: it was replaced, or set back to a copy. The owner then names it "
+            "(mpcredit member appoint).",
+        ),
+    ] = "",
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -40,5 +49,11 @@ def serve(
         raise server_missing(error) from error
 
     settings, out = load(config), Output(json)
-    serve_party(settings.path, attest=not no_attest, restored=restored, say=lambda line: out.say(stamped(line)))
+    serve_party(
+        settings.path,
+        attest=not no_attest,
+        restored=restored,
+        new_tenure=new_tenure,
+        say=lambda line: out.say(stamped(line)),
+    )
     out.document({"stopped": True})

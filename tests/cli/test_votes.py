@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli_world import refused
+from mpcredit.server.votes import VoteOrders
 from parties import Consortium, Party
 
 from mpcredit.cli._owner import Owner
@@ -15,7 +16,6 @@ from mpcredit.errors import Refused, StoreError
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database
 from mpcredit.server.people import People, User
-from mpcredit.server.votes import VoteOrders
 
 
 class Desk:
