@@ -101,9 +101,7 @@ def _turn(inquiry: Inquiry, now: int) -> tuple[str, str]:
         )
     if inquiry.stage is Stage.EXPIRED:
         silent = ", ".join(names[i] for i in inquiry.awaited)
-        return "", (
-            f"{silent} must start its service, which switches its readiness on; or ask again without it"
-        )
+        return "", (f"{silent} must start its service, which switches its readiness on; or ask again without it")
     if inquiry.stage is Stage.VOID:
         culprits = ", ".join(names[i] for i in inquiry.culprits)
         if not culprits:
