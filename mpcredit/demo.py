@@ -691,7 +691,9 @@ def _inquire(consortium: LocalConsortium, watch: _Watch, subjects: Sequence[Subj
 def _decide(policy: CreditPolicy, totals: dict[str, int] | None, requested: Money, inquiry: Inquiry) -> Decision | None:
     if totals is None:
         return None
-    return policy.decide(exposure_of(totals, "", requested.currency, inquiry), requested=requested)
+    return policy.decide(
+        exposure_of(totals, "", requested.currency, inquiry, attested=inquiry.stage is Stage.VALID), requested=requested
+    )
 
 
 def _attempt(consortium: LocalConsortium, request: Request, inquiry: Inquiry, subjects: Sequence[Subject]) -> Heart:

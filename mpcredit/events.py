@@ -413,6 +413,9 @@ class Call:
     function: str
     """Name in the contract's ABI."""
     arguments: tuple[Any, ...] = field(default=())
+    judged_at: int = field(default=0, compare=False)
+    """Least time, unix seconds, of the block for which the sender made it; 0: any block. The newest block can be older, and
+    its gas must not be estimated there."""
 
     def describe(self) -> dict[str, Any]:
         """A JSON form for the outbox and for people; long bytes are cut."""

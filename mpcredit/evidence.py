@@ -1,14 +1,15 @@
 """One file that proves an inquiry to somebody without a ledger node (R40).
 
 It holds the signed transactions as their senders made them, the roster's history, and the openings of the aggregate.
+The verdict names the report's commitment, which fixes q and the openings, and so the aggregate: no other totals fit it.
 `verify_evidence` needs nothing else: it recovers who signed what, recomputes the ids, the product and the totals, and names
 who lied. What it cannot prove is inclusion in a block: compare with the ledger (`mpcredit verify --ledger`) for that.
 
-The history of a roster is signed by nobody, so anybody can write one under any consortium's address, with members or
-operators of his own. A reader who does not trust the giver of the file must know a value of the roster itself
-(`Consortium.roster()` on any node, at the opening or later), which fixes members, accounts, terms, schemas and contracts;
-or have the founding file, which holds for members and operators that are still those of the founding. What a file was
-compared with is in `VerifiedEvidence.compared`; with neither, it is only consistent in itself.
+The history of a roster is signed by nobody, so anybody can write one under any consortium's address, with parties of their
+own. A reader who does not trust the giver of the file must know a value of the roster itself (`Consortium.roster()` on any
+node, at the opening or later), which fixes members, accounts, terms, schemas and contracts; or have the founding file, since
+owners sign their keys and service accounts. What a file was compared with is in `VerifiedEvidence.compared`; with neither, it
+is only consistent in itself.
 """
 
 from __future__ import annotations
@@ -48,15 +49,12 @@ __all__ = ["Evidence", "VerifiedEvidence", "collect", "verify_evidence"]
 
 FORMAT = "mpcredit/evidence"
 _VERSION: Final = 2
-FROM_LEDGER = (
-    "the file is made up, or the account changed since: give a roster of the ledger, or look it up on your node"
-)
-OPENING_TYPE = "(uint64,uint8,uint16,uint8,bytes3,bytes32,uint256,bytes,bytes,bytes32[],bytes,bytes32,bytes)"
+OPENING_TYPE = "(uint64,uint8,bool,uint16,uint8,bytes3,bytes32,uint256,bytes,bytes,bytes32[],bytes,bytes32,bytes)"
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
-    "open": (OPENING_TYPE,),
-    "contribute": ("bytes32", "bytes"),
+    "open": ("uint8", OPENING_TYPE),
+    "contribute": ("bytes32", "uint8", "bytes"),
     "report": ("bytes32", "bytes32", "bytes", "bytes32"),
-    "attest": ("bytes32", "bool", "uint256", "bytes32"),
+    "attest": ("bytes32", "address", "bool", "uint256", "bytes32", "bytes32"),
 }
 """Of JointCredit, with the types of their arguments."""
 
@@ -107,7 +105,10 @@ class VerifiedEvidence:
     totals: list[dict[str, int]]
     """One record of sums per subject, in minor units."""
     attested: bool
-    """Whether the supervisor's signed verdict `valid` is in the file."""
+    """Whether the supervisor's signed verdict `valid` on this very report is in the file."""
+    verdict_stood: tuple[bytes, bytes | None] | None
+    """Rosters between which the account that signed the verdict stood; the second is None if it stands at the end of the
+    history. When the verdict was signed is unproven: `mpcredit verify` with a node looks into its block."""
     roster: bytes
     """Of the opening; whoever knows no roster must compare it with the ledger."""
     schema_hash: bytes
@@ -162,6 +163,7 @@ def collect(
                 "report": raw(inquiry.report.at),
                 "attest": raw(inquiry.verdict.at) if inquiry.verdict else None,
             },
+            "verdict_block": inquiry.verdict.at.block if inquiry.verdict else None,
             "openings": [[hex(m), hex(r)] for m, r in openings],
             "salt": to_hex(salt),
         }
@@ -199,11 +201,13 @@ def _parse_call(raw: bytes, function: str, joint_credit: str, chain_id: int) -> 
 
 @dataclass(frozen=True)
 class _Moment:
-    """Who acted for whom, and on which contract, after one change of the roster."""
+    """Which account acts for which party, and on which contract, after one change of the roster."""
 
     roster: bytes
-    operators: frozenset[tuple[str, int]]
-    supervisors: frozenset[str]
+    accounts: Mapping[int, str]
+    """Service account by member."""
+    supervisors: Mapping[str, str]
+    """Service account by owner account."""
     joint_credit: str | None
     unpinned: tuple[int, ...]
 
@@ -211,18 +215,34 @@ class _Moment:
 def _replay_roster(
     realm: Realm, pins: Pins | None, changes: Sequence[tuple[Change, bytes]]
 ) -> tuple[LedgerState, list[_Moment]]:
-    """Fold the roster's history; key signatures are checked on the way."""
+    """Fold the roster's history; the owners' signatures of keys and accounts are checked on the way."""
     state = LedgerState(realm, pins)
     moments = []
     for number, (kind, data) in enumerate(changes):
         at = Position(0, bytes(32), number, 0, bytes(32), realm.consortium)
         state.apply(RosterChanged(at, roster_link(state.roster, kind, data), kind, data))
-        operators = frozenset((account, m.index) for m in state.members.values() for account in m.operators)
         keyed = sum(1 << member.index for member in state.members.values() if member.keys)
-        moments.append(
-            _Moment(state.roster, operators, frozenset(state.supervisors), state.joint_credit, state.unpinned(keyed))
-        )
+        accounts = {i: m.account for i, m in state.members.items() if m.account is not None}
+        supervisors = {owner: s.account for owner, s in state.supervisors.items() if s.account is not None}
+        moments.append(_Moment(state.roster, accounts, supervisors, state.joint_credit, state.unpinned(keyed)))
     return state, moments
+
+
+def _check_sender(what: str, sender: str, accounts: Sequence[str | None]) -> None:
+    """The party's service account signed the call, at some moment from the opening on."""
+    if sender not in accounts:
+        raise InvalidMessage(
+            f"the {what} was signed by {sender}, which its party never named as its service account",
+            remedy="the file is made up, or its history is older than the inquiry: ask for the file again",
+        )
+
+
+def _stood(moments: Sequence[_Moment], supervisor: str, account: str) -> tuple[bytes, bytes | None]:
+    """The rosters between which an account stood for a supervisor, the last time."""
+    standing = [place for place, moment in enumerate(moments) if moment.supervisors.get(supervisor) == account]
+    last = standing[-1]
+    first = next(p for p in range(last, -1, -1) if p == 0 or moments[p - 1].supervisors.get(supervisor) != account)
+    return moments[first].roster, moments[last + 1].roster if last + 1 < len(moments) else None
 
 
 def _known_part(
@@ -254,8 +274,8 @@ def verify_evidence(
         roster: a value of the roster that the reader knows from the ledger, at the opening or later, or all values that
             the ledger has had; the file's history counts up to the last of them. None believes all of it.
         schema_hash: of the schema's definition, as the ledger has it; None leaves it to the roster.
-        pins: accounts that the reader accepts, from the founding file: keys of the cohort must be signed by them, and
-            without `roster` its operators (if pinned) and the supervisor must be those too.
+        pins: what the reader accepts, from the founding file: the owners of the cohort, whose signatures stand under its keys
+            and service accounts, and the supervisor.
 
     Raises:
         ProtocolViolation: somebody lied; `culprits` and the message name whom.
@@ -288,15 +308,19 @@ def _verify(
     joint_credit = to_checksum_address(value["joint_credit"])
     transactions = value["transactions"]
 
+    block = value["verdict_block"]
+    if block is not None and type(block) is not int:
+        raise InvalidEncoding("the evidence is malformed: the block of the verdict", remedy="ask for the file again")
+
     # (1) the roster: who is who, under which accounts and keys, on which terms: R39.
     changes = [(Change(change["kind"]), hex_bytes(change["data"], None)) for change in value["roster"]]
     state, moments = _replay_roster(realm, pins, changes if known is None else _known_part(realm, changes, known))
 
-    # (2) the opening, signed by an operator of the inquirer: R15, R6, R7.
+    # (2) the opening, signed by the service account of the inquirer: R15, R6, R7.
     opened = _parse_call(hex_bytes(transactions["open"], None), "open", joint_credit, realm.chain_id)
-    (fields,) = opened.arguments
+    inquirer, fields = opened.arguments
     opening = Opening(**dict(zip(Opening.__dataclass_fields__, fields, strict=True)))
-    opening = replace(opening, currency=fields[4].decode("ascii"), consents=tuple(fields[9]))
+    opening = replace(opening, currency=opening.currency.decode("ascii"), consents=tuple(opening.consents))  # type: ignore[attr-defined]
     begun = next((place for place, moment in enumerate(moments) if moment.roster == opening.roster), None)
     if begun is None and known is not None:
         raise InvalidMessage(
@@ -307,24 +331,7 @@ def _verify(
         raise InvalidMessage("the opening names a roster that is not in the history given")
     if moments[begun].joint_credit != joint_credit:
         raise InvalidMessage("the inquiry ran on a contract that the roster does not name")
-    founders = pins.operators if pins is not None and known is None else None
-
-    def acting(account: str, what: str, moments: Sequence[_Moment]) -> list[int]:
-        # An account may act for one member after another while an inquiry runs, so there can be several.
-        found = sorted({index for moment in moments for other, index in moment.operators if other == account})
-        if not found:
-            raise InvalidMessage(f"the {what} was signed by {account}, which is no operator of a member")
-        # No signature of an owner names its operators: without a roster only the founding file does.
-        if founders is not None:
-            found = [index for index in found if account in founders.get(index, ())]
-        if not found:
-            raise InvalidMessage(
-                f"the {what} was signed by {account}, which the founding file does not name as an operator",
-                remedy=FROM_LEDGER,
-            )
-        return found
-
-    (inquirer,) = acting(opened.sender, "opening", moments[begun : begun + 1])
+    _check_sender("opening", opened.sender, [moments[begun].accounts.get(inquirer)])
     name = state.members[inquirer].name
     schema = Schema.parse(str(value["schema"]).encode())
     cohort = members_of(opening.cohort)
@@ -353,19 +360,17 @@ def _verify(
     payloads = {inquirer: opening.payload}
     for raw in transactions["contribute"]:
         call = _parse_call(hex_bytes(raw, None), "contribute", joint_credit, realm.chain_id)
-        senders = acting(call.sender, "contribution", moments[begun:])
-        places = [index for index in senders if index in cohort and index not in payloads]
-        if call.arguments[0] != frame.inquiry or not places:
-            who = state.members[senders[0]].name
-            raise InvalidMessage(f"a contribution of {who} does not belong to this inquiry")
+        _inquiry, member, payload = call.arguments
+        _check_sender("contribution", call.sender, [moment.accounts.get(member) for moment in moments[begun:]])
+        if call.arguments[0] != frame.inquiry or member not in cohort or member in payloads:
+            raise InvalidMessage(f"a contribution of {state.members[member].name} does not belong to this inquiry")
         try:
-            protocol.split_payload(frame, call.arguments[1])
+            protocol.split_payload(frame, payload)
         except InvalidMessage as error:
             raise ProtocolViolation(
-                f"{state.members[places[0]].name} signed a malformed contribution: {error.message}",
-                culprits=[places[0]],
+                f"{state.members[member].name} signed a malformed contribution: {error.message}", culprits=[member]
             ) from error
-        payloads[places[0]] = call.arguments[1]
+        payloads[member] = payload
     missing = [state.members[i].name for i in cohort if i not in payloads]
     if missing:
         raise InvalidMessage(f"the contribution of {', '.join(missing)} is not in the file")
@@ -376,7 +381,8 @@ def _verify(
         raise InvalidProof("the openings do not cover all blocks")
     report = _parse_call(hex_bytes(transactions["report"], None), "report", joint_credit, realm.chain_id)
     commitment = report_commitment(frame.inquiry, hex_bytes(value["salt"], 32), openings, frame.public.modulus_bytes)
-    if inquirer not in acting(report.sender, "report", moments[begun:]) or report.arguments[0] != frame.inquiry:
+    _check_sender("report", report.sender, [moment.accounts.get(inquirer) for moment in moments[begun:]])
+    if report.arguments[0] != frame.inquiry:
         raise InvalidMessage("the report in the file is not the inquirer's on this inquiry")
     if report.arguments[1] != commitment:
         # Openings and salt are signed by nobody, so this names nobody.
@@ -398,22 +404,27 @@ def _verify(
         ) from error
 
     # (6) the verdict: R31.
-    attested = False
+    stood = None
     if transactions.get("attest"):
         verdict = _parse_call(hex_bytes(transactions["attest"], None), "attest", joint_credit, realm.chain_id)
-        supervisors = frozenset[str]().union(*(moment.supervisors for moment in moments[begun:]))
-        if verdict.sender not in supervisors or verdict.arguments[0] != frame.inquiry:
-            raise InvalidMessage("the verdict in the file is not a supervisor's on this inquiry")
-        if pins is not None and known is None and not pins.accepts_supervisor(verdict.sender):
+        judged, supervisor, valid, named, of_report, _anchor = verdict.arguments
+        supervisor = to_checksum_address(supervisor)
+        _check_sender("verdict", verdict.sender, [moment.supervisors.get(supervisor) for moment in moments[begun:]])
+        if judged != frame.inquiry or of_report != commitment:
             raise InvalidMessage(
-                f"the verdict was signed by {verdict.sender}, a supervisor that you have not accepted",
-                remedy=FROM_LEDGER,
+                "the verdict in the file is on another inquiry or on another report",
+                remedy="ask for the evidence of the report that was judged",
             )
-        culprits = members_of(verdict.arguments[2])
-        if not verdict.arguments[1]:
-            names = ", ".join(state.members[i].name for i in culprits)
+        if pins is not None and not pins.accepts_supervisor(supervisor):
+            raise InvalidMessage(
+                f"the verdict is of {supervisor}, a supervisor that you have not accepted",
+                remedy="compare the account with the supervisor by another channel, then pin it",
+            )
+        if not valid:
+            culprits = members_of(named)
+            names = ", ".join(state.members[i].name for i in culprits) or "nobody"
             raise ProtocolViolation(f"the supervisor voided this inquiry and named {names}", culprits=culprits)
-        attested = True
+        stood = _stood(moments, supervisor, verdict.sender)
     try:
         totals = protocol.totals(frame, [opened_block.m for opened_block in openings])
     except MpcreditError as error:
@@ -427,7 +438,8 @@ def _verify(
         institutions=tuple(state.members[i].name for i in cohort),
         currency=opening.currency,
         totals=totals,
-        attested=attested,
+        attested=stood is not None,
+        verdict_stood=stood,
         roster=opening.roster,
         schema_hash=schema.hash,
         compared=tuple(
@@ -435,7 +447,7 @@ def _verify(
             for name, given in (
                 ("consortium", consortium),
                 ("roster", known),
-                ("founding", pins.operators if pins is not None else None),
+                ("founding", pins),
                 ("schema", schema_hash),
             )
             if given is not None

@@ -16,8 +16,7 @@ from mpcredit.amounts import Money
 from mpcredit.consent import Consent
 from mpcredit.desk import Desk
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import InvalidMessage, LedgerError, MpcreditError, NotYet, Refused
-from mpcredit.events import Stage
+from mpcredit.errors import InvalidConsent, InvalidMessage, LedgerError, MpcreditError, NotYet, Refused
 from mpcredit.follower import Follower
 from mpcredit.furnisher import Furnisher
 from mpcredit.identity import Subject
@@ -28,16 +27,30 @@ from mpcredit.outbox import Outbox
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy, Exposure
 from mpcredit.ports import Book, Keys, Ledger, Signer, Store
+from mpcredit.roles.leaving import LONGEST_SECONDS, Leaving
 from mpcredit.state import Inquiry
 from mpcredit.supervisor import Supervisor
 from mpcredit.tags import Tagger
 from mpcredit.versions import THIS_RELEASE, Release
 
-__all__ = ["InquiryHandle", "InquiryResult", "Institution", "SupervisorNode", "coverage_of", "exposure_of", "run"]
+__all__ = [
+    "InquiryHandle",
+    "InquiryResult",
+    "Institution",
+    "SupervisorNode",
+    "coverage_of",
+    "exposure_of",
+    "run",
+    "wind_down",
+]
 
 
-def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inquiry) -> Exposure:
-    """The opened totals of one subject, with what is known about their coverage and verdict."""
+def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inquiry, *, attested: bool) -> Exposure:
+    """The opened totals of one subject, with what is known about their coverage and verdict.
+
+    Args:
+        attested: whether this institution believes a verdict on its own report (R31), as `Request.attested` says.
+    """
     return Exposure(
         subject_label=label,
         currency=currency,
@@ -49,7 +62,7 @@ def exposure_of(record: dict[str, int], label: str, currency: str, inquiry: Inqu
         lenders=record["lenders"],
         institutions=len(inquiry.cohort),
         active=len(inquiry.cohort) + len(inquiry.absent),
-        attested=inquiry.stage is Stage.VALID,
+        attested=attested,
     )
 
 
@@ -82,8 +95,8 @@ class InquiryResult:
 
     @property
     def attested(self) -> bool:
-        """Whether the supervisor found the inquiry valid."""
-        return self.inquiry.stage is Stage.VALID
+        """Whether the supervisor found the inquiry valid, by its own signature on this report (R31)."""
+        return self.request.attested
 
     @property
     def coverage(self) -> str:
@@ -94,14 +107,15 @@ class InquiryResult:
         """One for each subject, in the order of the request (schema 1)."""
         labels = [entry["label"] for entry in self.request.value["subjects"]]
         return [
-            exposure_of(record, label, self.currency, self.inquiry)
+            exposure_of(record, label, self.currency, self.inquiry, attested=self.attested)
             for record, label in zip(self.totals, labels, strict=True)
         ]
 
     def __getitem__(self, subject: Subject) -> Exposure:
-        tag = self.institution.tagger.tag(subject)
+        desk = self.institution.desk
+        tags = [desk.newest_tag(consent) for consent in self.request.consents]
         try:
-            return self.exposures()[self.request.tags.index(tag)]
+            return self.exposures()[tags.index(desk.tagger.tag(subject))]
         except ValueError:
             raise KeyError(f"{subject!r} was not asked about in this inquiry") from None
 
@@ -222,11 +236,10 @@ class Institution:
         self.follower.clock = clock
         outbox = Outbox(store, signer, ledger, confirmations=self.follower.confirmations)
         self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window, release)
-        self.tagger = tagger
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
         self.inquirer = Inquirer(self.desk, book, bits=bits, anchor=anchor)
-        self.membership = Membership(self.desk, ready=ready)
+        self.membership = Membership(self.desk, ready=ready, book_trouble=self._book_trouble)
         self.idle = idle
         self._started = False
 
@@ -234,6 +247,11 @@ class Institution:
     def realm(self) -> Realm:
         """Chain id and Consortium."""
         return self.follower.ledger.realm
+
+    @property
+    def tagger(self) -> Tagger:
+        """What turns a subject into the consortium's tag."""
+        return self.desk.tagger
 
     @property
     def index(self) -> int:
@@ -260,14 +278,22 @@ class Institution:
         self._started = True
         return marked
 
+    def _book_trouble(self) -> str:
+        """Why the loan book in use cannot be answered from; empty if it can."""
+        book, terms = self.furnisher.book, self.desk.state.parameters
+        if found := getattr(book, "hindrance", ""):
+            return str(found)
+        if terms is not None and book.as_of + terms.book_age_seconds < self.follower.next_time:
+            return "the loan book is older than the terms permit: every inquiry would be refused until a newer one is given"
+        return ""
+
     def use_book(self, book: Book) -> None:
         """Answer from a newer loan book from now on; answers that were made stay as they are (R24)."""
         self.furnisher.book = book
         self.inquirer.book = book
 
     def use_tagger(self, tagger: Tagger, book: Book) -> None:
-        """Use the tag key that has come into force, and the loan book indexed with it."""
-        self.tagger = tagger
+        """Use the tag key that has come into force, and the loan book under its tags, both at once (R4)."""
         self.desk.tagger = tagger
         self.use_book(book)
 
@@ -289,6 +315,16 @@ class Institution:
         done += self.inquirer.step()
         self.sync()
         return done
+
+    def leave(self, clock: Callable[[], float] = time.monotonic) -> Leaving:
+        """Begin the orderly end of the service: switch off with the next round, and open nothing more.
+
+        Returns:
+            What says when the rounds may end, and which inquiries are left then.
+        """
+        self.membership.leaving = True
+        self.inquirer.hold = lambda _request: "the service is stopping; it is opened after the next start"
+        return Leaving(self.desk, clock)
 
     def inquire(
         self,
@@ -313,8 +349,12 @@ class Institution:
             InvalidMessage: no subject, one twice, or too many.
         """
         self.sync()
+        for subject, consent in zip(subjects, consents, strict=False):
+            if self.desk.newest_tag(consent) != self.tagger.tag(subject):
+                raise InvalidConsent(
+                    "the consent's tag is not that of the inquiry", remedy="give the receipt of this subject"
+                )
         request = self.inquirer.request(
-            [self.tagger.tag(subject) for subject in subjects],
             list(labels) if labels is not None else [repr(subject) for subject in subjects],
             consents,
             officer=officer,
@@ -377,27 +417,77 @@ class SupervisorNode:
         return done
 
 
-def run(party: Any, *, stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = print) -> None:
-    """Work until told to stop; a ledger that is down is waited for.
+def run(
+    party: Any,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    end: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Work until told to stop, then end in order; a ledger that is down is waited for.
 
     Args:
         party: an `Institution` or a `SupervisorNode`.
         stop: asked between rounds.
+        end: asked between the rounds after that; True ends at once.
         say: takes one line for each thing done.
     """
-    down = False
+    rounds = _Rounds(party, say)
     while not stop():
+        rounds.next()
+    wind_down(party, end=end, say=say, work=rounds.next)
+
+
+def wind_down(
+    party: Any,
+    *,
+    end: Callable[[], bool],
+    say: Callable[[str], None],
+    work: Callable[[], object],
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """End a service in order (R28.3): an institution switches itself off and answers what was opened over it until then.
+
+    Takes at most `LONGEST_SECONDS`, and says which inquiries are left. A supervisor has nothing to wind down.
+
+    Args:
+        end: asked between rounds; True ends at once, for example at a second signal.
+        work: one round of the service, which also pauses if there was nothing to do.
+        clock: seconds that only grow.
+    """
+    if not isinstance(party, Institution) or end():
+        return
+    leaving = party.leave(clock)
+    say(f"stopping: switched off first, answering for at most {LONGEST_SECONDS} s more")
+    while True:
+        work()
+        if leaving.over or end():
+            break
+    for line in leaving.last_words():
+        say(line)
+
+
+class _Rounds:
+    """Rounds of a party; a ledger that is down is told once and waited for."""
+
+    def __init__(self, party: Any, say: Callable[[str], None]) -> None:
+        self._party = party
+        self._say = say
+        self._down = False
+
+    def next(self) -> None:
+        """One round; pauses if there was nothing to do."""
+        lines: list[str] = []
         try:
-            lines = party.work()
-            if down:
-                say("the ledger is back")
-                down = False
+            lines = self._party.work()
+            if self._down:
+                self._say("the ledger is back")
+                self._down = False
         except LedgerError as error:
-            if not down:
-                say(f"waiting for the ledger: {error}")
-                down = True
-            lines = []
+            if not self._down:
+                self._say(f"waiting for the ledger: {error}")
+                self._down = True
         for line in lines:
-            say(line)
+            self._say(line)
         if not lines:
-            party.idle()
+            self._party.idle()

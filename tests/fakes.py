@@ -115,6 +115,8 @@ class FakeChain:
         """Every transaction that was ever broadcast, and every call whose gas was estimated: what a node could keep."""
         self.held = False
         self.time = START
+        self.now = START
+        """At which time the call under execution is judged."""
         self.fork = 0
         self.down = False
         self.fee = 0
@@ -258,13 +260,14 @@ class FakeChain:
                 state.apply(event)
         return state
 
-    def execute(self, sender: str, call: Call) -> list[tuple[str, type[Event], dict[str, Any]]]:
-        """What a call would emit in the newest block.
+    def execute(self, sender: str, call: Call, at: int = 0) -> list[tuple[str, type[Event], dict[str, Any]]]:
+        """What a call would emit in the newest block, or in the next one if that is judged at a later time.
 
         Raises:
             Refused: with the name of the contract's error.
         """
         state = self.fold()
+        self.now = max(self.blocks[-1].block.timestamp, at)
         rule = getattr(self, f"_{call.function}")
         effects: list[tuple[str, type[Event], dict[str, Any]]] = rule(state, sender, *call.arguments)
         return effects
@@ -344,10 +347,17 @@ class FakeChain:
         assert state.parameters is not None
         wanted = [i for i in state.active() if not state.members[i].suspended]
         audited = [i for i in wanted if version in state.members[i].audited]
-        waited = self.blocks[-1].block.timestamp >= state.period_keys[version].announced_at + 7 * DAY
+        waited = self.now >= state.period_keys[version].announced_at + 7 * DAY
         if len(audited) < state.parameters.minimum_cohort or (audited != wanted and not waited):
             raise _no("PeriodKeyNotAccepted")
         return [self.change(state, Change.PERIOD_KEY_IN_FORCE, version)]
+
+    def _endPeriodKey(self, state: LedgerState, sender: str, owner: str, version: int) -> list[Any]:  # noqa: N802
+        if sender != owner:
+            self._supervisor(state, sender, owner)
+        if version not in (state.in_force, state.announced_key):
+            raise _no("UnknownPeriodKey")
+        return [self.change(state, Change.PERIOD_KEY_ENDED, version)]
 
     def _suspend(self, state: LedgerState, sender: str, owner: str, member: int) -> list[Any]:
         if sender != owner:
@@ -362,13 +372,17 @@ class FakeChain:
         opening = replace(
             opening, currency=bytes(arguments[5]).decode("ascii", "replace"), consents=tuple(arguments[10])
         )
-        now = self.blocks[-1].block.timestamp
+        now = self.now
         assert state.parameters is not None
         if now < state.opens_from:
             raise _no("TooEarly")
         if opening.roster != state.roster:
             raise _no("RosterMoved")
         self._check_cohort(state, member, opening, state.cohort(opening.group, now))
+        for own in state.inquiries.values():
+            due = own.opened.deadline + own.parameters.report_seconds
+            if own.inquirer == member and own.stage in (Stage.OPEN, Stage.COMPLETE) and due <= now:
+                raise _no("ReportOverdue")
         q0 = protocol.inquiry_q0(self.realm, JOINT_CREDIT, member, opening.n, opening.roster, opening.nonce)
         inquiry = protocol.inquiry_id(q0, opening)
         if inquiry in state.inquiries:
@@ -422,7 +436,7 @@ class FakeChain:
         found = state.inquiries.get(inquiry)
         if found is None or found.stage is not Stage.OPEN:
             raise _no("WrongStage")
-        if self.blocks[-1].block.timestamp < found.opened.at.timestamp + found.parameters.silence_seconds:
+        if self.now < found.opened.at.timestamp + found.parameters.silence_seconds:
             raise _no("TooEarly")
         off = self._off(state, found)
         if not off:
@@ -437,7 +451,7 @@ class FakeChain:
         found = state.inquiries.get(inquiry)
         if found is None or found.stage is not Stage.OPEN:
             raise _no("WrongStage")
-        if self.blocks[-1].block.timestamp < found.opened.deadline:
+        if self.now < found.opened.deadline:
             raise _no("TooEarly")
         silent = sum(1 << member for member in found.awaited)
         effects: list[Any] = [(JOINT_CREDIT, ev.Expired, {"inquiry": inquiry, "silent": silent})]
@@ -519,7 +533,7 @@ class FakeSigner:
         self.chain.seen.append(transaction)
         if self.chain.too_dear(call):
             raise TooLarge("the node refused (estimate gas): gas required exceeds allowance (8000000)")
-        self.chain.execute(self.address, call)
+        self.chain.execute(self.address, call, call.judged_at)
         return Signed(transaction.raw, transaction.hash, nonce)
 
     def filler(self, nonce: int) -> Signed:
@@ -616,9 +630,16 @@ class FakeTown:
         for _ in range(rounds):
             done = self.work()
             lines += done
-            if not done:
+            if not done and self._settled():
                 return lines
+            if not done:
+                self.chain.advance(PERIOD)
         raise AssertionError(f"the town does not come to rest: {lines[-5:]}")
+
+    def _settled(self) -> bool:
+        """Whether no change of readiness waits for the next period."""
+        state = self.chain.fold()
+        return state.ready(self.chain.time + 1) == state.ready_next()
 
     def sleep(self, *indices: int) -> None:
         """Switch services off and stop them, so that the next cohort is without them."""
@@ -652,9 +673,7 @@ class FakeTown:
         """Store a request of a bank about `subject(number)`; nothing is sent yet."""
         bank = self.banks[by]
         bank.sync()
-        request = bank.inquirer.request(
-            [self.tagger.tag(subject(number))], ["x"], [self.consent(number, to=by)], officer="officer", **options
-        )
+        request = bank.inquirer.request(["x"], [self.consent(number, to=by)], officer="officer", **options)
         return request.id
 
     def inquiry(self, request: str, *, by: int = 0) -> Inquiry:
@@ -663,6 +682,24 @@ class FakeTown:
         assert found is not None
         self.banks[by].sync()
         return self.banks[by].desk.state.inquiries[found]
+
+    def succeed_tag_key(self, *without: int) -> TagKey:
+        """Put the next tag key in force; every bank uses it, but those that do not have it.
+
+        The books follow by the chain alone: nobody looks at an identity.
+        """
+        key = TagKey(self.tagger.version + 1, bytes([self.tagger.version]) * 32)
+        effect = self.chain.change(self.chain.fold(), Change.TAG_KEY_SET, key.version, key.commitment)
+        self.chain.advance(1)
+        self.chain.emit(self.chain.blocks[-1], [effect], Transaction("owner", Call("consortium", "change"), 0))
+        before, self.tagger = self.tagger, HmacTagger(*self.tagger._keys, key)
+        for index, book in enumerate(self.books):
+            if index not in without:
+                raised = {self.tagger.raised(tag, before.version): found for tag, found in book.figures.items()}
+                book.figures = raised
+                self.keys[index].save_tag_key(key)
+                self.banks[index].use_tagger(self.tagger, book)
+        return key
 
     def call(self, function: str, *arguments: Any) -> Call:
         """A call of JointCredit."""
@@ -732,6 +769,7 @@ def found_town(
     signature = sign_statement(supervisor_owner, SUPERVISOR, 1, public)
     effects.append(chain.change(state, Change.PERIOD_KEY_ANNOUNCED, 1, public, owner, signature))
     for i in range(members):
+        keys[i].save_tag_key(tag_key)
         public = keys[i].create_institution_key(1).public
         effects.append(chain.change(state, Change.MEMBER_CONFIRMED, i))
         signature = sign_statement(owners[i], i, 1, public)

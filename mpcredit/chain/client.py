@@ -25,12 +25,13 @@ from web3 import HTTPProvider, Web3
 from web3.exceptions import BlockNotFound, TransactionNotFound, Web3RPCError
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.providers.rpc.utils import ExceptionRetryConfiguration
-from web3.types import RPCEndpoint, TxParams
+from web3.types import BlockIdentifier, RPCEndpoint, TxParams
 
 from mpcredit.chain import faults
 from mpcredit.chain.artifacts import Artifact, abi_type, consortium, joint_credit
 from mpcredit.chain.decode import Log, decode_log
 from mpcredit.chain.endpoints import Endpoints, EndpointState, Tls, shown
+from mpcredit.chain.gas import gas_bound
 from mpcredit.chain.transactions import parse_signed, serialise
 from mpcredit.encoding import abi_decode, keccak, to_hex
 from mpcredit.errors import (
@@ -67,6 +68,8 @@ FEE_BLOCKS = 10
 RAISE_DENOMINATOR = 8
 """A replacement must offer an eighth more in both fees: nodes ask for 10 percent, some for 12.5."""
 MINED_SECONDS = 120.0
+TIMED = frozenset({"TooEarly", "CohortTooSmall", "CohortMoved", "NotRepeatable", "NotServing"})
+"""Refusals that can be over by the next block, without anybody's transaction in between."""
 
 _T = TypeVar("_T")
 Account = LocalAccount | str
@@ -708,8 +711,14 @@ class Wallet:
             "read the account's nonce", lambda: self.web3.eth.get_transaction_count(self._address, place)
         )
 
-    def prepare(self, to: str | None, data: bytes, nonce: int) -> Signed:
+    def prepare(
+        self, to: str | None, data: bytes, nonce: int, *, judged_at: int = 0, bound: int | None = None
+    ) -> Signed:
         """Make and sign a transaction: estimate its gas, choose its fee, sign.
+
+        Args:
+            judged_at: least time of the block for which it was made, unix seconds; 0: any.
+            bound: gas that suffices for it, for a node that cannot judge it at that time; None: not known.
 
         Raises:
             ContractRefused, TransactionFailed: it would revert now.
@@ -720,7 +729,8 @@ class Wallet:
         if to is not None:
             call["to"] = _checksum(to)
         latest = self.endpoint.ask("read the newest block", lambda: self.web3.eth.get_block("latest"))
-        estimate = self.endpoint.ask("estimate gas", lambda: self.web3.eth.estimate_gas(call))
+        ahead = judged_at > int(latest["timestamp"])
+        estimate = self._estimate_ahead(call, judged_at, bound) if ahead else self._estimate(call)
         gas = min(estimate * (100 + GAS_MARGIN_PERCENT) // 100 + GAS_MARGIN, int(latest["gasLimit"]))
         if estimate <= TRANSACTION_GAS:
             gas = min(gas, TRANSACTION_GAS)  # the margin alone must not take it above the cap of EIP-7825
@@ -738,6 +748,34 @@ class Wallet:
         # (3) Sign.
         raw = self._sign(fields)
         return Signed(raw=raw, hash=keccak(raw), nonce=nonce)
+
+    def _estimate(self, call: TxParams, place: BlockIdentifier | None = None) -> int:
+        return self.endpoint.ask("estimate gas", lambda: self.web3.eth.estimate_gas(call, place))
+
+    def _estimate_ahead(self, call: TxParams, judged_at: int, bound: int | None) -> int:
+        """Gas of a call in the block that comes next.
+
+        On the newest block, a call can be refused that the next block takes: for example an opening, where no block was
+        made since the period of readiness began. Some nodes take the newest block for the pending one, or know none.
+        """
+        try:
+            return self._estimate(call, "pending")
+        except (faults.ContractRefused, NodeRefused) as error:
+            lasting = (
+                error.code not in TIMED if isinstance(error, faults.ContractRefused) else isinstance(error, TooLarge)
+            )
+            if bound is None or lasting or self._pending_time() >= judged_at:
+                raise
+            return bound
+
+    def _pending_time(self) -> int:
+        """At which time the node judges a call in the pending block; 0 where it has none."""
+        try:
+            return int(
+                self.endpoint.ask("read the pending block", lambda: self.web3.eth.get_block("pending")["timestamp"])
+            )
+        except LedgerError:
+            return 0
 
     def _fees(self, base_fee: int | None) -> dict[str, int]:
         """What to offer now, below the ceiling: a ledger that asks for more than that makes it wait.
@@ -1002,7 +1040,8 @@ class ChainSigner:
             Refused: the contract would refuse it; `code` is the name of its error.
         """
         artifact, target = _target(call, self._consortium)
-        return self.wallet.prepare(target, artifact.call_data(call.function, call.arguments), nonce)
+        data = artifact.call_data(call.function, call.arguments)
+        return self.wallet.prepare(target, data, nonce, judged_at=call.judged_at, bound=gas_bound(call, data))
 
     def mined(self) -> int:
         """Number of transactions of the account that are on the ledger."""

@@ -125,9 +125,11 @@ def _backend_class() -> type[Any]:
             return bytes(super().send_transaction(transaction))
 
         def estimate_gas(self, transaction: Any, block_number: Any = "latest") -> int:
+            # The newest block's state at the time of the next block is what others call pending.
             self.tick()
+            place = "latest" if block_number == "pending" else block_number
             with _reverting():
-                return int(super().estimate_gas(transaction, block_number))
+                return int(super().estimate_gas(transaction, place))
 
         def call(self, transaction: Any, block_number: Any = "latest") -> Any:
             with _reverting():

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mpcredit.cli._access import AnyStore
 from mpcredit.cli._examination import LOOK, OK, SKIPPED, WRONG, Examination
 from mpcredit.cli._parties import account_address, member_of_account
 from mpcredit.cli._shared import fingerprint, moment
 from mpcredit.cli.keys import tag_commitments
-from mpcredit.config import Config, tag_key_of
+from mpcredit.config import Config
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError
 from mpcredit.follower import Follower
 from mpcredit.keystore import KeyStore
 from mpcredit.ledger.roster import Member
 from mpcredit.state import LedgerState
+from mpcredit.tags import tagger_of
 from mpcredit.versions import THIS_RELEASE, agreed_version
 
 
@@ -173,20 +176,20 @@ def supervisor(ex: Examination, config: Config, keys: KeyStore, state: LedgerSta
         ex.add("registered key", OK, f"period key {key.version} is in force: {fingerprint(key.public)}")
 
 
-def tag_key(ex: Examination, config: Config, keys: KeyStore, state: LedgerState, opened: bool) -> None:
-    """Whether the consortium's tag key is here."""
+def tag_keys(ex: Examination, config: Config, keys: KeyStore, in_force: Mapping[int, bytes], opened: bool) -> None:
+    """Whether the consortium's tag keys of all versions are here."""
     if opened:
-        key = tag_key_of(keys, state.tag_keys)
-        ex.add("tag key", OK, f"version {key.version}, with the consortium's commitment")
+        newest = tagger_of(keys, in_force).version
+        ex.add("tag keys", OK, f"all versions, 1 to {newest}, with the consortium's commitments")
         return
     commitments = tag_commitments(config, keys)
-    version = max(state.tag_keys, default=0)
-    if commitments.get(version) != to_hex(state.tag_keys[version]):
-        raise KeyStoreError(
-            f"tag key {version} is not here, or is not the consortium's",
-            remedy="import it: `mpcredit keys tag --import FILE`",
-        )
-    ex.add("tag key", SKIPPED, f"version {version}, by its header; not opened")
+    for version, commitment in sorted(in_force.items()):
+        if commitments.get(version) != to_hex(commitment):
+            raise KeyStoreError(
+                f"tag key {version} is not here, or is not the consortium's; without it this institution is not ready",
+                remedy="import all versions: `mpcredit keys tag --import FILE`",
+            )
+    ex.add("tag keys", SKIPPED, f"all versions, 1 to {max(in_force)}, by their headers; not opened")
 
 
 def pins(ex: Examination, follower: Follower) -> None:

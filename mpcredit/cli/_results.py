@@ -100,7 +100,10 @@ def exposures(read: View, request: Request) -> list[Exposure]:
         raise InvalidMessage(f"schema {inquiry.schema.id} has no exposure to decide on", remedy="ask with schema 1")
     labels = [entry["label"] for entry in request.value["subjects"]]
     currency = inquiry.opening.currency
-    return [exposure_of(record, label, currency, inquiry) for record, label in zip(totals, labels, strict=True)]
+    return [
+        exposure_of(record, label, currency, inquiry, attested=request.attested)
+        for record, label in zip(totals, labels, strict=True)
+    ]
 
 
 def result_document(read: View, request: Request) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def doctor(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at ledger, contracts, accounts, keys, pins, tag key, clock, loan book, readiness, balance, store and sign-in.
+    """Look at ledger, contracts, accounts, keys, pins, tag keys, clock, loan book, readiness, balance, store and sign-in.
 
     Changes nothing, and runs beside the service. The exit status is 1 if something is wrong.
 
@@ -119,7 +119,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
             if store is not None:
                 ex.run("tenure", lambda: _party.tenure(ex, member, store))
             ex.run("registered key", lambda: _party.registered(ex, config, keys, member, state))
-            ex.run("tag key", lambda: _party.tag_key(ex, config, keys, state, bool(opened)))
+            ex.run("tag keys", lambda: _party.tag_keys(ex, config, keys, follower.tag_keys, bool(opened)))
             ex.run("pins", lambda: _party.pins(ex, follower))
             ex.run("period key", lambda: _party.period_key(ex, follower))
             ex.run("own floors", lambda: _party.floors(ex, config, state))
@@ -202,7 +202,6 @@ class _Imported:
     as_of: int
     currency: str
     customers: int
-    tag_key_version: int
 
     def __len__(self) -> int:
         return self.customers
@@ -234,7 +233,6 @@ def _imported(config: Config) -> _Imported | None:
         min(one.as_of for one in found),
         found[0].currency,
         max(one.customers for one in found),
-        min(one.tag_key_version for one in found),
     )
 
 
@@ -394,16 +392,7 @@ def _book_age(ex: Examination, book: LoanBook | _Imported, follower: Follower) -
     age = follower.now - book.as_of
     limit = parameters.book_age_seconds if parameters else 0
     text = f"{len(book):,} customers in {book.currency}, as of {moment(book.as_of)}"
-    version = max(follower.state.tag_keys, default=0)
-    if isinstance(book, _Imported) and version and book.tag_key_version != version:
-        ex.add(
-            "loan book",
-            WRONG,
-            f"{text}: imported under tag key {book.tag_key_version}, and {version} is in force; until it is imported again "
-            "this institution is not ready, and refuses",
-            "import it again: the page /book, or `mpcredit book import` (identity numbers are not stored)",
-        )
-    elif age > limit:
+    if age > limit:
         ex.add(
             "loan book", WRONG, f"{text}: {duration(age)} old, {duration(limit)} are permitted", "export a newer one"
         )

@@ -2,10 +2,11 @@
 
 An application, its consent, the inquirer's request and the audit entry are one transaction, so nothing is asked twice and
 nothing without a trace. `follow` copies what the party knows into the application after each round of work, so that a page
-needs no lock on the party. The customer's number is not kept: only its last characters and its tag.
+needs no lock on the party. The customer's number is not kept: only its last characters and its tag, which follows the
+newest tag key (`misuse`).
 
     waiting -> asking -> checking -> ready -> [review ->] decided          waiting: also while the window rule holds it back
-                  `---------------> stopped -> waiting (asked again)
+                  `---------------> stopped -> waiting (asked again)   stopped -> asking: a reorganisation changed the end
 
 Who may do what: an officer enters and decides; a decision against the policy needs a reason and another person, a
 reviewer, who confirms it or sends it back. Nobody confirms his own.
@@ -89,6 +90,8 @@ class Applications:
         self.misuse = misuse
         self.consents = Consents(database, node, audit, clock=clock)
         self._known: tuple[str, CreditPolicy, int] | None = None
+        self._resumed: int | None = None
+        """`Inquirer.resumed` as of the last round; None before the first."""
 
     def terms(self) -> tuple[str, CreditPolicy]:
         """The currency of this institution's figures and its credit policy, as of the last round."""
@@ -212,7 +215,6 @@ class Applications:
             "income": None if draft.income is None else str(draft.income.minor),
             "months": draft.months,
             "purpose": draft.purpose.value,
-            "tag": to_hex(consent.tag),
         }
         identifier = secrets.token_hex(8)
         self.consents.record(connection, consent, draft, by=officer)
@@ -226,7 +228,8 @@ class Applications:
                 fingerprint=draft.fingerprint,
                 consent=to_hex(consent.hash),
                 value=json.dumps(value),
-                tag=value["tag"],
+                tag=to_hex(consent.tag),
+                tag_key_version=consent.tag_key_version,
                 settled=settled or None,
             )
         )
@@ -243,7 +246,13 @@ class Applications:
         lines = []
         institution = _institution(party)
         self._known = _facts_of(institution)
-        for application in self.newest(steps=(Step.WAITING, Step.ASKING, Step.CHECKING), limit=100_000):
+        steps = [Step.WAITING, Step.ASKING, Step.CHECKING]
+        if (
+            institution.inquirer.resumed != self._resumed
+        ):  # an inquiry that had ended goes on; in the first round, perhaps
+            steps.append(Step.STOPPED)
+            self._resumed = institution.inquirer.resumed
+        for application in self.newest(steps=steps, limit=100_000):
             if application.request_id is None:
                 continue
             request = institution.inquirer.get(application.request_id)
@@ -272,7 +281,6 @@ class Applications:
 
     def _request(self, institution: Institution, officer: str, pack: Sequence[tuple[Application, Consent]]) -> None:
         request = institution.inquirer.request(
-            [consent.tag for _, consent in pack],
             [application.label for application, _ in pack],
             [consent for _, consent in pack],
             officer=officer,
@@ -291,7 +299,7 @@ class Applications:
         if seen.get("totals") is None or inquiry is None or request.state is RequestState.VOID:
             return None
         record = {name: int(amount) for name, amount in seen["totals"].items()}
-        exposure = exposure_of(record, application.label, application.currency, inquiry)
+        exposure = exposure_of(record, application.label, application.currency, inquiry, attested=request.attested)
         decision: Decision = policy.decide(
             exposure, requested=application.requested, income=application.income, months=application.months
         )
@@ -314,7 +322,7 @@ class Applications:
                 parse_canonical_json(self.consents.receipt(application.consent).encode())
             )
             institution = _institution(party)
-            request = institution.inquirer.request([consent.tag], [application.label], [consent], officer=officer)
+            request = institution.inquirer.request([application.label], [consent], officer=officer)
             self._save(application, Step.WAITING, request=request.id, place=0, seen={}, answer=None)
             self.audit.append(officer, "application.asked_again", f"application/{application.id}", application.purpose)
         self.node.wake()

@@ -74,7 +74,7 @@ def craft(
     subjects = desk.subjects(inquiry)
     own = desk.index
     records = figures or [bank.furnisher.book.record(inquiry.schema, entry.tag) for entry in subjects.entries]
-    keys = masks(desk.mask_keys(dict(inquiry.keys)))
+    keys = masks(desk.mask_keys(inquiry.keys, inquiry.period_key.ref))
     n = frame.public.n
     plain = blocks(frame.schema.pack(records, frame.public.bits))
     masked = [(m + mask_sum(own, keys, frame.ctx, b, n)) % n for b, m in enumerate(plain)]
@@ -92,13 +92,15 @@ def with_disclosure(
 
 def with_disclosure_of_bytes(inquiry: Inquiry, frame: protocol.Frame, member: int, body: bytes, seed: bytes) -> bytes:
     """The same, of bytes that need not be ciphertexts."""
-    return seal_disclosure(seed, inquiry.supervisor_key.public, frame.ctx, member, body) + body
+    return seal_disclosure(seed, inquiry.period_key.public, frame.ctx, member, body) + body
 
 
 def send(bank: Institution, inquiry: Inquiry, payload: bytes) -> None:
     """Contribute a crafted payload from a bank whose own service will not answer any more."""
     bank.desk.store.insert("answer", to_hex(inquiry.id), {"payload": to_hex(payload), "cohort": "0x0"})
-    bank.desk.post(f"answer/{to_hex(inquiry.id)}", Call(inquiry.joint_credit, "contribute", (inquiry.id, payload)))
+    bank.desk.post(
+        f"answer/{to_hex(inquiry.id)}", Call(inquiry.joint_credit, "contribute", (inquiry.id, bank.desk.index, payload))
+    )
 
 
 def stored_payload(bank: Institution, inquiry: Inquiry) -> bytes:
@@ -162,12 +164,12 @@ def open_crafted(
     private = public_key_pair()
     modulus = private.public.n if n is None else n
     width = (modulus.bit_length() + 7) // 8
-    bitmap = state.cohort(0, desk.follower.now)
-    cohort = {i: state.members[i].key for i in members_of(bitmap)}
-    assert state.supervisor_key is not None
+    bitmap = state.cohort(0, desk.follower.next_time)
+    cohort = {i: key for i in members_of(bitmap) if (key := state.serving_key(i)) is not None}
+    assert state.period_key is not None
     assert state.joint_credit is not None
-    supervisor = state.supervisor_key.public
-    nonce = 1 + max((i.opening.nonce for i in state.inquiries.values() if i.inquirer == desk.index), default=0)
+    supervisor, period = state.period_key.public, state.period_key.ref
+    nonce = 1 + len(state.inquiries)
     n_bytes = modulus.to_bytes(width, "big")
     q0 = protocol.inquiry_q0(desk.realm, state.joint_credit, desk.index, n_bytes, state.roster, nonce)
     subjects = SubjectList(
@@ -176,11 +178,12 @@ def open_crafted(
         purpose or entries[0][1].purpose,
         tuple(SubjectEntry(tag, consent) for tag, consent in entries),
     )
-    wraps = {i: desk.pair_keys(cohort[desk.index], key).wrap for i, key in cohort.items() if i != desk.index}
+    wraps = {i: desk.pair_keys(cohort[desk.index], key, period).wrap for i, key in cohort.items() if i != desk.index}
     sealed, commitment = seal(subjects, q0=q0, inquirer=desk.index, wraps=wraps, supervisor_public=supervisor)
     opening = Opening(
         nonce=nonce,
         group=0,
+        repeats=False,
         schema=1,
         blocks=blocks or FIGURES_1.blocks(len(entries), max(2048, modulus.bit_length())),
         currency=currency,
@@ -199,13 +202,13 @@ def open_crafted(
         )
         records = own or [bank.furnisher.book.record(FIGURES_1, tag) for tag, _ in entries]
         payload = protocol.contribution(
-            frame, desk.index, records, desk.mask_keys(cohort), seed=SEED, supervisor_public=supervisor
+            frame, desk.index, records, desk.mask_keys(cohort, period), seed=SEED, supervisor_public=supervisor
         )
         opening = replace(opening, payload=payload)
     except InvalidMessage:
         pass  # a modulus under which nothing can be encrypted: the payload stays empty
     desk.keys.keep_inquiry_key(private)
     if post:
-        desk.outbox.post(f"open/crafted/{nonce}", Call(state.joint_credit, "open", (opening.arguments(),)))
+        desk.outbox.post(f"open/crafted/{nonce}", Call(state.joint_credit, "open", (desk.index, opening.arguments())))
         bank.sync()
     return opening, protocol.inquiry_id(q0, opening)

@@ -1,6 +1,6 @@
 """What a furnisher, or somebody who is none, may put into an inquiry (R20, R21, R24, R31; I1; protocol.md sections 4 and 6).
 
-- Refused by the contract: 0, n, k n, n^2 and more, a wrong width, a second contribution, an outsider, a removed operator.
+- Refused by the contract: 0, n, k n, n^2 and more, a wrong width, a second contribution, an outsider, anoved operator.
 - Taken by the contract, named by the supervisor: another's ciphertext, one from another inquiry, a seed that does not fit,
   a wrong mask, a figure out of its range. The inquiry is void, the culprit suspended, and the remaining cohort may ask again.
 
@@ -50,10 +50,13 @@ def open_inquiry(evm: LocalConsortium) -> Iterator[Inquiry]:
     handle.wait(timeout=60)
 
 
-def refused_as(evm: LocalConsortium, inquiry: Inquiry, payload: bytes, name: str = "Bank C") -> str:
+def refused_as(
+    evm: LocalConsortium, inquiry: Inquiry, payload: bytes, name: str = "Bank C", member: int | None = None
+) -> str:
     """The name of the contract's error for a contribution of this bank."""
-    call = Call(inquiry.joint_credit, "contribute", (inquiry.id, payload))
-    signer = ChainSigner(evm.chain.web3, evm.operators[name], evm.deployed.consortium)
+    index = evm[name].index if member is None else member
+    call = Call(inquiry.joint_credit, "contribute", (inquiry.id, index, payload))
+    signer = ChainSigner(evm.chain.web3, evm.accounts[name], evm.deployed.consortium)
     with pytest.raises(Refused) as caught:
         signer.sign(call, signer.nonce())
     return str(caught.value.code)
@@ -89,25 +92,20 @@ def test_contribute__wrong_width__is_refused_by_the_contract(
     assert refused_as(evm, open_inquiry, change(open_inquiry.opening.payload)) == "PayloadLength"
 
 
-def test_contribute__by_an_outsider_or_a_removed_operator__is_refused(
+def test_contribute__by_an_outsider_or_for_another_member__is_refused(
     evm: LocalConsortium, open_inquiry: Inquiry
 ) -> None:
     payload = open_inquiry.opening.payload
     outsider = Account.create()
     evm.chain.fund(outsider.address)
-    evm.operators["outsider"] = outsider  # type: ignore[index]  # a plain dict in truth
-    assert refused_as(evm, open_inquiry, payload, "outsider") == "NotMember"
+    evm.accounts["outsider"] = outsider  # type: ignore[index]  # a plain dict in truth
 
-    # A second operator of Bank B: it could contribute, until its owner forbids it.
-    clerk = Account.create()
-    evm.chain.fund(clerk.address)
-    evm.operators["clerk"] = clerk  # type: ignore[index]
-    owner = ChainSigner(evm.chain.web3, evm.owners["Bank B"], evm.deployed.consortium)
-    call = Call(open_inquiry.joint_credit, "contribute", (open_inquiry.id, payload))
-    owner.transact(Call("consortium", "setOperator", (1, clerk.address, True)))
-    assert ChainSigner(evm.chain.web3, clerk, evm.deployed.consortium).sign(call, 0)
-    owner.transact(Call("consortium", "setOperator", (1, clerk.address, False)))
-    assert refused_as(evm, open_inquiry, payload, "clerk") == "NotMember"
+    assert refused_as(evm, open_inquiry, payload, "outsider", 2) == "NotAccount"
+    assert refused_as(evm, open_inquiry, payload, "Bank B", 2) == "NotAccount"
+    owner = ChainSigner(evm.chain.web3, evm.owners["Bank C"], evm.deployed.consortium)
+    with pytest.raises(Refused) as caught:
+        owner.sign(Call(open_inquiry.joint_credit, "contribute", (open_inquiry.id, 2, payload)), 99)
+    assert caught.value.code == "NotAccount"
 
 
 def test_contribute__twice__is_refused_by_the_contract(evm: LocalConsortium, open_inquiry: Inquiry) -> None:
@@ -279,7 +277,7 @@ def test_frame__one_bit_of_ctx_differs__garbage_and_never_a_partial_opening(town
         [figures(8)],
         town[LIAR].desk.mask_keys(dict(inquiry.keys)),
         seed=SEED,
-        supervisor_public=inquiry.supervisor_key.public,
+        supervisor_public=inquiry.period_key.public,
     )
     payloads = [odd if i == LIAR else inquiry.payload(i) for i in inquiry.cohort]
 

@@ -114,7 +114,6 @@ def test_correction__of_an_answer__reaches_its_inquirer_and_nobody_else(place: P
 def test_correction__packed_inquiry__names_the_subject(place: Place, town: FakeTown) -> None:
     bank = town[0]
     request = bank.inquirer.request(
-        [town.tagger.tag(subject(n)) for n in (1, 2, 3)],
         ["x", "y", "z"],
         [town.consent(n) for n in (1, 2, 3)],
         officer="o",
@@ -127,12 +126,45 @@ def test_correction__packed_inquiry__names_the_subject(place: Place, town: FakeT
     assert set(place.told(0)) == {f"0x{town.inquiry(request.id).id.hex()}/2"}
 
 
+@pytest.mark.parametrize("how", ["the tags as named", "the newest tag alone"])
+def test_correction__over_a_new_tag_key__reaches_both_inquirers_by_the_tags_that_they_named(
+    place: Place, town: FakeTown, how: str
+) -> None:
+    # The supervisor has no tag keys: to it the newest tag is another subject than the one of the first inquiry.
+    first = place.asked(1, by=0)
+    town.succeed_tag_key()
+    second = place.asked(1, by=1)
+    newest = town.tagger.tag(subject(1))
+    named = correcting.named_tags(town[3].desk, newest)
+    assert named == set(town.tagger.tags(subject(1)))
+
+    chosen = named if how == "the tags as named" else {newest}
+    end = town.chain.time + 1
+    place.parties[3].waits.append(("1", [Corrected(tag, 0, end) for tag in chosen]))
+    place.day(3)
+
+    assert set(place.told(1)) == {f"0x{second.id.hex()}/0"}
+    assert set(place.told(0)) == ({f"0x{first.id.hex()}/0"} if how == "the tags as named" else set())
+
+
+def test_named_tags__of_what_this_member_did_not_answer_or_long_ago__are_none(place: Place, town: FakeTown) -> None:
+    place.asked(1, by=0)
+    tag, other = town.tagger.tag(subject(1)), town.tagger.tag(subject(2))
+
+    assert correcting.named_tags(town[3].desk, tag) == {tag}
+    assert correcting.named_tags(town[3].desk, other) == set()
+    assert correcting.named_tags(town[0].desk, tag) == set()  # it asked
+    town.chain.advance(correcting.LOOK_BACK_SECONDS + 2 * DAY)
+    town[3].sync()
+    assert correcting.named_tags(town[3].desk, tag) == set()
+
+
 # --------------------------------------------------------------------- who corrected something
 
 
 def public(messages: Sequence[Noticed]) -> list[tuple[str, int, int, int]]:
     """What a ledger reader has of each message beside sealed bytes: sender, kind, length, day."""
-    return sorted((m.by, m.message[0], len(m.message), int.from_bytes(m.message[6:10], "big")) for m in messages)
+    return sorted((m.owner, m.message[0], len(m.message), int.from_bytes(m.message[6:10], "big")) for m in messages)
 
 
 def test_outsider__day_with_and_without_a_correction__sees_the_same(place: Place) -> None:
@@ -166,8 +198,8 @@ def test_told_inquirer__every_member_of_its_cohort_has_sent__cannot_tell_which(p
 
     place.day(3)
 
-    senders = {m.by for m in place.messages()[start:]} - {place.town.operators[0].address}
-    assert senders == {place.town.operators[3].address}  # told now, Bank A would know who it was ...
+    senders = {m.owner for m in place.messages()[start:]} - {place.town.owners[0].address}
+    assert senders == {place.town.owners[3].address}  # told now, Bank A would know who it was ...
     assert place.told(0) == {}
     (held,) = place.teller.pending()
     assert "1 institutions of its cohort" in held.held  # ... so it is held back until others have sent
@@ -291,8 +323,8 @@ def test_inquiry__older_than_30_days__is_not_told(place: Place) -> None:
 
 
 def forge(place: Place, by: int, message: bytes) -> None:
-    signer = FakeSigner(place.town.chain, place.town.operators[by].address)
-    signer.transact(Call("consortium", "notify", (message,)))
+    signer = FakeSigner(place.town.chain, place.town.accounts[by].address)
+    signer.transact(Call("consortium", "notify", (place.town.owners[by].address, message)))
 
 
 def test_message__copied_replayed_or_for_another_day__is_not_accepted(place: Place, town: FakeTown) -> None:
@@ -300,8 +332,8 @@ def test_message__copied_replayed_or_for_another_day__is_not_accepted(place: Pla
     place.correct(3)
     town.chain.advance(DAY)
     place.round()
-    said = [m for m in place.messages() if m.by == town.operators[3].address][-1].message
-    key = town.supervisor.follower.state.supervisor_key
+    said = [m for m in place.messages() if m.owner == town.owners[3].address][-1].message
+    key = town.supervisor.follower.state.period_key
     assert key is not None
     future = notices.seal_daily(
         [],
@@ -332,7 +364,7 @@ def test_message__of_a_newer_day_under_anothers_name__does_not_open(place: Place
     place.correct(3)
     town.chain.advance(DAY)
     place.round()
-    said = [m for m in place.messages() if m.by == town.operators[3].address][-1].message
+    said = [m for m in place.messages() if m.owner == town.owners[3].address][-1].message
 
     forge(place, 4, said)
     town.supervisor.follower.sync()
@@ -354,7 +386,9 @@ def test_batch__of_a_member__is_not_believed(place: Place, town: FakeTown) -> No
     assert place.told(0) == {}
     assert (3, "only the supervisor sends batches") in place.teller.refused
     # the twin: the same bytes from the supervisor are believed
-    FakeSigner(town.chain, town.supervisor_account.address).transact(Call("consortium", "notify", (forged,)))
+    FakeSigner(town.chain, town.supervisor_account.address).transact(
+        Call("consortium", "notify", (town.supervisor_owner.address, forged))
+    )
     place.round()
     assert len(place.told(0)) == 1
 
@@ -369,7 +403,9 @@ def test_batch__names_a_foreign_inquiry__is_left_alone(place: Place, town: FakeT
         day=1,
     )
 
-    FakeSigner(town.chain, town.supervisor_account.address).transact(Call("consortium", "notify", (wrong,)))
+    FakeSigner(town.chain, town.supervisor_account.address).transact(
+        Call("consortium", "notify", (town.supervisor_owner.address, wrong))
+    )
     place.round()
 
     assert place.told(0) == place.told(1) == {}
@@ -409,7 +445,7 @@ def test_sender__killed_between_store_and_ledger__sends_the_same_once(place: Pla
 
     assert len(lines) == 1
     assert stored is not None
-    mine = [m for m in place.messages() if m.by == town.operators[3].address]
+    mine = [m for m in place.messages() if m.owner == town.owners[3].address]
     assert "0x" + mine[-1].message.hex() == stored["message"]
     assert Sender(bank.desk).step() == []
 

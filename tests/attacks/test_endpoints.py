@@ -126,7 +126,7 @@ def add_member(events: list[Event]) -> list[Event]:
     place = last_change(events)
     at = events[place].at
     made = [
-        change(at, Change.MEMBER_INVITED, 5, EVE.address, deterministic("eve's operator").address, "Bank Z"),
+        change(at, Change.MEMBER_INVITED, 5, EVE.address, "Bank Z"),
         change(at, Change.MEMBER_CONFIRMED, 5),
         change(at, Change.KEY_SET, 5, 1, EVES_KEY.public, sign_statement(EVE, 5, 1, EVES_KEY.public)),
         change(at, Change.MEMBER_AUDITED, 5, 1),
@@ -414,7 +414,7 @@ def a_made_up_inquiry_over_three(
     at = Position(head.number, head.hash, 99, head.timestamp + later, bytes(32), JOINT_CREDIT)
     assert ev.members_of(opening.cohort) == (0, 1, 2)
     assert len(state.inquiries) == inquiries
-    made = ev.Opened(at, q, 0, q0, town.operators[0].address, head.timestamp + 3600, opening)
+    made = ev.Opened(at, q, 0, q0, town.accounts[0].address, head.timestamp + 3600, opening)
     return lambda events: [*lie(events), made]
 
 
@@ -597,7 +597,7 @@ def excuse(town: FakeTown, first: Inquiry, kind: str) -> Event:
     """What an endpoint makes up; its transaction is a true one, of something else."""
     assert first.expired is not None
     expired = first.expired.at
-    true = next(t for t in town.chain.seen if t.sender == town.operators[VICTIM].address)
+    true = next(t for t in town.chain.seen if t.sender == town.accounts[VICTIM].address)
     at = replace(expired, log_index=expired.log_index + 50, transaction=true.hash)
     if kind == "a statement":
         return ev.NotSent(at, first.id, VICTIM)

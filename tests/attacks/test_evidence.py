@@ -2,8 +2,8 @@
 
 Each part is changed in turn. Where a signed transaction shows who lied, that member is named; where only unsigned parts
 (openings, salt) do not fit, nobody is: else whoever passes a file on could blame its inquirer. A history of members is
-signed by nobody, so a file can be made up under any consortium's address: a reader who knows a roster refuses it, and one
-who has the founding file does. The variants know less: nothing, or the owners without their operators.
+signed by nobody, so a file can be made up under any consortium's address. A reader that knows a roster refuses it, and so does
+a reader with the founding file, because owners sign keys and service accounts. The variant knows nothing.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attackers import craft, open_crafted, send
+from attackers import craft, inquiry_key, open_crafted, send
 from eth_account.signers.local import LocalAccount
-from fakes import JOINT_CREDIT, REALM, FakeTown, deterministic, figures, found_town, subject, two_keys
+from fakes import JOINT_CREDIT, REALM, FakeTown, deterministic, figures, found_town, sign_naming, subject, two_keys
 
 from mpcredit import events as ev
 from mpcredit import evidence as evidence_module
+from mpcredit import paillier, protocol
 from mpcredit.chain import artifacts
 from mpcredit.encoding import abi_encode, hex_bytes, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, InvalidProof, MpcreditError, ProtocolViolation
 from mpcredit.events import Change
 from mpcredit.evidence import Evidence, verify_evidence
-from mpcredit.ledger.roster import Pins, roster_link
+from mpcredit.ledger.roster import CHANGE_TYPES, Pins, roster_link
 from mpcredit.paillier import Opening
 from mpcredit.schema import FIGURES_1, GUARANTEES_2, Schema
 from mpcredit.sealing import report_commitment
@@ -54,7 +55,7 @@ def collected(town: FakeTown, request: str, *, openings: list[Opening] | None = 
     """The evidence of a request, with real transactions of those that made the fake ones."""
     bank = town[0]
     inquiry = town.inquiry(request)
-    accounts = {a.address: a for a in (*town.operators, town.supervisor_account)}
+    accounts = {a.address: a for a in (*town.accounts, town.supervisor_account)}
     sent = {t.hash: t for t in town.chain.seen}
     stored = bank.desk.store.get("report", to_hex(inquiry.id))
     assert stored is not None
@@ -114,7 +115,9 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def test_evidence__any_one_part_changed__is_refused(honest: tuple[FakeTown, str, Evidence]) -> None:
     _, _, evidence = honest
-    places = [path for path in leaves(dict(evidence.value)) if path not in (("format",), ("version",))]
+    places = [
+        path for path in leaves(dict(evidence.value)) if path not in (("format",), ("version",), ("verdict_block",))
+    ]
     assert len(places) > 40
 
     for path in places:
@@ -223,7 +226,7 @@ def test_contract__that_the_roster_does_not_name__is_refused(honest: tuple[FakeT
 
 
 def rechained(evidence: Evidence, town: FakeTown) -> Evidence:
-    """Let the opening name the roster of the file's changed history; its operator signs it again."""
+    """Let the opening name the roster of the file's changed history; its service account signs it again."""
     state = LedgerState(REALM)
     rosters = []
     for entry in evidence.value["roster"]:
@@ -234,7 +237,7 @@ def rechained(evidence: Evidence, town: FakeTown) -> Evidence:
     (inquiry,) = town[0].desk.state.inquiries.values()
     true = [change.roster for change in town[0].desk.state.roster_history]
     opening = replace(inquiry.opening, roster=rosters[true.index(inquiry.opening.roster)])
-    again = to_hex(signed(town.operators[0], "open", (opening.arguments(),)))
+    again = to_hex(signed(town.accounts[0], "open", (0, opening.arguments())))
     return changed(evidence, lambda v: v["transactions"].__setitem__("open", again))
 
 
@@ -253,7 +256,7 @@ def forgery(monkeypatch: pytest.MonkeyPatch, *labels: str) -> Evidence:
 
 def founding_pins(town: FakeTown) -> Pins:
     """Those of `config.pins_of`."""
-    return replace(town.pins, operators={i: frozenset({a.address}) for i, a in enumerate(town.operators)})
+    return town.pins
 
 
 def test_history__made_up_under_the_true_address__is_believed_without_a_roster_and_refused_with_one(
@@ -271,20 +274,22 @@ def test_history__made_up_under_the_true_address__is_believed_without_a_roster_a
         verify_evidence(forged, consortium=REALM.consortium, roster=true_roster)
 
 
-def test_history__made_up_with_the_true_owners_keys__is_believed_by_owners_alone_and_refused_by_founded_operators(
+def test_history__with_service_accounts_that_no_owner_named__is_the_wrong_ledger(
     honest: tuple[FakeTown, str, Evidence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The owners' key statements can be copied from the ledger; who may act for a member, no owner has signed.
-    pins = founding_pins(honest[0])
-    forged = forgery(monkeypatch, "operator")
+    # The forger copies the owners' signatures of the ledger, and puts an account of its own into a naming.
+    mine = deterministic("forger").address
+    kind, town = int(Change.ACCOUNT_NAMED), honest[0]
 
-    believed = verify_evidence(forged, consortium=REALM.consortium, pins=replace(pins, operators=None))
-    assert not believed.authentic
-    with pytest.raises(InvalidMessage, match="founding file does not name"):
-        verify_evidence(forged, consortium=REALM.consortium, pins=pins)
+    def change(value: dict[str, Any]) -> None:
+        entry = next(c for c in value["roster"] if c["kind"] == kind and int(c["data"][2:66], 16) == 2)
+        entry["data"] = entry["data"].lower().replace(town.accounts[2].address[2:].lower(), mine[2:].lower())
+
+    with pytest.raises(InvalidMessage, match="has not signed"):
+        verify_evidence(changed(honest[2], change))
 
 
-@pytest.mark.parametrize(("label", "whose"), [("owner 2", "Bank C"), ("supervisor", "the supervisor")])
+@pytest.mark.parametrize(("label", "whose"), [("owner 2", "Bank C"), ("supervisor owner", "the supervisor")])
 def test_history__with_another_owner_or_supervisor__is_refused_by_pins(
     honest: tuple[FakeTown, str, Evidence], monkeypatch: pytest.MonkeyPatch, label: str, whose: str
 ) -> None:
@@ -311,11 +316,12 @@ def test_verdict__of_a_supervisor_added_in_the_file__is_refused_by_pins(
 ) -> None:
     town, request, evidence = honest
     mallory = deterministic("mallory")
-    verdict = to_hex(signed(mallory, "attest", (town.inquiry(request).id, True, 0, bytes(32))))
+    verdict = to_hex(signed(mallory, "attest", attestation(town, request, supervisor=mallory.address)))
 
     def change(value: dict[str, Any]) -> None:
-        data = to_hex(abi_encode(["address"], [mallory.address]))
-        value["roster"].append({"kind": int(Change.SUPERVISOR_ADDED), "data": data})
+        add(value, Change.SUPERVISOR_ADDED, mallory.address)
+        naming = (255, mallory.address, mallory.address, 1, bytes(32), sign_naming(mallory, 255, mallory.address))
+        add(value, Change.ACCOUNT_NAMED, *naming)
         value["transactions"]["attest"] = verdict
 
     forged = changed(evidence, change)
@@ -324,43 +330,62 @@ def test_verdict__of_a_supervisor_added_in_the_file__is_refused_by_pins(
         verify_evidence(forged, pins=founding_pins(town))
 
 
+def add(value: dict[str, Any], kind: Change, *values: Any) -> None:
+    """One more change at the end of a file's history."""
+    value["roster"].append({"kind": int(kind), "data": to_hex(abi_encode(CHANGE_TYPES[kind], list(values)))})
+
+
+def attestation(
+    town: FakeTown, request: str, *, supervisor: str | None = None, valid: bool = True, culprits: int = 0
+) -> tuple[Any, ...]:
+    """The arguments of a verdict on the report of an inquiry."""
+    inquiry = town.inquiry(request)
+    assert inquiry.report is not None
+    owner = supervisor or town.supervisor_owner.address
+    return (inquiry.id, owner, valid, culprits, inquiry.report.commitment, bytes(32))
+
+
 def test_history__made_up_after_the_roster_that_the_reader_knows__does_not_count(
     honest: tuple[FakeTown, str, Evidence],
 ) -> None:
-    # The opening's roster is true; what the file says happened later lets Mallory answer for Bank C.
+    # The opening's roster is true; later in the file Bank C has Mallory for its owner, who names its service account.
     town, request, evidence = honest
     inquiry, mallory = town.inquiry(request), deterministic("mallory")
-    answer = to_hex(signed(mallory, "contribute", (inquiry.id, inquiry.payload(2))))
+    answer = to_hex(signed(mallory, "contribute", (inquiry.id, 2, inquiry.payload(2))))
 
     def change(value: dict[str, Any]) -> None:
-        data = to_hex(abi_encode(["uint8", "address", "bool"], [2, mallory.address, True]))
-        value["roster"].append({"kind": int(Change.OPERATOR_SET), "data": data})
+        add(value, Change.OWNER_REPLACED, 2, mallory.address)
+        signature = sign_naming(mallory, 2, mallory.address, 2, b"t" * 32)
+        add(value, Change.ACCOUNT_NAMED, 2, mallory.address, mallory.address, 2, b"t" * 32, signature)
         value["transactions"]["contribute"][1] = answer
 
     forged = changed(evidence, change)
     true = {c.roster for c in town[0].desk.state.roster_history}
     assert verify_evidence(forged).institutions[2] == "Bank C"
     for known in (inquiry.opening.roster, true):
-        with pytest.raises(InvalidMessage, match="no operator"):
+        with pytest.raises(InvalidMessage, match="never named"):
             verify_evidence(forged, roster=known)
         assert verify_evidence(evidence, roster=known).authentic
 
 
-def test_operators__moved_after_the_inquiry__evidence_still_names_the_right_members(
+def test_accounts__moved_after_the_inquiry__evidence_still_names_the_right_members(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with two_keys(monkeypatch):
         town = found_town(MEMBERS)
         request = town.ask(1)
         town.settle()
-    operator, index = town.operators[3].address, 3
+    owner, next_owner = town.owners[3], deterministic("next")
+    new = deterministic("new account").address
+    tenure = town.chain.fold().members[3].tenure
+    naming = (3, owner.address, new, 2, tenure, sign_naming(owner, 3, new, 2, tenure))
     state, block = town.chain.fold(), town.chain.blocks[-1]
     at = block.events[-1].at
     moves = [
-        town.chain.change(state, Change.OPERATOR_SET, index, operator, False),
-        town.chain.change(state, Change.OPERATOR_SET, 2, operator, True),
-        town.chain.change(state, Change.SUPERVISOR_ADDED, deterministic("next").address),
-        town.chain.change(state, Change.SUPERVISOR_REMOVED, town.supervisor_account.address),
+        town.chain.change(state, Change.ACCOUNT_NAMED, *naming),
+        town.chain.change(state, Change.SUPERVISOR_ADDED, next_owner.address),
+        town.chain.change(state, Change.PERIOD_KEY_ENDED, 1),
+        town.chain.change(state, Change.SUPERVISOR_REMOVED, town.supervisor_owner.address),
         town.chain.change(state, Change.MEMBER_REMOVED, 1),
     ]
     town.chain.mine([])
@@ -376,6 +401,44 @@ def test_operators__moved_after_the_inquiry__evidence_still_names_the_right_memb
 
     assert verified.totals == [figures(31) | {"lenders": 5}]
     assert verified.institutions[1] == "Bank B"
+    # The account that gave the verdict stood from its naming until its supervisor was removed.
+    removed = next(c.roster for c in town[0].desk.state.roster_history if c.kind is Change.SUPERVISOR_REMOVED)
+    assert verified.verdict_stood is not None
+    assert verified.verdict_stood[1] == removed
+
+
+def test_second_opening_of_one_q__other_total_with_the_genuine_verdict__is_refused(
+    honest: tuple[FakeTown, str, Evidence],
+) -> None:
+    # q does not cover the inquirer's own payload: it signs another opening and another report of one inquiry (E1).
+    town, request, evidence = honest
+    inquiry = town.inquiry(request)
+    private, frame = inquiry_key(town[0], inquiry), protocol.frame_of(inquiry, REALM)
+    n = frame.public.n
+    less = FIGURES_1.pack([figures(1) | {"lenders": 0}], frame.public.bits)[0]
+    _, (own,) = protocol.split_payload(frame, inquiry.opening.payload)
+    lower = own * (1 - less * n) % frame.public.n_squared
+    payload = inquiry.opening.payload[:80] + paillier.ciphertext_bytes(frame.public, lower)
+    opening = replace(inquiry.opening, payload=payload)
+    others = [inquiry.payload(i) for i in inquiry.cohort if i != 0]
+    openings = protocol.open_aggregate(frame, private, protocol.product(frame, [payload, *others]))
+    salt = b"s" * 32
+    commitment = report_commitment(inquiry.id, salt, openings, frame.public.modulus_bytes)
+
+    def change(value: dict[str, Any]) -> None:
+        value["transactions"]["open"] = to_hex(signed(town.accounts[0], "open", (0, opening.arguments())))
+        report = signed(town.accounts[0], "report", (inquiry.id, commitment, b"sealed", bytes(32)))
+        value["transactions"]["report"] = to_hex(report)
+        value["openings"] = [[hex(o.m), hex(o.r)] for o in openings]
+        value["salt"] = to_hex(salt)
+
+    forged = changed(evidence, change)
+    with pytest.raises(InvalidMessage, match="another report"):
+        verify_evidence(forged, pins=founding_pins(town))
+    # The variant without the rule: without its verdict the file holds, and shows a total that is lower.
+    alone = changed(forged, lambda v: v["transactions"].__setitem__("attest", None))
+    assert verify_evidence(alone).totals == [figures(30) | {"lenders": 5}]
+    assert not verify_evidence(alone).attested
 
 
 # --------------------------------------------------------------------- who lied
@@ -399,7 +462,7 @@ def test_openings__reported_falsely_by_the_inquirer__name_the_inquirer(honest: t
     lie = [Opening(m - 1000, r)]
     salt = hex_bytes(evidence.value["salt"], 32)
     commitment = report_commitment(inquiry.id, salt, lie, 256)
-    report = signed(town.operators[0], "report", (inquiry.id, commitment, b"sealed", bytes(32)))
+    report = signed(town.accounts[0], "report", (inquiry.id, commitment, b"sealed", bytes(32)))
 
     def change(value: dict[str, Any]) -> None:
         value["openings"] = [[hex(lie[0].m), hex(lie[0].r)]]
@@ -415,7 +478,7 @@ def test_report__signed_by_another_member__is_refused(honest: tuple[FakeTown, st
     inquiry = town.inquiry(request)
     assert inquiry.report is not None
     arguments = (inquiry.id, inquiry.report.commitment, inquiry.report.sealed_report, bytes(32))
-    foreign = to_hex(signed(town.operators[1], "report", arguments))
+    foreign = to_hex(signed(town.accounts[1], "report", arguments))
 
     with pytest.raises(InvalidMessage):
         verify_evidence(changed(evidence, lambda v: v["transactions"].__setitem__("report", foreign)))
@@ -424,7 +487,7 @@ def test_report__signed_by_another_member__is_refused(honest: tuple[FakeTown, st
 def test_contribution__signed_but_malformed__names_its_sender(honest: tuple[FakeTown, str, Evidence]) -> None:
     town, request, evidence = honest
     inquiry = town.inquiry(request)
-    bad = to_hex(signed(town.operators[2], "contribute", (inquiry.id, bytes(80 + 512))))
+    bad = to_hex(signed(town.accounts[2], "contribute", (inquiry.id, 2, bytes(80 + 512))))
 
     with pytest.raises(ProtocolViolation, match="Bank C") as caught:
         verify_evidence(changed(evidence, lambda v: v["transactions"]["contribute"].__setitem__(1, bad)))
@@ -434,33 +497,37 @@ def test_contribution__signed_but_malformed__names_its_sender(honest: tuple[Fake
 def test_contribution__signed_by_an_outsider__is_refused(honest: tuple[FakeTown, str, Evidence]) -> None:
     town, request, evidence = honest
     inquiry = town.inquiry(request)
-    foreign = to_hex(signed(deterministic("outsider"), "contribute", (inquiry.id, inquiry.payload(2))))
+    foreign = to_hex(signed(deterministic("outsider"), "contribute", (inquiry.id, 2, inquiry.payload(2))))
 
-    with pytest.raises(InvalidMessage, match="no operator"):
+    with pytest.raises(InvalidMessage, match="never named"):
         verify_evidence(changed(evidence, lambda v: v["transactions"]["contribute"].__setitem__(1, foreign)))
 
 
 def test_verdict__void__names_the_culprits_it_names(honest: tuple[FakeTown, str, Evidence]) -> None:
     town, request, evidence = honest
-    void = to_hex(signed(town.supervisor_account, "attest", (town.inquiry(request).id, False, 0b1010, bytes(32))))
+    void = to_hex(signed(town.supervisor_account, "attest", attestation(town, request, valid=False, culprits=0b1010)))
 
     with pytest.raises(ProtocolViolation) as caught:
         verify_evidence(changed(evidence, lambda v: v["transactions"].__setitem__("attest", void)))
     assert caught.value.culprits == (1, 3)
 
 
-@pytest.mark.parametrize("who", ["a member", "a stranger", "on another inquiry"])
+@pytest.mark.parametrize(
+    "who", ["a member", "a stranger", "on another inquiry", "on another report", "the owner account"]
+)
 def test_verdict__not_a_supervisors_on_this_inquiry__is_refused(
     honest: tuple[FakeTown, str, Evidence], who: str
 ) -> None:
     town, request, evidence = honest
-    q = town.inquiry(request).id if who != "on another inquiry" else bytes(32)
     account = {
-        "a member": town.operators[0],
+        "a member": town.accounts[0],
         "a stranger": deterministic("stranger"),
-        "on another inquiry": town.supervisor_account,
-    }[who]
-    verdict = to_hex(signed(account, "attest", (q, True, 0, bytes(32))))
+        "the owner account": town.supervisor_owner,
+    }.get(who, town.supervisor_account)
+    q, owner, valid, culprits, commitment, anchor = attestation(town, request)
+    q = bytes(32) if who == "on another inquiry" else q
+    commitment = bytes(32) if who == "on another report" else commitment
+    verdict = to_hex(signed(account, "attest", (q, owner, valid, culprits, commitment, anchor)))
 
     with pytest.raises(InvalidMessage):
         verify_evidence(changed(evidence, lambda v: v["transactions"].__setitem__("attest", verdict)))
@@ -484,11 +551,12 @@ def test_malformed_key__in_a_signed_opening__names_the_inquirer(monkeypatch: pyt
         "schema": FIGURES_1.definition.decode(),
         "roster": [{"kind": int(c.kind), "data": to_hex(c.data)} for c in state.roster_history],
         "transactions": {
-            "open": to_hex(signed(town.operators[0], "open", (opening.arguments(),))),
+            "open": to_hex(signed(town.accounts[0], "open", (0, opening.arguments()))),
             "contribute": [],
             "report": None,
             "attest": None,
         },
+        "verdict_block": None,
         "openings": [],
         "salt": "0x" + "00" * 32,
     }

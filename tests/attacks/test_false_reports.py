@@ -45,7 +45,7 @@ def sealed(
         inquiry=inquiry.id,
         ctx=frame.ctx,
         modulus_bytes=width,
-        supervisor_public=inquiry.supervisor_key.public,
+        supervisor_public=inquiry.period_key.public,
         salt=SALT,
     )
     return body, report_commitment(inquiry.id, SALT, committed or openings, width)

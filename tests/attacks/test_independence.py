@@ -31,7 +31,7 @@ def shape(town: FakeTown, since: int) -> Shape:
     def look(value: object) -> object:
         return len(value) if isinstance(value, bytes) else type(value).__name__ if isinstance(value, tuple) else value
 
-    senders = {account.address: index for index, account in enumerate(town.operators)}
+    senders = {account.address: index for index, account in enumerate(town.accounts)}
     return [
         (senders.get(t.sender, -1), t.call.function, tuple(look(a) for a in t.call.arguments))
         for t in town.chain.seen[since:]
@@ -180,6 +180,7 @@ def test_decide__any_memory__is_a_function_of_what_all_members_know(
             desk.subjects(inquiry),
             state=desk.state,
             memory=told,
+            tags=(tag,),
             tag_key_version=1,
             currency="TWD",
             book_as_of=at - age,

@@ -17,7 +17,7 @@ from mpcredit.chain import ChainSigner
 from mpcredit.errors import InvalidKey, Refused
 from mpcredit.events import Call
 from mpcredit.local import LocalConsortium, sign_key
-from mpcredit.pairkeys import InstitutionKey, KeyRef, Realm, check_public, derive, mask, mask_sum
+from mpcredit.pairkeys import InstitutionKey, KeyRef, PeriodRef, Realm, check_public, derive, mask, mask_sum
 from mpcredit.schema import FIGURES_1
 
 P = 2**255 - 19
@@ -26,6 +26,7 @@ CTX = b"c" * 32
 ORDER_8 = 39382357235489614581723060781553021112529911719440698176882885853963445705823
 N = (1 << 2047) + 2**13 + 1
 REALM = Realm(31337, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")
+PERIOD = PeriodRef(1, b"p" * 32)
 A, V, W, X = range(4)
 FIGURE = FIGURES_1.pack(
     [{"outstanding": 123456, "credit_limit": 0, "overdue": 0, "loans": 1, "pending": 0, "lenders": 1}], 2048
@@ -99,10 +100,10 @@ def test_copied_key__masks_from_the_shared_secret__gives_the_third_member_away(
 @pytest.mark.parametrize("how", ["copied", "shifted"])
 def test_copied_key__masks_of_r10__cancel_nobodys(keys: list[InstitutionKey], how: str) -> None:
     refs = [KeyRef(i, 1, k.public) for i, k in enumerate(keys[:3])] + [KeyRef(X, 1, copies(keys)[how])]
-    mask_keys = {other: derive(keys[W], refs[W], refs[other], REALM).mask for other in (A, V, X)}
+    mask_keys = {other: derive(keys[W], refs[W], refs[other], REALM, PERIOD).mask for other in (A, V, X)}
 
     assert mask_keys[V] != mask_keys[X]
-    assert what_is_left_of_w(mask_keys, derive(keys[A], refs[A], refs[W], REALM).mask) != FIGURE
+    assert what_is_left_of_w(mask_keys, derive(keys[A], refs[A], refs[W], REALM, PERIOD).mask) != FIGURE
 
 
 def test_copied_key__through_the_desk_and_its_cache__has_keys_of_its_own(town: FakeTown) -> None:
@@ -111,8 +112,8 @@ def test_copied_key__through_the_desk_and_its_cache__has_keys_of_its_own(town: F
     own, victim = desk.member.key, desk.state.members[1].key
     copier = KeyRef(3, 1, victim.public)
 
-    assert desk.pair_keys(own, victim).mask != desk.pair_keys(own, copier).mask
-    assert desk.pair_keys(own, victim).wrap != desk.pair_keys(own, KeyRef(1, 2, victim.public)).wrap
+    assert desk.pair_keys(own, victim, PERIOD).mask != desk.pair_keys(own, copier, PERIOD).mask
+    assert desk.pair_keys(own, victim, PERIOD).wrap != desk.pair_keys(own, KeyRef(1, 2, victim.public), PERIOD).wrap
 
 
 def test_shifted_key__is_another_key_with_the_same_secrets(keys: list[InstitutionKey]) -> None:
@@ -147,11 +148,11 @@ def test_register__a_key_that_was_ever_registered__is_refused_by_the_contract(ev
     members = bank.desk.state.members
     owner = evm.owners["Bank D"]
 
-    for stolen in (members[1].key.public, members[3].key.public, evm.supervisor.supervisor.state.supervisor_key.public):  # type: ignore[union-attr]
+    for stolen in (members[1].key.public, members[3].key.public, evm.supervisor.supervisor.state.period_key.public):  # type: ignore[union-attr]
         signature = sign_key(owner, bank.realm, 3, 2, stolen, members[3].key.public)
         with pytest.raises(Refused) as caught:
             ChainSigner(evm.chain.web3, owner, evm.deployed.consortium).sign(
-                Call("consortium", "rotateKey", (3, stolen, signature)), 99
+                Call("consortium", "rotateKey", (3, stolen, False, signature)), 99
             )
         assert caught.value.code == "KeyInUse"
 
@@ -167,6 +168,6 @@ def test_register__low_order__is_refused_by_the_contract(evm: LocalConsortium) -
         signature = sign_key(owner, bank.realm, 3, 2, bad, previous)
         with pytest.raises(Refused) as caught:
             ChainSigner(evm.chain.web3, owner, evm.deployed.consortium).sign(
-                Call("consortium", "rotateKey", (3, bad, signature)), 99
+                Call("consortium", "rotateKey", (3, bad, False, signature)), 99
             )
         assert caught.value.code == "BadKey"

@@ -65,7 +65,7 @@ def observe(consortium: LocalConsortium, subject: Subject, label: str) -> Public
     consent = Consent.grant(subject, to=bank, purpose=Purpose.NEW_CREDIT, days=30)
     result = bank.inquire([subject], consents=[consent], officer="o", labels=[label]).wait(timeout=60)
     inquiry: Inquiry = result.inquiry
-    who = {account.address: name for name, account in consortium.operators.items()}
+    who = {account.address: name for name, account in consortium.accounts.items()}
     who[consortium.supervisor_account.address] = "supervisor"
     transactions, logs, gas = [], [], []
     for number in range(first, web3.eth.block_number + 1):

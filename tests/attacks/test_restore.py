@@ -59,7 +59,7 @@ def restore(town: FakeTown, tmp_path: Path, copy: Path) -> None:
     place.chmod(0o600)
     town.banks[BANK] = Institution(
         ledger=town.chain,
-        signer=FakeSigner(town.chain, town.operators[BANK].address),
+        signer=FakeSigner(town.chain, town.accounts[BANK].address),
         store=SqliteStore(place),
         keys=town.keys[BANK],
         tagger=town.tagger,

@@ -12,7 +12,8 @@ from web3 import Web3
 
 from mpcredit.chain import ChainLedger, ChainSigner, Deployed, deploy, joint_credit_init_code_hash, tester
 from mpcredit.chain.anvil import Anvil
-from mpcredit.events import Call, Opened, Opening
+from mpcredit.errors import Refused
+from mpcredit.events import Call, Opened, Opening, Proposed
 from mpcredit.ports import Outcome
 
 MEMBERS = 4
@@ -26,7 +27,12 @@ def account(index: int) -> LocalAccount:
     return tester.deterministic_account(index)
 
 
-DEPLOYER, SUPERVISOR, OUTSIDER = account(900), account(901), account(902)
+DEPLOYER, OUTSIDER = account(900), account(902)
+SUPERVISOR, WATCHER = account(901), account(903)
+"""Owner and service account of the supervisor."""
+PERIOD = 1
+"""Seconds of a period of readiness."""
+TENURE = b"\x0a" * 32
 
 
 def parameters(**changed: int) -> tuple[int, ...]:
@@ -35,11 +41,13 @@ def parameters(**changed: int) -> tuple[int, ...]:
         "minimum_modulus_bits": 2048,
         "answer_seconds": 600,
         "report_seconds": 86_400,
+        "silence_seconds": 60,
         "window_seconds": 7 * 86_400,
-        "cooldown_seconds": 60,
+        "cooldown_seconds": 3600,
+        "repeat_seconds": 600,
+        "delay_seconds": 3600,
         "subjects_per_day": 100,
         "book_age_seconds": 86_400,
-        "delay_seconds": 3600,
     }
     return tuple({**terms, **changed}.values())
 
@@ -47,14 +55,21 @@ def parameters(**changed: int) -> tuple[int, ...]:
 def founding(**changed: Any) -> tuple[Any, ...]:
     parts = {
         "name": "Taiwan test consortium",
-        "founders": [(account(2 * i).address, account(2 * i + 1).address, f"Bank {i}") for i in range(MEMBERS)],
+        "founders": [(account(2 * i).address, f"Bank {i}") for i in range(MEMBERS)],
         "supervisors": [SUPERVISOR.address],
         "schemas": [(1, b'{"format":"mpcredit/schema"}')],
         "parameters": parameters(),
+        "opens_from": 0,
+        "period_seconds": PERIOD,
         "init_code_hash": joint_credit_init_code_hash(),
         "tag_key": b"\x07" * 32,
     }
     return tuple({**parts, **changed}.values())
+
+
+def step(member: int, number: int = 1) -> Call:
+    """A call of a member's service account that the contract takes at any time."""
+    return Call("consortium", "anchor", (account(2 * member).address, number.to_bytes(32, "big")))
 
 
 def payload(seed: int = 1, blocks: int = 1) -> bytes:
@@ -81,12 +96,18 @@ class World:
     def owner(self, member: int) -> ChainSigner:
         return self.signer(account(2 * member))
 
-    def operator(self, member: int) -> ChainSigner:
+    def service(self, member: int) -> ChainSigner:
         return self.signer(account(2 * member + 1))
 
     @property
     def supervisor(self) -> ChainSigner:
+        """The supervisor's owner account."""
         return self.signer(SUPERVISOR)
+
+    @property
+    def watcher(self) -> ChainSigner:
+        """The supervisor's service account."""
+        return self.signer(WATCHER)
 
     def do(self, signer: ChainSigner, function: str, *arguments: Any, on: str = "consortium") -> Outcome:
         return signer.transact(Call(on, function, arguments))
@@ -94,33 +115,49 @@ class World:
     def view(self, function: str, *arguments: Any, on: str = "consortium") -> Any:
         return self.ledger.call(Call(on, function, arguments))
 
-    def statement_signature(self, who: LocalAccount, member: int, version: int, key: bytes, previous: bytes) -> bytes:
-        statement = self.view("keyStatement", member, version, key, previous)
-        return bytes(who.sign_message(encode_defunct(primitive=statement)).signature)
+    def signed(self, who: LocalAccount, view: str, *arguments: Any) -> bytes:
+        """An owner's signature of a statement, as the contract computes it."""
+        return bytes(who.sign_message(encode_defunct(primitive=self.view(view, *arguments))).signature)
 
     def key(self, member: int, version: int = 1) -> bytes:
         return bytes([9, member, version]) + bytes(28) + b"\x01"
 
     def found(self) -> None:
-        """Confirm all founders, set the supervisor's key, audit and declare ready."""
+        """The supervisor's account and period key, the founders' confirmations, audits; then all are ready."""
+        naming = (255, SUPERVISOR.address, WATCHER.address, 1, bytes(32))
+        signature = self.signed(SUPERVISOR, "accountStatement", *naming)
+        self.do(self.supervisor, "nameAccount", 255, WATCHER.address, bytes(32), signature)
         key = bytes([8]) + bytes(30) + b"\x01"
-        signature = self.statement_signature(SUPERVISOR, 255, 1, key, bytes(32))
-        self.do(self.supervisor, "rotateSupervisorKey", key, signature)
+        signature = self.signed(SUPERVISOR, "keyStatement", 255, 1, key, bytes(32))
+        self.do(self.supervisor, "announcePeriodKey", key, signature)
         for member in range(MEMBERS):
-            signature = self.statement_signature(account(2 * member), member, 1, self.key(member), bytes(32))
-            self.do(self.owner(member), "confirm", member, self.key(member), signature)
-            self.do(self.supervisor, "auditOk", member, 1)
+            self.confirm(member)
+            self.do(self.watcher, "auditOk", SUPERVISOR.address, member, 1, 1)
+        self.do(self.watcher, "putPeriodKeyInForce", SUPERVISOR.address, 1)
         self.ready(*range(MEMBERS))
 
+    def confirm(self, member: int) -> None:
+        owner, service = account(2 * member), account(2 * member + 1).address
+        signature = self.signed(owner, "keyStatement", member, 1, self.key(member), bytes(32))
+        naming = self.signed(owner, "accountStatement", member, owner.address, service, 1, TENURE)
+        self.do(self.owner(member), "confirm", member, self.key(member), signature, service, TENURE, naming)
+
     def ready(self, *members: int) -> None:
+        """Switch on those that are off, and go to the period in which that counts."""
         for member in members:
-            self.do(self.operator(member), "declareReady", self.ledger.head().timestamp + 2 * 86_400)
+            try:
+                self.do(self.service(member), "setReady", member, True)
+            except Refused as error:
+                if error.code != "NothingChanges":
+                    raise
+        self.advance(PERIOD)
 
     def opening(self, **changed: Any) -> Opening:
         self.nonce += 1
         parts: dict[str, Any] = {
             "nonce": self.nonce,
             "group": 0,
+            "repeats": False,
             "schema": 1,
             "blocks": 1,
             "currency": "TWD",
@@ -139,7 +176,7 @@ class World:
         """Open an inquiry and return its event."""
         target = on or self.deployed.joint_credit
         opening = self.opening(**changed)
-        outcome = self.do(self.operator(inquirer), "open", opening.arguments(), on=target)
+        outcome = self.do(self.service(inquirer), "open", inquirer, opening.arguments(), on=target)
         (event,) = self.ledger.events(outcome.block, outcome.block)
         assert isinstance(event, Opened)
         assert event.opening == opening
@@ -147,14 +184,14 @@ class World:
 
     def contribute(self, inquiry: bytes, member: int, on: str | None = None) -> Outcome:
         target = on or self.deployed.joint_credit
-        return self.do(self.operator(member), "contribute", inquiry, payload(member + 1), on=target)
+        return self.do(self.service(member), "contribute", inquiry, member, payload(member + 1), on=target)
 
     def carry(self, *calls: bytes) -> None:
         """Bring a proposal through: propose, vote, approve, wait, execute."""
         listed = list(calls)
         self.do(self.owner(0), "propose", listed, "for a test")
-        proposal = next(e.proposal for e in reversed(self.all_events()) if type(e).__name__ == "Proposed")
-        calls_hash = self.view("proposalAt", proposal)[1]
+        made = next(event for event in reversed(self.all_events()) if isinstance(event, Proposed))
+        proposal, calls_hash = made.proposal, made.calls_hash
         for member in range(3):
             self.do(self.owner(member), "vote", proposal, calls_hash)
         self.do(self.supervisor, "approve", proposal, calls_hash)
@@ -167,7 +204,7 @@ class World:
 
 def everybody() -> list[str]:
     accounts = [account(i) for i in range(2 * MEMBERS + 4)]
-    return [a.address for a in (*accounts, DEPLOYER, SUPERVISOR, OUTSIDER)]
+    return [a.address for a in (*accounts, DEPLOYER, SUPERVISOR, WATCHER, OUTSIDER)]
 
 
 def make_world(web3: Web3, advance: Callable[[int], None], anvil: Anvil | None = None) -> World:

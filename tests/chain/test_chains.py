@@ -106,7 +106,7 @@ def test_embedded_chain__rising_base_fee__does_not_stop_estimates() -> None:
     )
 
     with pytest.raises(Refused):
-        Wallet(web3, OUTSIDER).prepare(deployed.consortium, artifacts.consortium().call_data("declareReady", (0,)), 0)
+        Wallet(web3, OUTSIDER).prepare(deployed.consortium, artifacts.consortium().call_data("setReady", (0, True)), 0)
 
 
 # --------------------------------------------------------------------- Anvil

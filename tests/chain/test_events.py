@@ -7,7 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_world import DEPLOYER, MEMBERS, SUPERVISOR, WIDTH, World, account, parameters, payload
+from chain_world import (
+    DEPLOYER,
+    MEMBERS,
+    OUTSIDER,
+    PERIOD,
+    SUPERVISOR,
+    TENURE,
+    WATCHER,
+    WIDTH,
+    World,
+    account,
+    parameters,
+    payload,
+)
 
 from mpcredit import events as e
 from mpcredit.chain import ChainLedger, artifacts, joint_credit_init_code
@@ -54,22 +67,24 @@ def test_founding__emits_the_roster_schema_terms_and_first_contract(world: World
     }
     changes = [event for event in found if isinstance(event, e.RosterChanged)]
     assert [change.kind for change in changes] == [
-        Change.TERMS_SET,
+        Change.FOUNDED,
+        Change.TERMS_CHANGED,
         Change.SUPERVISOR_ADDED,
         *[Change.MEMBER_INVITED] * MEMBERS,
         Change.SCHEMA_SET,
         Change.TAG_KEY_SET,
+        Change.JOINT_CREDIT_APPROVED,
         Change.JOINT_CREDIT_SET,
     ]
-    assert changes[1].data == abi_encode(["address"], [SUPERVISOR.address])
-    assert abi_decode(CHANGE_TYPES[Change.TERMS_SET], changes[0].data) == parameters()
+    assert changes[0].data == abi_encode(["uint64", "uint8"], [0, PERIOD])
+    assert abi_decode(CHANGE_TYPES[Change.TERMS_CHANGED], changes[1].data) == parameters()
+    assert changes[2].data == abi_encode(["address"], [SUPERVISOR.address])
+    assert changes[-2].data == keccak(joint_credit_init_code())
     assert abi_decode(CHANGE_TYPES[Change.JOINT_CREDIT_SET], changes[-1].data) == (world.deployed.joint_credit,)
     (schema,) = [event for event in found if isinstance(event, e.SchemaRegistered)]
     assert (schema.schema, schema.definition) == (1, b'{"format":"mpcredit/schema"}')
-    (terms,) = [event for event in found if isinstance(event, e.ParametersSet)]
+    (terms,) = [event for event in found if isinstance(event, e.TermsSet)]
     assert terms.parameters == e.Parameters(*parameters())
-    (approved,) = [event for event in found if isinstance(event, e.JointCreditApproved)]
-    assert approved.init_code_hash == keccak(joint_credit_init_code())
     (replaced,) = [event for event in found if isinstance(event, e.JointCreditReplaced)]
     assert int(replaced.previous, 16) == 0
     assert replaced.current == world.deployed.joint_credit
@@ -102,32 +117,89 @@ def test_position__is_that_of_block_transaction_and_contract(world: World) -> No
 
 
 def test_members_own_steps__come_back(world: World, start: int) -> None:
-    until = world.ledger.head().timestamp + 1000
-    world.do(world.operator(2), "declareReady", until)
-    world.do(world.operator(2), "sealMaskKeys", b"sealed keys")
-    world.do(world.owner(2), "setOperator", 2, account(11).address, True)
-    world.do(world.owner(2), "setOperator", 2, account(11).address, False)
-    world.do(world.supervisor, "suspend", 3)
-    world.do(world.supervisor, "reinstate", 3)
+    message = b"\x01" * 50
+    world.do(world.service(2), "setReady", 2, False)
+    world.do(world.service(2), "sealMaskKeys", 2, 7, 9, b"sealed keys")
+    world.do(world.service(2), "anchor", account(4).address, b"\x05" * 32)
+    world.do(world.watcher, "notify", SUPERVISOR.address, message)
 
-    (declared,) = since(world, start, e.ReadinessDeclared)
-    assert (declared.member, declared.until) == (2, until)
+    (switched,) = since(world, start, e.ReadinessSet)
+    assert (switched.member, switched.ready) == (2, False)
     (sealed,) = since(world, start, e.MaskKeysSealed)
-    assert (sealed.member, sealed.key_version, sealed.supervisor_key_version) == (2, 1, 1)
-    assert sealed.sealed_keys == b"sealed keys"
-    changes = since(world, start, e.RosterChanged)
-    assert [change.kind for change in changes] == [
-        Change.OPERATOR_SET,
-        Change.OPERATOR_SET,
-        Change.MEMBER_SUSPENDED,
-        Change.MEMBER_REINSTATED,
+    assert (sealed.member, sealed.key_version, sealed.period, sealed.sealed_keys) == (2, 7, 9, b"sealed keys")
+    (anchored,) = since(world, start, e.Anchored)
+    assert (anchored.owner, anchored.head) == (account(4).address, b"\x05" * 32)
+    (noticed,) = since(world, start, e.Noticed)
+    assert (noticed.owner, noticed.message) == (SUPERVISOR.address, message)
+    assert since(world, start, e.RosterChanged) == []  # none of these is a link
+
+
+def test_founders_confirmations__are_three_links_each(world: World) -> None:
+    owner, service = account(2), account(3).address
+    key_signature = world.signed(owner, "keyStatement", 1, 1, world.key(1), bytes(32))
+    naming = world.signed(owner, "accountStatement", 1, owner.address, service, 1, TENURE)
+
+    links = [
+        (event.kind, event.data)
+        for event in world.all_events()
+        if isinstance(event, e.RosterChanged)
+        and event.kind in (Change.MEMBER_CONFIRMED, Change.KEY_SET, Change.ACCOUNT_NAMED)
+        and event.data[:32] == abi_encode(["uint8"], [1])
     ]
-    assert changes[0].data == abi_encode(["uint8", "address", "bool"], [2, account(11).address, True])
+
+    assert links[:3] == [
+        (Change.MEMBER_CONFIRMED, abi_encode(["uint8"], [1])),
+        (
+            Change.KEY_SET,
+            abi_encode(["uint8", "uint32", "bytes32", "bool", "bytes"], [1, 1, world.key(1), False, key_signature]),
+        ),
+        (
+            Change.ACCOUNT_NAMED,
+            abi_encode(
+                ["uint8", "address", "address", "uint16", "bytes32", "bytes"],
+                [1, owner.address, service, 1, TENURE, naming],
+            ),
+        ),
+    ]
+
+
+def test_links_of_one_member_and_of_the_supervisor__come_back(world: World, start: int) -> None:
+    owner, other, key, public = account(6), account(11).address, world.key(3, 2), b"\x07" + bytes(30) + b"\x01"
+    world.advance(86_400)  # a naming and a rotation each come a day after the last
+    naming = world.signed(owner, "accountStatement", 3, owner.address, other, 2, TENURE)
+    world.do(world.owner(3), "nameAccount", 3, other, TENURE, naming)
+    signature = world.signed(owner, "keyStatement", 3, 2, key, world.key(3))
+    world.do(world.owner(3), "rotateKey", 3, key, False, signature)
+    world.do(world.owner(3), "takeAccount", 3)
+    world.do(world.watcher, "suspend", SUPERVISOR.address, 3)
+    world.do(world.supervisor, "reinstate", 3)
+    previous = bytes([8]) + bytes(30) + b"\x01"
+    announced = world.signed(SUPERVISOR, "keyStatement", 255, 2, public, previous)
+    world.do(world.supervisor, "announcePeriodKey", public, announced)
+    world.do(world.watcher, "endPeriodKey", SUPERVISOR.address, 2)
+
+    changes = since(world, start, e.RosterChanged)
+    named = ["uint8", "address", "address", "uint16", "bytes32", "bytes"]
+    assert [(change.kind, change.data) for change in changes] == [
+        (Change.ACCOUNT_NAMED, abi_encode(named, [3, owner.address, other, 2, TENURE, naming])),
+        (Change.KEY_SET, abi_encode(["uint8", "uint32", "bytes32", "bool", "bytes"], [3, 2, key, False, signature])),
+        (Change.ACCOUNT_TAKEN, abi_encode(["uint8", "address"], [3, owner.address])),
+        (Change.MEMBER_SUSPENDED, abi_encode(["uint8"], [3])),
+        (Change.MEMBER_REINSTATED, abi_encode(["uint8"], [3])),
+        (
+            Change.PERIOD_KEY_ANNOUNCED,
+            abi_encode(["uint32", "bytes32", "address", "bytes"], [2, public, SUPERVISOR.address, announced]),
+        ),
+        (Change.PERIOD_KEY_ENDED, abi_encode(["uint32"], [2])),
+    ]
     assert changes[-1].roster == world.view("roster")
+    world.advance(86_400)
+    again = world.signed(owner, "accountStatement", 3, owner.address, account(7).address, 3, TENURE)
+    world.do(world.owner(3), "nameAccount", 3, account(7).address, TENURE, again)
 
 
 def test_proposal__comes_back_with_votes_withdrawals_and_approvals(world: World, start: int) -> None:
-    calls = [encoded("registerSchema", 7, b"{}"), encoded("setParameters", parameters(subjects_per_day=50))]
+    calls = [encoded("registerSchema", 7, b"{}"), encoded("setTerms", 1 << 9, (*[0] * 9, 50, 0))]
     world.do(world.owner(0), "propose", calls, "schema 7, für später")
     (proposed,) = since(world, start, e.Proposed)
     number, calls_hash = proposed.proposal, proposed.calls_hash
@@ -141,7 +213,7 @@ def test_proposal__comes_back_with_votes_withdrawals_and_approvals(world: World,
     world.advance(3601)
     world.do(world.owner(3), "execute", number, calls, SUPERVISOR.address)
 
-    assert proposed.proposer == account(0).address
+    assert proposed.proposer == 0
     assert proposed.calls == tuple(calls)
     assert proposed.reason == "schema 7, für später"
     assert calls_hash == keccak(abi_encode(["bytes[]"], [calls]))
@@ -159,27 +231,39 @@ def test_proposal__comes_back_with_votes_withdrawals_and_approvals(world: World,
     ]
     (schema,) = since(world, start, e.SchemaRegistered)
     assert (schema.schema, schema.definition) == (7, b"{}")
-    (terms,) = since(world, start, e.ParametersSet)
-    assert terms.parameters.subjects_per_day == 50
+    (terms,) = since(world, start, e.TermsSet)
+    assert terms.parameters == e.Parameters(*parameters(subjects_per_day=50))
     (executed,) = since(world, start, e.Executed)
     assert executed.proposal == number
+
+
+def test_withdrawn_proposal__comes_back(world: World, start: int) -> None:
+    world.do(world.owner(1), "propose", [encoded("setTagKey", b"\x08" * 32)], "a mistake")
+    (proposed,) = since(world, start, e.Proposed)
+    world.do(world.owner(1), "withdrawProposal", proposed.proposal)
+
+    assert proposed.proposer == 1
+    (withdrawn,) = since(world, start, e.Withdrawn)
+    assert withdrawn.proposal == proposed.proposal
 
 
 def test_complete_inquiry__comes_back_from_opening_to_verdict(world: World, start: int) -> None:
     opened = world.open(blocks=2, payload=payload(1, 2), consents=(b"\x01" * 32, b"\x03" * 32))
     for member in (1, 2, 3):
         world.do(
-            world.operator(member),
+            world.service(member),
             "contribute",
             opened.inquiry,
+            member,
             payload(member + 1, 2),
             on=world.deployed.joint_credit,
         )
     jc = world.deployed.joint_credit
-    world.do(world.operator(0), "report", opened.inquiry, b"\x04" * 32, b"sealed report", b"\x05" * 32, on=jc)
-    world.do(world.supervisor, "attest", opened.inquiry, True, 0, b"\x06" * 32, on=jc)
+    world.do(world.service(0), "report", opened.inquiry, b"\x04" * 32, b"sealed report", b"\x05" * 32, on=jc)
+    verdict = (opened.inquiry, SUPERVISOR.address, True, 0, b"\x04" * 32, b"\x06" * 32)
+    world.do(world.watcher, "attest", *verdict, on=jc)
 
-    assert (opened.inquirer, opened.operator) == (0, account(1).address)
+    assert (opened.inquirer, opened.account) == (0, account(1).address)
     assert opened.deadline == opened.at.timestamp + 600
     assert opened.at.contract == jc
     contributed = since(world, start, e.Contributed)
@@ -196,26 +280,21 @@ def test_complete_inquiry__comes_back_from_opening_to_verdict(world: World, star
         b"\x05" * 32,
     )
     (attested,) = since(world, start, e.Attested)
-    assert (attested.supervisor, attested.valid, attested.culprits, attested.anchor) == (
-        SUPERVISOR.address,
-        True,
-        0,
-        b"\x06" * 32,
+    assert attested == e.Attested(
+        attested.at, opened.inquiry, SUPERVISOR.address, WATCHER.address, True, 0, b"\x04" * 32, b"\x06" * 32
     )
     assert world.view("status", opened.inquiry, on=jc)[0] == Stage.VALID
 
 
-def test_refused_inquiry__comes_back_with_statements(world: World, start: int) -> None:
+def test_refused_inquiry__comes_back_with_code_and_cohort(world: World, start: int) -> None:
     opened = world.open()
     jc = world.deployed.joint_credit
-    world.do(world.operator(1), "refuse", opened.inquiry, 3, on=jc)
-    world.do(world.operator(2), "notSent", opened.inquiry, on=jc)
-    world.do(world.operator(0), "revokeConsent", b"\x01" * 32, on=jc)
+    world.do(world.service(1), "refuse", opened.inquiry, 1, 7, b"sealed cohort", on=jc)
+    world.do(world.service(0), "revokeConsent", 0, b"\x01" * 32, on=jc)
 
     (refusal,) = since(world, start, e.Refusal)
-    assert (refusal.inquiry, refusal.member, refusal.code) == (opened.inquiry, 1, 3)
-    (stated,) = since(world, start, e.NotSent)
-    assert (stated.inquiry, stated.member) == (opened.inquiry, 2)
+    assert (refusal.inquiry, refusal.member, refusal.code) == (opened.inquiry, 1, 7)
+    assert refusal.sealed_cohort == b"sealed cohort"
     (revoked,) = since(world, start, e.ConsentRevoked)
     assert (revoked.consent, revoked.member) == (b"\x01" * 32, 0)
 
@@ -224,7 +303,7 @@ def test_expired_inquiry__comes_back_with_the_silent(world: World, start: int) -
     opened = world.open()
     world.contribute(opened.inquiry, 1)
     world.advance(601)
-    world.do(world.owner(3), "expire", opened.inquiry, on=world.deployed.joint_credit)
+    world.do(world.signer(OUTSIDER), "expire", opened.inquiry, on=world.deployed.joint_credit)
 
     (expired,) = since(world, start, e.Expired)
     assert e.members_of(expired.silent) == (2, 3)
@@ -267,7 +346,7 @@ def test_second_joint_credit__events_of_both_are_read_in_order(world: World, sta
 def test_void_inquiry__suspends_the_culprits(world: World, start: int) -> None:
     opened = world.open()
     jc = world.deployed.joint_credit
-    world.do(world.supervisor, "attest", opened.inquiry, False, 0b1000, bytes(32), on=jc)
+    world.do(world.watcher, "attest", opened.inquiry, SUPERVISOR.address, False, 0b1000, bytes(32), bytes(32), on=jc)
 
     (attested,) = since(world, start, e.Attested)
     assert (attested.valid, attested.culprits) == (False, 0b1000)
@@ -289,8 +368,8 @@ def test_hostile_bytes_in_events__are_read_without_raising(world: World, start: 
     jc = world.deployed.joint_credit
     opening = world.opening()
     arguments = list(opening.arguments())
-    arguments[4] = b"\xffA\x00"
-    world.do(world.operator(0), "open", tuple(arguments), on=jc)
+    arguments[5] = b"\xffA\x00"
+    world.do(world.service(0), "open", 0, tuple(arguments), on=jc)
     data = artifacts.consortium().call_data("propose", ([], "reason!"))
     world.owner(0).wallet.send(world.deployed.consortium, data.replace(b"reason!", b"\xff\xfe\x80son!"))
 

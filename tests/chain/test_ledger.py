@@ -16,7 +16,7 @@ from mpcredit.chain import ChainLedger, artifacts, connect, joint_credit_init_co
 from mpcredit.chain.anvil import Anvil
 from mpcredit.encoding import keccak
 from mpcredit.errors import LedgerError, MpcreditError, WrongLedger
-from mpcredit.events import Call, Contributed, Event, Opened, ReadinessDeclared
+from mpcredit.events import Call, Contributed, Event, Opened, ReadinessSet
 
 # --------------------------------------------------------------------- who is there
 
@@ -90,11 +90,11 @@ def test_outcome__unknown_transaction__is_none(world: World) -> None:
 
 
 def test_outcome__names_block_and_gas(world: World) -> None:
-    outcome = world.do(world.operator(1), "declareReady", 0)
+    outcome = world.do(world.service(1), "setReady", 1, False)
     (event,) = world.ledger.events(outcome.block, outcome.block)
     world.ready(1)
 
-    assert isinstance(event, ReadinessDeclared)
+    assert isinstance(event, ReadinessSet)
     assert outcome.succeeded
     assert 21_000 < outcome.gas_used < 100_000
     assert world.ledger.outcome(event.at.transaction) == outcome
@@ -148,17 +148,17 @@ def test_transaction__node_returns_another__is_a_ledger_error(world: World, monk
 def test_signed_by__the_call_on_this_chain__names_who_signed_it_and_nothing_else(world: World) -> None:
     signer = world.signer(OUTSIDER)
     target = world.deployed.joint_credit
-    call = Call(target, "notSent", (b"\x07" * 32,))
-    data = artifacts.joint_credit().call_data("notSent", (b"\x07" * 32,))
+    call = Call(target, "refuse", (b"\x07" * 32, 1, 3, b""))
+    data = artifacts.joint_credit().call_data("refuse", (b"\x07" * 32, 1, 3, b""))
     fields = {"nonce": signer.nonce(), "to": target, "value": 0, "gas": 100_000, "data": data, "gasPrice": 10 * 10**9}
     raw = bytes(OUTSIDER.sign_transaction({**fields, "chainId": world.ledger.realm.chain_id}).raw_transaction)
     signer.broadcast(raw)
 
     # It was mined and failed: the signature is what is looked at.
     assert world.ledger.signed_by(keccak(raw), call) == OUTSIDER.address
-    assert world.ledger.signed_by(keccak(raw), Call(target, "notSent", (b"\x08" * 32,))) is None
-    assert world.ledger.signed_by(keccak(raw), Call(target, "refuse", (b"\x07" * 32, 1))) is None
-    assert world.ledger.signed_by(keccak(raw), Call(OUTSIDER.address, "notSent", (b"\x07" * 32,))) is None
+    assert world.ledger.signed_by(keccak(raw), Call(target, "refuse", (b"\x08" * 32, 1, 3, b""))) is None
+    assert world.ledger.signed_by(keccak(raw), Call(target, "contribute", (b"\x07" * 32, 1, b""))) is None
+    assert world.ledger.signed_by(keccak(raw), Call(OUTSIDER.address, "refuse", (b"\x07" * 32, 1, 3, b""))) is None
     assert world.ledger.signed_by(b"\x01" * 32, call) is None
 
 
@@ -167,7 +167,7 @@ def test_signed_by__node_returns_another_transaction__is_nobody(world: World, mo
     other = world.web3.eth.get_transaction(events[0].at.transaction)
     monkeypatch.setattr(world.web3.eth, "get_transaction", lambda _hash: other)
 
-    call = Call(world.deployed.joint_credit, "notSent", (b"\x07" * 32,))
+    call = Call(world.deployed.joint_credit, "refuse", (b"\x07" * 32, 1, 3, b""))
     assert world.ledger.signed_by(events[-1].at.transaction, call) is None
 
 

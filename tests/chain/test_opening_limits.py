@@ -48,9 +48,9 @@ def test_open__largest_request__is_mined_and_stays_within_the_bounds(world: Worl
         payload=source.randbytes(80)
         + b"".join(source.randrange(2 ** (2 * bits - 3)).to_bytes(bits // 4, "big") for _ in range(blocks)),
     )
-    signer = world.operator(0)
+    signer = world.service(0)
 
-    signed = signer.sign(Call(world.deployed.joint_credit, "open", (opening.arguments(),)), signer.nonce())
+    signed = signer.sign(Call(world.deployed.joint_credit, "open", (0, opening.arguments())), signer.nonce())
     signer.broadcast(signed.raw)
     outcome = signer.wallet.wait(signed.hash)
 

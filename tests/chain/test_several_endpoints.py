@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_world import DEPLOYER, World, account, everybody, founding, make_world
+from chain_world import DEPLOYER, World, account, everybody, founding, make_world, step
 from relay import Relay
 
 from mpcredit.chain import ChainLedger, ChainSigner, Endpoints, Web3, deploy, several
@@ -21,7 +21,6 @@ from mpcredit.cli._examination import Examination
 from mpcredit.cli.doctor import _endpoints
 from mpcredit.config import read_config
 from mpcredit.errors import EndpointsDisagree, LedgerError, WrongLedger
-from mpcredit.events import Call
 from mpcredit.follower import Follower
 
 pytestmark = pytest.mark.anvil
@@ -166,7 +165,7 @@ def test_all_are_down__says_which_and_why_and_goes_on_when_one_is_back(
 def test_transaction_is_sent__while_the_first_fails(town: World, first: Relay, second: Relay) -> None:
     web3 = client(town, first, second)
     signer = ChainSigner(web3, account(3), town.deployed.consortium)
-    signed = signer.sign(Call("consortium", "declareReady", (0,)), signer.nonce())
+    signed = signer.sign(step(1), signer.nonce())
 
     def dies(method: str, parameters: list[Any], result: Any) -> Any:
         if method == "eth_sendRawTransaction":  # it has handed it on

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from chain_world import DEPLOYER, OUTSIDER, SUPERVISOR, World, account, everybody, founding, make_world
+from chain_world import DEPLOYER, OUTSIDER, SUPERVISOR, World, account, everybody, founding, make_world, step
 from eth_account import Account
 
 from mpcredit.chain import ChainLedger, ChainSigner, ContractRefused, Wallet, deploy, tester
@@ -28,8 +28,8 @@ def ready(world: World) -> World:
 
 
 def test_sign__says_everything_explicitly(ready: World) -> None:
-    signer = ready.operator(1)
-    signed = signer.sign(Call("consortium", "declareReady", (0,)), 77)
+    signer = ready.service(1)
+    signed = signer.sign(step(1), 77)
 
     said = parse_signed(signed.raw)
     assert signed.hash == keccak(signed.raw)
@@ -39,7 +39,7 @@ def test_sign__says_everything_explicitly(ready: World) -> None:
     assert said.sender == signer.address == account(3).address
     assert said.to == ready.deployed.consortium
     assert said.value == 0
-    assert said.data == client_module.consortium().call_data("declareReady", (0,))
+    assert said.data == client_module.consortium().call_data("anchor", step(1).arguments)
 
 
 def test_sign__other_chain_than_expected__is_the_wrong_ledger(world: World) -> None:
@@ -49,13 +49,13 @@ def test_sign__other_chain_than_expected__is_the_wrong_ledger(world: World) -> N
 
 def test_sign__contract_address_that_is_none__is_the_wrong_ledger(world: World) -> None:
     with pytest.raises(WrongLedger, match="not an Ethereum address"):
-        world.operator(0).sign(Call("joint credit", "expire", (bytes(32),)), 0)
+        world.service(0).sign(Call("joint credit", "expire", (bytes(32),)), 0)
 
 
 def test_gas__has_a_margin_over_what_is_used(ready: World) -> None:
     opened = ready.open()
-    call = Call(ready.deployed.joint_credit, "contribute", (opened.inquiry, ready.opening().payload))
-    signer = ready.operator(1)
+    call = Call(ready.deployed.joint_credit, "contribute", (opened.inquiry, 1, ready.opening().payload))
+    signer = ready.service(1)
     signed = signer.sign(call, signer.nonce())
     signer.broadcast(signed.raw)
     outcome = signer.wallet.wait(signed.hash)
@@ -69,8 +69,8 @@ def test_gas__has_a_margin_over_what_is_used(ready: World) -> None:
 
 
 def test_sign__call_that_would_revert__is_refused_with_code_and_arguments(ready: World) -> None:
-    signer = ready.operator(1)
-    call = Call(ready.deployed.joint_credit, "contribute", (b"\x42" * 32, b""))
+    signer = ready.service(1)
+    call = Call(ready.deployed.joint_credit, "contribute", (b"\x42" * 32, 1, b""))
 
     with pytest.raises(Refused) as caught:
         signer.sign(call, signer.nonce())
@@ -85,12 +85,12 @@ def test_sign__call_that_would_revert__is_refused_with_code_and_arguments(ready:
 @pytest.mark.parametrize(
     ("who", "call", "code"),
     [
-        (OUTSIDER, Call("consortium", "declareReady", (0,)), "NotMember"),
-        (OUTSIDER, Call("consortium", "suspend", (0,)), "NotSupervisor"),
+        (OUTSIDER, Call("consortium", "setReady", (0, False)), "NotAccount"),
+        (OUTSIDER, Call("consortium", "suspend", (OUTSIDER.address, 0)), "NotSupervisor"),
         (OUTSIDER, Call("consortium", "removeMember", (0,)), "OnlyByProposal"),
-        (OUTSIDER, Call("consortium", "rotateKey", (0, b"\x01" * 32, b"")), "NotOwner"),
+        (OUTSIDER, Call("consortium", "rotateKey", (0, b"\x01" * 32, False, b"")), "NotOwner"),
         (SUPERVISOR, Call("consortium", "approve", (99, bytes(32))), "UnknownProposal"),
-        (account(1), Call("consortium", "declareReady", (2**32 - 1,)), "ReadyTooLong"),
+        (account(1), Call("consortium", "setReady", (0, True)), "NothingChanges"),
     ],
 )
 def test_transact__refused_by_a_rule__names_it(ready: World, who: Any, call: Call, code: str) -> None:
@@ -102,10 +102,9 @@ def test_transact__refused_by_a_rule__names_it(ready: World, who: Any, call: Cal
 
 def test_transaction_mined_too_late__failed_with_the_contracts_reason(ready: World) -> None:
     opened = ready.open()
-    call = Call(ready.deployed.joint_credit, "refuse", (opened.inquiry, 2))
-    first, second = ready.operator(1), ready.operator(2)
-    late = second.sign(call, second.nonce())
-    first.transact(call)
+    first, second = ready.service(1), ready.service(2)
+    late = second.sign(Call(ready.deployed.joint_credit, "refuse", (opened.inquiry, 2, 3, b"")), second.nonce())
+    first.transact(Call(ready.deployed.joint_credit, "refuse", (opened.inquiry, 1, 3, b"")))
 
     second.broadcast(late.raw)
     with pytest.raises(Refused) as caught:
@@ -130,8 +129,8 @@ def test_failure__of_a_success_or_an_unknown_transaction__is_none(ready: World) 
 
 
 def test_transaction_without_enough_gas__failed(ready: World) -> None:
-    signer = ready.operator(0)
-    signed = signer.sign(Call("consortium", "declareReady", (0,)), signer.nonce())
+    signer = ready.service(0)
+    signed = signer.sign(step(0), signer.nonce())
     fields = dict(ready.web3.eth.get_block("latest"))
     raw = bytes(
         account(1)
@@ -141,7 +140,7 @@ def test_transaction_without_enough_gas__failed(ready: World) -> None:
                 "nonce": signed.nonce,
                 "to": ready.deployed.consortium,
                 "value": 0,
-                "gas": 22_000,
+                "gas": 23_000,
                 "data": parse_signed(signed.raw).data,
                 "maxFeePerGas": 4 * fields["baseFeePerGas"] + 10**9,
                 "maxPriorityFeePerGas": 10**9,
@@ -159,17 +158,17 @@ def test_transaction_without_enough_gas__failed(ready: World) -> None:
 
 
 def test_nonce__counts_what_is_mined(ready: World) -> None:
-    signer = ready.operator(2)
+    signer = ready.service(2)
     before = signer.nonce()
-    signer.transact(Call("consortium", "declareReady", (0,)))
+    signer.transact(step(2))
 
     assert signer.nonce() == before + 1
     assert ready.signer(Account.create()).nonce() == 0
 
 
 def test_broadcast__again_unchanged__is_no_error(ready: World) -> None:
-    signer = ready.operator(2)
-    signed = signer.sign(Call("consortium", "declareReady", (0,)), signer.nonce())
+    signer = ready.service(2)
+    signed = signer.sign(step(2), signer.nonce())
 
     for _ in range(3):
         signer.broadcast(signed.raw)
@@ -180,10 +179,10 @@ def test_broadcast__again_unchanged__is_no_error(ready: World) -> None:
 
 
 def test_broadcast__other_transaction_with_a_used_nonce__is_a_ledger_error(ready: World) -> None:
-    signer = ready.operator(2)
+    signer = ready.service(2)
     used = signer.nonce()
-    signed = signer.sign(Call("consortium", "declareReady", (0,)), used)
-    other = signer.sign(Call("consortium", "declareReady", (ready.ledger.head().timestamp + 5,)), used)
+    signed = signer.sign(step(2, 1), used)
+    other = signer.sign(step(2, 2), used)
     signer.broadcast(signed.raw)
     signer.wallet.wait(signed.hash)
 
@@ -212,8 +211,8 @@ def test_broadcast__account_without_funds__is_a_ledger_error(ready: World) -> No
 
 
 def test_broadcast__node_returns_another_hash__is_a_ledger_error(ready: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    signer = ready.operator(2)
-    signed = signer.sign(Call("consortium", "declareReady", (0,)), signer.nonce())
+    signer = ready.service(2)
+    signed = signer.sign(step(2), signer.nonce())
     monkeypatch.setattr(ready.web3.eth, "send_raw_transaction", lambda _: b"\x01" * 32)
 
     with pytest.raises(LedgerError, match="another hash"):
@@ -222,12 +221,12 @@ def test_broadcast__node_returns_another_hash__is_a_ledger_error(ready: World, m
 
 def test_broadcast__bytes_that_are_no_transaction__is_a_ledger_error(ready: World) -> None:
     with pytest.raises(LedgerError):
-        ready.operator(2).broadcast(b"\x02\x01\x02")
+        ready.service(2).broadcast(b"\x02\x01\x02")
 
 
 def test_wait__not_mined__is_a_ledger_error(ready: World) -> None:
     with pytest.raises(LedgerError, match="not mined within"):
-        ready.operator(2).wallet.wait(b"\x01" * 32, timeout=0.1)
+        ready.service(2).wallet.wait(b"\x01" * 32, timeout=0.1)
 
 
 def test_transact__from_several_threads__each_is_mined(ready: World) -> None:
@@ -237,8 +236,8 @@ def test_transact__from_several_threads__each_is_mined(ready: World) -> None:
     def work(member: int) -> None:
         try:
             ready.contribute(opened.inquiry, member)
-            for _ in range(3):
-                ready.do(ready.operator(member), "declareReady", ready.ledger.head().timestamp + 2 * 86_400)
+            for number in range(3):
+                ready.service(member).transact(step(member, number + 1))
                 ready.ledger.events(opened.at.block, ready.ledger.head().number)
         except BaseException as error:  # whatever it is, the test must see it
             failures.append(error)
@@ -283,7 +282,7 @@ def test_external_signer__deploys_and_acts(anvil: Anvil) -> None:
 
     signer = ChainSigner(anvil.url, holder, deployed.consortium, signing=anvil.url)
     with pytest.raises(Refused) as caught:
-        signer.transact(Call("consortium", "suspend", (0,)))
+        signer.transact(Call("consortium", "suspend", (holder, 0)))
     signed = signer.wallet.prepare(DEPLOYER.address, b"", signer.nonce())
 
     assert caught.value.code == "NotSupervisor"

@@ -103,7 +103,15 @@ class Council(Deployed):
     30; from 4 on each bank has its owner and its service account; 31 to 38 are free, and 39 is nobody's.
     """
 
-    def __init__(self, chain: Chain, invited: int = 6, joint_credit: bytes | None = None, **changes: Any) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        invited: int = 6,
+        joint_credit: bytes | None = None,
+        made: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> None:
+        """`made`: a variant of the contract, in place of the one that ships; `changes`: of the founding."""
         self.deployer = chain.accounts[0]
         self.supervisor, self.second_supervisor, self.third_supervisor = chain.accounts[1:4]
         self.supervisor_account = chain.accounts[28]
@@ -126,12 +134,12 @@ class Council(Deployed):
             "tagKeyCommitment": keccak(b"tag key 1"),
             **changes,
         }
-        shipped = artifact("Consortium")
-        constructor = next(e for e in shipped["abi"] if e["type"] == "constructor")
-        self.creation = bytes.fromhex(shipped["bytecode"][2:]) + encode(
+        made = made or artifact("Consortium")
+        constructor = next(e for e in made["abi"] if e["type"] == "constructor")
+        self.creation = bytes.fromhex(made["bytecode"][2:]) + encode(
             get_abi_input_types(constructor), [tuple(self.founding.values())]
         )
-        super().__init__(chain, shipped["abi"], ZERO)
+        super().__init__(chain, made["abi"], ZERO)
 
     def deploy(self) -> Council:
         """Create the contract."""

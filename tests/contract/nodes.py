@@ -99,16 +99,21 @@ class AnvilChain(Chain):
             request["to"] = to
         # One second later than the block before, not when the clock says so.
         self.rpc("evm_setNextBlockTimestamp", self.now() + 1)
-        transaction = self.rpc("eth_sendTransaction", request)
-        while not (receipt := self.rpc("eth_getTransactionReceipt", transaction)):
-            time.sleep(0.002)
+        receipt = self.receipt(self.rpc("eth_sendTransaction", request))
         if int(receipt["status"], 16) != 1:
-            raise AssertionError("the transaction failed; ask refusal() why")
+            raise AssertionError("the transaction failed")
         return {
             "gas_used": int(receipt["gasUsed"], 16),
             "logs": receipt["logs"],
             "contract_address": receipt["contractAddress"],
         }
+
+    def receipt(self, transaction: str) -> dict[str, Any]:
+        """The receipt as the node gives it, which it may not have at once."""
+        while not (found := self.rpc("eth_getTransactionReceipt", transaction)):
+            time.sleep(0.002)
+        receipt: dict[str, Any] = found
+        return receipt
 
     def call(self, account: str, to: str, data: bytes) -> bytes:
         request = {"from": account, "to": to, "data": "0x" + data.hex(), "gas": hex(CAP)}

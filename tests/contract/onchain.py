@@ -54,6 +54,26 @@ def artifact(name: str) -> dict[str, Any]:
     return next(a for a in made.values() if a["contractName"] == name)
 
 
+@cache
+def variant(name: str, *changes: tuple[str, str]) -> dict[str, Any]:
+    """A contract that ships with something else in the place of a piece of its source: for attacks that a rule stops."""
+    source = f"contracts/{name}.sol"
+    text = (ROOT / source).read_text(encoding="utf-8")
+    for piece, other in changes:
+        assert text.count(piece) == 1, f"{source} has {text.count(piece)} times: {piece}"
+        text = text.replace(piece, other)
+    solc = compile_tool.provide_solc()
+    import solcx
+
+    request = {
+        "language": "Solidity",
+        "sources": {source: {"content": text}},
+        "settings": {**compile_tool.SETTINGS, "outputSelection": {source: {name: ["abi", "evm.bytecode.object"]}}},
+    }
+    made = solcx.compile_standard(request, base_path=ROOT, solc_binary=solc)["contracts"][source][name]
+    return {"abi": made["abi"], "bytecode": "0x" + made["evm"]["bytecode"]["object"]}
+
+
 def stand_in_code(salt: bytes = b"") -> bytes:
     """Init code of a stand-in for JointCredit, which forwards what it is sent; `salt` only changes its hash."""
     return bytes.fromhex(artifact("JointCreditStandIn")["bytecode"][2:]) + salt
@@ -80,12 +100,17 @@ class Chain:
 
     def transact(self, account: str, to: str, data: bytes) -> dict[str, Any]:
         """Mine a transaction and return its receipt; raises if it failed."""
+        receipt = self.mined(account, to, data)
+        if receipt["status"] != 1:
+            raise AssertionError("the transaction failed")
+        return receipt
+
+    def mined(self, account: str, to: str, data: bytes) -> dict[str, Any]:
+        """Mine a transaction and return its receipt, also if it failed."""
         request = {"from": account, "data": "0x" + data.hex(), "gas": GAS, "gas_price": 10**9}
         if to:
             request["to"] = to
-        receipt = self.tester.get_transaction_receipt(self.tester.send_transaction(request))
-        if receipt["status"] != 1:
-            raise AssertionError("the transaction failed")
+        receipt: dict[str, Any] = self.tester.get_transaction_receipt(self.tester.send_transaction(request))
         return receipt
 
     def call(self, account: str, to: str, data: bytes) -> bytes:

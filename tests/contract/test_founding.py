@@ -5,6 +5,7 @@ constructor
 │   BadParameter
 ├── a parameter is out of its range, by itself or next to another one: BadParameter, by name
 ├── an owner account plays two parts, or is zero: AccountInUse, ZeroAccount
+├── more founders than one transaction holds: the node refuses it
 └── else the founders are invited, nobody is a member yet and no service account is named, and every part is on the
     event log (the hash chain over it: test_roster.py)
 deployer
@@ -17,6 +18,7 @@ openingTerms before the founding is complete, or before opensFrom: NotFounded, T
 from __future__ import annotations
 
 import pytest
+from eth_tester.exceptions import TransactionFailed
 from eth_utils import keccak
 from governance import (
     DAY,
@@ -30,7 +32,10 @@ from governance import (
     founded_council,
     invited_council,
 )
+from nodes import CAP, AnvilChain
 from onchain import PERIOD, Chain
+
+from mpcredit.schema import FIGURES_1
 
 
 @pytest.fixture
@@ -183,6 +188,27 @@ def test_constructor__owner_in_two_parts_or_zero__reverts():
     assert refusal(first, (second[0], "B" * 65)) == ("BadParameter", "name")
     assert refusal(first, (second[0], "B" * 64)) is None
     assert refusal(supervisors=[plain.supervisor, plain.second_supervisor]) is None
+
+
+@pytest.mark.anvil
+@pytest.mark.parametrize(("length", "fits", "too_many"), [(64, 85, 90), (32, 100, 108)])
+def test_constructor__large_founding__fits_one_transaction_under_osaka(length, fits, too_many):
+    """Exactly, today: 89 founders with names of 64 bytes (16,649,316 gas) and 107 with names of 32 (16,391,485 gas).
+
+    The size of init code (EIP-3860) binds a little before the gas of one transaction (EIP-7825) does. Later members come
+    in by proposals.
+    """
+
+    def founding(chain, members):
+        founders = [(f"0xa{i:039x}", f"{i:03d}".ljust(length, "x")) for i in range(members)]
+        return Council(chain, founders=founders, schemas=[(1, FIGURES_1.definition)])
+
+    with AnvilChain("osaka") as chain:
+        council = founding(chain, fits).deploy()
+        assert council.read("memberCount") == fits
+        assert council.receipt["gas_used"] < CAP
+        with pytest.raises(TransactionFailed, match="initcode"):
+            founding(chain, too_many).deploy()
 
 
 def test_constructor__same_schema_twice__reverts(council):

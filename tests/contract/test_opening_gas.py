@@ -11,10 +11,11 @@ import json
 import pytest
 from governance import bitmap
 from inquiries import credit_on, key
-from nodes import AnvilChain
+from nodes import CAP, AnvilChain
 from onchain import ROOT, Chain
 
-from mpcredit.chain.gas import opening_gas
+from mpcredit.chain.gas import gas_bound, opening_gas
+from mpcredit.events import Call
 
 RECORD = json.loads((ROOT / "tests" / "gas.json").read_text(encoding="utf-8"))
 MOST_ABOVE = {"prague": 1.12, "osaka": 1.06}
@@ -91,6 +92,11 @@ def test_opening_gas__of_a_long_body__is_the_floor_of_its_calldata(credit):
     assert send(credit, data, bound)["gas_used"] == bound
 
 
+def test_opening_gas__of_the_largest_opening_that_nodes_take__is_below_the_cap_of_a_transaction():
+    # 131,072 bytes of a transaction; 2^24 of gas since Osaka (EIP-7825).
+    assert 12_000_000 < opening_gas(b"\1" * 131_072, blocks=16, modulus_bytes=512) < CAP == 2**24
+
+
 def test_open__with_less_gas_than_it_uses__fails(credit):
     data, bound = opening(credit)
     with credit.chain.undone():
@@ -142,3 +148,25 @@ def test_open__with_less_gas_than_the_floor_of_its_calldata__is_not_mined():
             chain.rpc("evm_mine")
 
             assert credit.read("lanes") == (lanes, 0)
+
+
+@pytest.mark.parametrize("function", ["lapse", "expire"])
+def test_gas_bound__of_what_is_sent_when_members_are_silent__suffices_for_the_largest_inquiry(credit, function):
+    inquiry = credit.inquiry(0, key(4096), 16)
+    inquiry.contribute(1)
+    call = Call(credit.address, function, (inquiry.id,))
+
+    used = (inquiry.lapse() if function == "lapse" else inquiry.expire())["gas_used"]
+
+    assert used < gas_bound(call, b"") < 3 * used
+
+
+def test_gas_bound__of_an_opening__is_that_of_its_calldata(credit):
+    arguments = (0, tuple(credit.opening(0, key(3072), 2).values()))
+    data = credit.encoded("open", *arguments)
+
+    assert gas_bound(Call(credit.address, "open", arguments), data) == opening_gas(data, blocks=2, modulus_bytes=384)
+
+
+def test_gas_bound__of_a_call_that_any_block_takes__is_not_known():
+    assert gas_bound(Call("consortium", "setReady", (0, True)), b"") is None

@@ -137,7 +137,7 @@ def delegate(chain, account, target, to=ZERO, data=b""):
         key,
     )
     digest = chain.rpc("eth_sendRawTransaction", "0x" + signed.raw_transaction.hex())
-    return chain.rpc("eth_getTransactionReceipt", digest)
+    return chain.receipt(digest)
 
 
 def test_contribute__by_a_delegated_account__reverts_with_not_plain_account():

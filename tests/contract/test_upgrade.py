@@ -42,7 +42,6 @@ def replaced(credit: Credit) -> Credit:
     code = council.joint_credit_code + b"second"
     council.decide(council.encoded("approveJointCredit", keccak(code)))
     council.send(council.outsider, "createJointCredit", code)
-    council.ready(range(5))
     return Credit(council)
 
 
@@ -74,7 +73,7 @@ def test_create__approved_by_proposal__becomes_current_and_the_old_one_stays_kno
 
     current = council.read("jointCredit")
     assert current != old
-    assert council.events(approved)[0] == ("JointCreditApproved", keccak(NEXT))
+    assert council.changes(approved) == [("JointCreditApproved", keccak(NEXT))]
     assert council.changes(created) == [("JointCreditSet", current)]
     assert council.event(created, "JointCreditReplaced") == (old, current)
     assert council.read("isJointCredit", old)
@@ -112,12 +111,12 @@ def test_create__anyone_else_who_deploys_the_same_code__is_nobody(council):
 
 def test_approve_joint_credit__without_votes__reverts(council):
     call = council.encoded("approveJointCredit", keccak(NEXT))
-    proposal = council.settled(call, voters=range(3))
+    proposal = council.settled(call)
     attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
 
-    assert council.refusal(*attempt) == ("VotesMissing", 3, 4)
-    council.agree(proposal, council.read("proposalAt", proposal)["callsHash"], [3])
     assert council.refusal(*attempt) is None
+    council.send(council.banks[3].owner, "withdrawVote", proposal)
+    assert council.refusal(*attempt) == ("VotesMissing", 3, 4)
 
 
 def test_approve_joint_credit__without_approval_or_before_the_delay__reverts(council):
@@ -137,10 +136,20 @@ def test_approve_joint_credit__without_approval_or_before_the_delay__reverts(cou
     assert council.refusal(*attempt) is None
 
 
+def test_approve_joint_credit__code_that_is_approved_already__reverts(council):
+    call = council.encoded("approveJointCredit", keccak(NEXT))
+    council.decide(call)
+
+    assert council.refusal_to_decide(call) == ("NothingChanges",)
+    # Once created, the same code can be approved again: it becomes another contract.
+    council.send(council.outsider, "createJointCredit", NEXT)
+    assert council.refusal_to_decide(call) is None
+
+
 def test_approve_joint_credit__by_anyone_alone__reverts(council):
     call = council.encoded("approveJointCredit", keccak(NEXT))
 
-    for account in (council.deployer, council.supervisor, council.banks[0].owner, council.banks[0].operator):
+    for account in (council.deployer, council.supervisor, council.banks[0].owner, council.banks[0].account):
         assert council.refusal_of(account, call) == ("OnlyByProposal",)
     # Not even the current JointCredit, through which the stand-in lets anyone speak.
     assert council.refusal_of(council.outsider, call, through=council.read("jointCredit")) == ("OnlyByProposal",)
@@ -173,7 +182,7 @@ def test_replaced__running_inquiry__ends_on_the_old_contract(credit):
     successor = replaced(credit)
     inquiry.complete()
     inquiry.report()
-    inquiry.attest()
+    inquiry.attest(True)
 
     assert successor.address != credit.address
     assert inquiry.stage == Stage.VALID
@@ -181,8 +190,8 @@ def test_replaced__running_inquiry__ends_on_the_old_contract(credit):
 
 def test_replaced__old_contract__refuses_open_and_the_new_one_does_not(credit):
     def opening(on: Credit) -> tuple[object, ...] | None:
-        data = on.encoded("open", tuple(on.opening().values()))
-        return on.council.refusal_of(on.bank(0).operator, data, through=on.address)
+        data = on.encoded("open", 0, tuple(on.opening().values()))
+        return on.council.refusal_of(on.bank(0).account, data, through=on.address)
 
     before = opening(credit)
     successor = replaced(credit)
@@ -192,22 +201,26 @@ def test_replaced__old_contract__refuses_open_and_the_new_one_does_not(credit):
     assert opening(successor) is None
 
 
-def test_replaced__running_inquiry__still_takes_readiness_and_suspends(credit):
-    first, second = credit.inquiry(0), credit.inquiry(1)
+def test_replaced__running_inquiries__still_take_readiness_and_suspend(credit):
+    first, second, third = credit.inquiry(0), credit.inquiry(1), credit.inquiry(3)
     for bank in (1, 2, 3):
         first.contribute(bank)
+    for bank in (1, 2, 4):
+        third.contribute(bank)
     second.complete()
     second.report()
 
     replaced(credit)
+    third.lapse()
     first.expire()
-    second.attest(2)
+    second.attest(False, 2)
 
     council = credit.council
+    council.chain.next_period()
     assert first.stage == Stage.EXPIRED
     assert second.stage == Stage.VOID
-    # Bank E stayed silent, Bank C was named.
-    assert council.read("memberSets") == (bitmap(0, 1, 2, 3, 4), bitmap(0, 1, 3, 4), bitmap(0, 1, 3))
+    # Banks A and E stayed silent, Bank C was named.
+    assert council.read("memberSets") == (bitmap(0, 1, 2, 3, 4), bitmap(0, 1, 3, 4), bitmap(1, 3))
 
 
 def test_replaced__inquiry_of_the_old_contract__is_none_of_the_new_one(credit):
@@ -215,5 +228,6 @@ def test_replaced__inquiry_of_the_old_contract__is_none_of_the_new_one(credit):
 
     successor = replaced(credit)
 
-    refusal = successor.refusal(successor.bank(1).operator, "contribute", inquiry.id, inquiry.payload())
+    refusal = successor.refusal(successor.bank(1).account, "contribute", inquiry.id, 1, inquiry.payload())
     assert refusal == ("WrongStage", Stage.NONE)
+    assert inquiry.refusal_to_contribute(1) is None

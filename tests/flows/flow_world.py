@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from eth_utils.address import to_checksum_address
@@ -15,7 +16,7 @@ from mpcredit.consent import Consent, Purpose
 from mpcredit.events import Call, Executed, Parameters
 from mpcredit.identity import Subject
 from mpcredit.institution import InquiryHandle, Institution
-from mpcredit.ledger.roster import SUPERVISOR
+from mpcredit.ledger.roster import SUPERVISOR, Pins
 from mpcredit.local import DEFAULT_PARAMETERS, LocalConsortium, sign_key
 
 HOUR = 3_600
@@ -80,7 +81,7 @@ def sums(books: Iterable[LoanBook], subjects: Sequence[Subject]) -> list[dict[st
 
 def sent_by(consortium: LocalConsortium, since: int) -> dict[str, list[str]]:
     """Functions called after a block, by name of the party: read from the blocks themselves."""
-    parties = {account.address: name for name, account in consortium.operators.items()}
+    parties = {account.address: name for name, account in consortium.accounts.items()}
     parties[consortium.supervisor_account.address] = "supervisor"
     selectors = {consortium.deployed.consortium: "consortium"}
     found: dict[str, list[str]] = {name: [] for name in parties.values()}
@@ -103,9 +104,9 @@ def owner(consortium: LocalConsortium, name: str) -> ChainSigner:
     return ChainSigner(consortium.ledger.web3, consortium.owners[name], consortium.deployed.consortium)
 
 
-def supervisor_signer(consortium: LocalConsortium) -> ChainSigner:
-    """The signer of the supervisor's account, beside its watcher: the watcher must know, so its outbox is told."""
-    return ChainSigner(consortium.ledger.web3, consortium.supervisor_account, consortium.deployed.consortium)
+def supervisor_owner(consortium: LocalConsortium) -> ChainSigner:
+    """The signer of the supervisor's owner account."""
+    return ChainSigner(consortium.ledger.web3, consortium.supervisor_owner, consortium.deployed.consortium)
 
 
 def encoded(function: str, *arguments: Any) -> bytes:
@@ -126,13 +127,13 @@ def _proposals(consortium: LocalConsortium) -> dict[int, Any]:
 
 
 def approve(consortium: LocalConsortium, number: int, calls_hash: bytes) -> None:
-    """The supervisor approves, through its own outbox: its account has one writer."""
-    consortium.supervisor.outbox.post(f"approve/{number}", Call("consortium", "approve", (number, calls_hash)))
+    """The supervisor's owner approves."""
+    supervisor_owner(consortium).transact(Call("consortium", "approve", (number, calls_hash)))
 
 
 def execute(consortium: LocalConsortium, number: int, *calls: bytes) -> None:
     """Execute a proposal from an owner's account; anyone may."""
-    call = Call("consortium", "execute", (number, list(calls), consortium.supervisor_account.address))
+    call = Call("consortium", "execute", (number, list(calls), consortium.supervisor_owner.address))
     owner(consortium, next(iter(consortium.owners))).transact(call)
 
 
@@ -149,7 +150,7 @@ def carry(consortium: LocalConsortium, *calls: bytes, reason: str = "a test") ->
     assert any(isinstance(event, Executed) and event.proposal == number for event in first.follower.events)
 
 
-def rotate_key(consortium: LocalConsortium, name: str) -> None:
+def rotate_key(consortium: LocalConsortium, name: str, *, compromised: bool = False) -> None:
     """An institution replaces its key; the old private key stays."""
     bank = consortium[name]
     bank.sync()
@@ -158,35 +159,46 @@ def rotate_key(consortium: LocalConsortium, name: str) -> None:
     signature = sign_key(
         consortium.owners[name], consortium.ledger.realm, old.member, old.version + 1, new.public, old.public
     )
-    owner(consortium, name).transact(Call("consortium", "rotateKey", (old.member, new.public, signature)))
+    call = Call("consortium", "rotateKey", (old.member, new.public, compromised, signature))
+    owner(consortium, name).transact(call)
 
 
-def rotate_supervisor_key(consortium: LocalConsortium, version: int) -> None:
-    """The supervisor begins a new period."""
+def begin_period(consortium: LocalConsortium, version: int) -> None:
+    """The supervisor's owner announces the key of a new period, and a person at each member accepts it."""
     old = consortium.supervisor_keys.supervisor_versions()[version - 1]
     new = consortium.supervisor_keys.create_supervisor_key(version)
-    signature = sign_key(consortium.supervisor_account, consortium.ledger.realm, SUPERVISOR, version, new.public, old)
-    consortium.supervisor.outbox.post(
-        f"supervisor-key/{version}", Call("consortium", "rotateSupervisorKey", (new.public, signature))
+    signature = sign_key(consortium.supervisor_owner, consortium.ledger.realm, SUPERVISOR, version, new.public, old)
+    supervisor_owner(consortium).transact(Call("consortium", "announcePeriodKey", (new.public, signature)))
+    accept(
+        consortium, replace(consortium.pins, period_keys=(consortium.pins.period_keys or frozenset()) | {new.public})
     )
+
+
+def accept(consortium: LocalConsortium, pins: Pins) -> None:
+    """Every party accepts these accounts and keys from now on."""
+    consortium.pins = pins
+    for bank in consortium.institutions.values():
+        bank.follower.use_pins(pins)
+    consortium.supervisor.follower.use_pins(pins)
 
 
 # --------------------------------------------------------------------- readiness
 
 
-def withdraw(consortium: LocalConsortium, name: str) -> None:
-    """An operator withdraws readiness, as `mpcredit ready --withdraw` does: the service does not renew it by itself."""
+def switch_off(consortium: LocalConsortium, name: str) -> None:
+    """A person switches an institution off, as `mpcredit ready --off` does: its service does not switch it on again."""
     bank = consortium[name]
     consortium.stores[name].put("meta", "readiness", {"held": True})
     bank.sync()
-    bank.membership.declare(0)
+    bank.membership.switch(False)
     while consortium.stores[name].outbox_pending():  # Anvil mines a moment after it has taken a transaction
         time.sleep(0.02)
         bank.desk.outbox.drive()
+    consortium.advance(1)  # it counts from the next period on
 
 
 def return_all(consortium: LocalConsortium) -> None:
-    """Everybody is awake and declares itself ready again."""
+    """Everybody is awake and switched on again."""
     for store in consortium.stores.values():
         store.delete("meta", "readiness")
     consortium.asleep.clear()
@@ -206,7 +218,7 @@ def restart(consortium: LocalConsortium, name: str) -> Institution:
     stores[name].__init__(stores[name].path, create=False)
     made = Institution(
         ledger=consortium.ledger,
-        signer=ChainSigner(consortium.ledger.web3, consortium.operators[name], consortium.deployed.consortium),
+        signer=ChainSigner(consortium.ledger.web3, consortium.accounts[name], consortium.deployed.consortium),
         store=stores[name],
         keys=consortium.keys[name],
         tagger=consortium.tagger,
@@ -215,7 +227,7 @@ def restart(consortium: LocalConsortium, name: str) -> Institution:
         pins=consortium.pins,
         bits=old.inquirer.bits,
         confirmations=old.follower.confirmations,
-        ready_seconds=old.membership.ready_seconds,
+        ready=old.membership.ready,
         idle=old.idle,
     )
     consortium.institutions[name] = made

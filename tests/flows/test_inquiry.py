@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from flow_world import (
     return_all,
     sent_by,
     sums,
+    switch_off,
     terms,
-    withdraw,
 )
 
 import mpcredit
@@ -29,6 +30,7 @@ from mpcredit.amounts import Money
 from mpcredit.consent import Consent, Purpose
 from mpcredit.events import Stage
 from mpcredit.inquirer import RequestState
+from mpcredit.institution import InquiryHandle
 from mpcredit.local import LocalConsortium, local_consortium
 from mpcredit.policy import Outcome
 
@@ -121,13 +123,18 @@ def test_one_bank_not_ready__coverage_names_it_and_its_figures_are_left_out(
     consortium: LocalConsortium, customers: Customers
 ) -> None:
     subjects = customers.take()
-    withdraw(consortium, "Bank C")
+    switch_off(consortium, "Bank C")
 
     result = ask(consortium["Bank A"], subjects).wait(60)
 
     assert result.coverage == "4 of 5 institutions; not ready: Bank C"
     others = [book for name, book in consortium.books.items() if name != "Bank C"]
     assert result.totals == sums(others, subjects)
+
+
+def deadline_of(handle: InquiryHandle) -> datetime:
+    assert handle.request.inquiry is not None
+    return datetime.fromtimestamp(handle.institution.desk.state.inquiries[handle.request.inquiry].opened.deadline, UTC)
 
 
 def test_one_bank_asleep_though_ready__the_request_says_whom_it_waits_for(
@@ -140,7 +147,7 @@ def test_one_bank_asleep_though_ready__the_request_says_whom_it_waits_for(
     consortium.settle()
 
     assert handle.request.state is RequestState.OPEN
-    assert handle.request.note == "waiting for Bank D"
+    assert handle.request.note == f"waiting for Bank D, until {deadline_of(handle):%Y-%m-%d %H:%M:%S} UTC"
     with pytest.raises(mpcredit.MpcreditError, match="waiting for Bank D"):
         handle.wait(0.1)
 

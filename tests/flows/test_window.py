@@ -7,21 +7,24 @@ from dataclasses import replace
 
 import pytest
 from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from flow_world import (
     BITS,
     DAY,
     HOUR,
     Customers,
+    accept,
     ask,
+    begin_period,
     carry,
     encoded,
     restart,
     return_all,
     rotate_key,
-    rotate_supervisor_key,
+    rows_of,
     sums,
+    switch_off,
     terms,
-    withdraw,
 )
 
 from mpcredit.chain import ChainSigner
@@ -33,9 +36,9 @@ from mpcredit.events import Call, Stage
 from mpcredit.inquirer import RequestState
 from mpcredit.institution import InquiryHandle, Institution
 from mpcredit.keystore import MemoryKeyStore
-from mpcredit.ledger.roster import Pins
-from mpcredit.local import LocalConsortium, local_consortium, sign_key
+from mpcredit.local import LocalConsortium, local_consortium, sign_account, sign_key
 from mpcredit.policy import CreditPolicy
+from mpcredit.roles.tenure import tenure_of
 from mpcredit.state import Inquiry
 from mpcredit.store import SqliteStore
 from mpcredit.timeline import timeline
@@ -103,7 +106,7 @@ def test_other_cohort_within_the_window__waits_with_a_reason_and_opens_when_the_
 ) -> None:
     subjects = customers.take()
     ask(consortium["Bank A"], subjects).wait(60)
-    withdraw(consortium, "Bank C")
+    switch_off(consortium, "Bank C")
 
     handle = ask(consortium["Bank B"], subjects)
     consortium.settle()
@@ -123,7 +126,7 @@ def test_other_cohort__opens_by_itself_when_the_window_has_passed(
 ) -> None:
     subjects = customers.take()
     ask(consortium["Bank A"], subjects).wait(60)
-    withdraw(consortium, "Bank C")
+    switch_off(consortium, "Bank C")
     handle = ask(consortium["Bank B"], subjects)
     consortium.settle()
     assert handle.request.state is RequestState.WANTED
@@ -141,7 +144,7 @@ def test_other_cohort__window_passes_after_the_consent__the_request_ends(
 ) -> None:
     subjects = customers.take()
     ask(consortium["Bank A"], subjects).wait(60)
-    withdraw(consortium, "Bank C")
+    switch_off(consortium, "Bank C")
     handle = ask(consortium["Bank B"], subjects, days=20)
     consortium.settle()
 
@@ -156,14 +159,29 @@ def test_inquirer_that_knows_nothing_of_it__is_refused_with_window(
     consortium: LocalConsortium, customers: Customers
 ) -> None:
     subjects = customers.take()
-    withdraw(consortium, "Bank E")
+    switch_off(consortium, "Bank D")
+    switch_off(consortium, "Bank E")
     ask(consortium["Bank A"], subjects).wait(60)
     return_all(consortium)
 
     handle = ask(consortium["Bank E"], subjects)  # it was not of the first cohort
     consortium.settle()
 
-    refused_with(consortium, handle, RefusalCode.WINDOW)
+    refused_with(consortium, handle, RefusalCode.WINDOW)  # the cohorts differ by Bank D
+
+
+def test_inquirer_that_was_not_of_the_first_cohort__is_answered_if_they_differ_by_nobody_else(
+    consortium: LocalConsortium, customers: Customers
+) -> None:
+    subjects = customers.take()
+    switch_off(consortium, "Bank E")
+    ask(consortium["Bank A"], subjects).wait(60)
+    return_all(consortium)
+
+    result = ask(consortium["Bank E"], subjects).wait(60)
+
+    assert result.inquiry.cohort == (0, 1, 2, 3, 4)
+    assert result.totals == sums(consortium.books.values(), subjects)
 
 
 # --------------------------------------------------------------------- the other refusals
@@ -243,11 +261,56 @@ def test_consent_of_an_answered_inquiry__cannot_be_used_again(
 # --------------------------------------------------------------------- a silent member
 
 
-def test_silent_member__loses_readiness_states_not_sent_after_its_return_and_the_retry_works(
+def test_silent_member__is_switched_off_and_the_inquiry_stays_open_until_it_is_back(
     consortium: LocalConsortium, customers: Customers
 ) -> None:
-    subjects = customers.take()
+    subjects, bank = customers.take(), consortium["Bank A"]
+    consortium.asleep.add("Bank C")
+    first = ask(bank, subjects)
+    consortium.settle()
+    assert bank.desk.state.ready_next() == 0b11111
+
+    # (1) silence_seconds after the opening the inquirer's service switches it off, once.
+    consortium.advance(TERMS.silence_seconds)
+    consortium.settle()
+    assert bank.desk.state.ready_next() == 0b11011
+    assert len(rows_of(consortium.stores["Bank A"], f"lapse/{to_hex(inquiry_of(first).id)}")) == 1
+    assert first.request.state is RequestState.OPEN
+    assert first.request.note.startswith("waiting for Bank C, until ")
+
+    # (2) the next inquiries go on without it.
+    others = customers.take()
+    assert ask(consortium["Bank B"], others).wait(60).coverage == "4 of 5 institutions; not ready: Bank C"
+
+    # (3) it comes back: it answers first, then it switches itself on.
+    returned = restart(consortium, "Bank C")
+    consortium.asleep.clear()
+    consortium.settle()
+    assert first.wait(1).totals == sums(consortium.books.values(), subjects)
+    steps = sorted(consortium.stores["Bank C"].outbox_rows(), key=lambda row: row.nonce)
+    assert [row.key.partition("/")[0] for row in steps[-2:]] == ["answer", "ready"]
+    assert returned.membership.is_ready
+    assert inquiry_of(first).stage is Stage.VALID
+
+
+def test_members_that_have_answered__are_not_switched_off(consortium: LocalConsortium, customers: Customers) -> None:
     bank = consortium["Bank A"]
+    consortium.asleep.add("Bank C")
+    first = ask(bank, customers.take())
+    consortium.settle()
+    switch_off(consortium, "Bank C")  # the only silent one is off already
+
+    consortium.advance(TERMS.silence_seconds)
+    consortium.settle()
+
+    assert rows_of(consortium.stores["Bank A"], f"lapse/{to_hex(inquiry_of(first).id)}") == []
+    assert bank.desk.state.ready_next() == 0b11011
+
+
+def test_silent_until_the_deadline__asked_again_without_it_waits_until_it_is_back(
+    consortium: LocalConsortium, customers: Customers
+) -> None:
+    subjects, bank = customers.take(), consortium["Bank A"]
     consortium.asleep.add("Bank C")
     first = ask(bank, subjects)
     consortium.settle()
@@ -257,46 +320,22 @@ def test_silent_member__loses_readiness_states_not_sent_after_its_return_and_the
     consortium.settle()
     assert first.request.state is RequestState.EXPIRED
     assert first.request.note == "no answer from Bank C before the deadline"
-    assert bank.desk.state.members[2].ready_until == 0
+    assert not bank.desk.state.ready_next() >> 2 & 1
 
-    # (2) asked again without it: held back, since it may have sent its answer.
+    # (2) asked again without it: held back, since the others have answered over a cohort with it.
     second = ask(bank, subjects)
     consortium.settle()
     assert second.request.state is RequestState.WANTED
     assert "differs from today's by Bank C" in second.request.note
 
-    # (3) its process starts anew: it states that nothing was sent, and is ready again.
+    # (3) its process starts anew and switches itself on, and the retry opens by itself.
     returned = restart(consortium, "Bank C")
     consortium.asleep.clear()
     consortium.settle()
-    assert inquiry_of(first).not_sent == {2}
-    assert returned.desk.member.ready_until > returned.follower.now
-
-    # (4) the retry has opened by itself.
+    assert returned.membership.is_ready
     assert second.request.state is RequestState.ATTESTED
     assert second.wait(1).totals == sums(consortium.books.values(), subjects)
     assert inquiry_of(first).stage is Stage.EXPIRED
-
-
-def test_silent_member_that_had_sent__states_nothing(consortium: LocalConsortium, customers: Customers) -> None:
-    subjects = customers.take()
-    bank, silent = consortium["Bank A"], consortium["Bank C"]
-    consortium.asleep.add("Bank C")
-    handle = ask(bank, subjects)
-    consortium.settle()
-    inquiry = inquiry_of(handle)
-    silent.sync()
-    answer = silent.furnisher._figures(silent.desk.state.inquiries[inquiry.id])
-    silent.desk.store.insert("answer", to_hex(inquiry.id), answer)  # stored, and perhaps sent, when its power failed
-
-    consortium.advance(HOUR)
-    consortium.settle()
-    restart(consortium, "Bank C")
-    consortium.asleep.clear()
-    consortium.settle()
-
-    assert inquiry_of(handle).stage is Stage.EXPIRED
-    assert inquiry_of(handle).not_sent == set()
 
 
 # --------------------------------------------------------------------- keys and members
@@ -312,21 +351,41 @@ def test_key_rotated_during_an_inquiry__ends_with_the_old_key_and_the_next_uses_
 
     rotate_key(consortium, "Bank C")
     consortium.settle()
-    serving = consortium["Bank A"].desk.state.members[2]
-    assert (serving.key.version, serving.serving) == (2, False)
+    state = consortium["Bank A"].desk.state
+    assert state.members[2].key.version == 2
+    assert state.serving_key(2) == state.members[2].keys[1]  # the new one is not audited yet
     consortium.asleep.clear()
     consortium.settle()
 
     assert running.wait(1).totals == sums(consortium.books.values(), subjects)
     assert inquiry_of(running).keys[2].version == 1
-    assert consortium["Bank A"].desk.state.members[2].audited_version == 2
+    assert consortium["Bank A"].desk.state.serving_key(2) == state.members[2].keys[2]
     following = ask(consortium["Bank B"], more).wait(60)
     assert following.totals == sums(consortium.books.values(), more)
     assert following.inquiry.keys[2].version == 2
     assert following.attested
 
 
-def test_supervisor_key_rotated_during_an_inquiry__both_periods_are_attested(
+def test_compromised_key__leaves_the_cohorts_at_once_and_serves_again_when_the_new_one_is_audited(
+    consortium: LocalConsortium, customers: Customers
+) -> None:
+    consortium.advance(DAY)  # a key is replaced once in 24 hours
+    consortium.supervised = False
+    rotate_key(consortium, "Bank D", compromised=True)
+    consortium.settle()
+    assert consortium["Bank A"].desk.state.serving_key(3) is None
+    without = ask(consortium["Bank A"], customers.take()).wait(60, attested=False)
+    assert without.inquiry.cohort == (0, 1, 2, 4)
+
+    consortium.supervised = True
+    consortium.settle()
+    again = ask(consortium["Bank A"], customers.take()).wait(60)
+
+    assert again.inquiry.cohort == (0, 1, 2, 3, 4)
+    assert again.inquiry.keys[3].version == 2
+
+
+def test_new_period_during_an_inquiry__both_periods_are_attested(
     consortium: LocalConsortium, customers: Customers
 ) -> None:
     subjects, more = customers.take(), customers.take()
@@ -334,42 +393,40 @@ def test_supervisor_key_rotated_during_an_inquiry__both_periods_are_attested(
     running = ask(consortium["Bank A"], subjects)
     consortium.settle()
 
-    rotate_supervisor_key(consortium, 2)
+    begin_period(consortium, 2)
     consortium.settle()
+    assert consortium["Bank A"].desk.state.in_force == 1  # Bank D has not sealed to the announced one
     consortium.asleep.clear()
     consortium.settle()
 
     assert running.request.state is RequestState.ATTESTED
-    assert inquiry_of(running).supervisor_key.version == 1
+    assert inquiry_of(running).period_key.version == 1
     following = ask(consortium["Bank B"], more).wait(60)
-    assert following.inquiry.supervisor_key.version == 2
+    assert following.inquiry.period_key.version == 2
     assert following.totals == sums(consortium.books.values(), more)
     assert following.attested
 
 
 def test_new_member__is_invited_confirmed_audited_and_serves(consortium: LocalConsortium, customers: Customers) -> None:
-    owner, operator = Account.create(), Account.create()
-    for account in (owner, operator):
+    owner, service = Account.create(), Account.create()
+    for account in (owner, service):
         consortium.chain.fund(account.address)
     index, before = len(NAMES), customers.take()
     ask(consortium["Bank A"], before).wait(60)
 
     # (1) by proposal; the others accept its owner account by hand.
-    carry(consortium, encoded("inviteMember", owner.address, operator.address, "Bank F"))
-    newcomer = join(consortium, index, owner, operator)
+    carry(consortium, encoded("inviteMember", owner.address, "Bank F"))
+    newcomer = join(consortium, index, owner, service)
     consortium.settle()
-    assert not newcomer.desk.member.serving  # nobody has pinned it, so nobody sealed a key for the pair
+    assert newcomer.desk.state.serving_key(index) is None  # nobody has pinned it, so nobody sealed a key for the pair
 
-    pins = Pins({**(consortium.pins.owners or {}), index: frozenset({owner.address})}, consortium.pins.supervisors)
-    consortium.pins = pins
-    for bank in consortium.institutions.values():
-        bank.follower.use_pins(pins)
-    consortium.supervisor.follower.use_pins(pins)
+    owners = {**(consortium.pins.owners or {}), index: frozenset({owner.address})}
+    accept(consortium, replace(consortium.pins, owners=owners))
 
     # (2) pairs sealed on both ends, audited, ready.
     consortium.settle()
-    assert newcomer.desk.member.serving
-    assert newcomer.desk.member.ready_until > newcomer.follower.now
+    assert newcomer.desk.state.serving_key(index) is not None
+    assert newcomer.membership.is_ready
 
     # (3) it furnishes, and it inquires.
     subjects = customers.take(2)
@@ -380,33 +437,34 @@ def test_new_member__is_invited_confirmed_audited_and_serves(consortium: LocalCo
     consortium.advance(DAY)
     assert ask(newcomer, subjects).wait(60).totals == sums(books, subjects)
 
-    # (4) whoever was asked about without it is not asked about with it within the window: R27.
+    # (4) a customer that was asked about without it is not asked about with it within the window: R27.
     held = ask(consortium["Bank B"], before)
     consortium.settle()
     assert held.request.state is RequestState.WANTED
     assert "differs from today's by Bank F" in held.request.note
 
 
-def join(consortium: LocalConsortium, index: int, owner: Account, operator: Account) -> Institution:
+def join(consortium: LocalConsortium, index: int, owner: LocalAccount, service: LocalAccount) -> Institution:
     """An invited institution confirms its record and starts its service; its book is a copy of Bank A's."""
-    keys = MemoryKeyStore()
-    own = keys.create_institution_key(1)
-    signature = sign_key(owner, consortium.ledger.realm, index, 1, own.public)
+    realm, keys = consortium.ledger.realm, MemoryKeyStore()
     web3, address = consortium.ledger.web3, consortium.deployed.consortium
-    ChainSigner(web3, owner, address).transact(Call("consortium", "confirm", (index, own.public, signature)))
     store = SqliteStore(consortium.stores["Bank A"].path.with_name("newcomer.sqlite"))
+    own, tenure = keys.create_institution_key(1), tenure_of(store)
+    signature = sign_key(owner, realm, index, 1, own.public)
+    naming = sign_account(owner, realm, index, service.address, 1, tenure)
+    confirmed = (index, own.public, signature, service.address, tenure, naming)
+    ChainSigner(web3, owner, address).transact(Call("consortium", "confirm", confirmed))
     consortium.stores["Bank F"] = store
     consortium.institutions["Bank F"] = Institution(
         ledger=consortium.ledger,
-        signer=ChainSigner(web3, operator, address),
+        signer=ChainSigner(web3, service, address),
         store=store,
         keys=keys,
         tagger=consortium.tagger,
         book=consortium["Bank A"].furnisher.book,
         policy=CreditPolicy.from_toml(),
-        pins=Pins({**(consortium.pins.owners or {}), index: frozenset({owner.address})}, consortium.pins.supervisors),
+        pins=replace(consortium.pins, owners={**(consortium.pins.owners or {}), index: frozenset({owner.address})}),
         bits=BITS,
-        ready_seconds=5 * DAY,
     )
     consortium["Bank F"].idle = lambda: consortium.settle()
     return consortium["Bank F"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import pickle
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +15,10 @@ from fakes import DAY, TERMS, FakeSigner, FakeTown, Transaction, figures, found_
 
 from mpcredit import limits, paillier
 from mpcredit.consent import Purpose
-from mpcredit.errors import InvalidConsent, InvalidMessage, LedgerError, MpcreditError, NotYet
+from mpcredit.errors import InvalidConsent, InvalidMessage, KeyStoreError, LedgerError, MpcreditError, NotYet, Refused
 from mpcredit.events import Call, Opening, Stage
-from mpcredit.inquirer import Inquirer, RequestState
+from mpcredit.inquirer import ASIDE_SECONDS, Inquirer, RequestState
+from mpcredit.outbox import ATTEMPTS
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_request__to_its_end__has_the_sums(town: FakeTown) -> None:
     assert found.state is RequestState.ATTESTED
     assert found.totals == [figures(31) | {"lenders": 5}]
     assert found.state.final
-    assert found.tags == tags(town, 1)
+    assert [consent.tag for consent in found.consents] == tags(town, 1)
 
 
 def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
@@ -49,9 +51,7 @@ def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
     bank.sync()
     town.books[0].figures[tags(town, 3)[0]] = figures(100)
     wanted = [3, 9, 1]
-    request = bank.inquirer.request(
-        tags(town, *wanted), ["c", "z", "a"], [town.consent(n) for n in wanted], officer="o"
-    )
+    request = bank.inquirer.request(["c", "z", "a"], [town.consent(n) for n in wanted], officer="o")
     town.settle()
 
     totals = bank.inquirer.get(request.id).totals
@@ -59,29 +59,36 @@ def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["none", "twice", "no consent", "foreign consent", "two purposes", "unknown schema", "too many"]
+    "how",
+    [
+        "none",
+        "twice",
+        "no consent",
+        "foreign consent",
+        "of a key to come",
+        "two purposes",
+        "unknown schema",
+        "too many",
+    ],
 )
 def test_request__that_cannot_be__is_refused_and_stores_nothing(town: FakeTown, how: str) -> None:
     bank = town[0]
     bank.sync()
-    one, consent = tags(town, 1), town.consent(1)
-    given: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-        "none": ([], [], {}),
-        "twice": (one * 2, [consent] * 2, {}),
-        "no consent": (one, [], {}),
-        "foreign consent": (one, [town.consent(1, to=1)], {}),
-        "two purposes": (tags(town, 1, 2), [consent, town.consent(2, purpose=Purpose.REVIEW)], {}),
-        "unknown schema": (one, [consent], {"schema": 9}),
-        "too many": (
-            tags(town, *range(200)),
-            [town.consent(n) for n in range(200)],
-            {},
-        ),
+    consent = town.consent(1)
+    given: dict[str, tuple[int, Any, dict[str, Any]]] = {
+        "none": (0, [], {}),
+        "twice": (2, [consent, town.consent(1)], {}),
+        "no consent": (1, [], {}),
+        "foreign consent": (1, [town.consent(1, to=1)], {}),
+        "of a key to come": (1, [town.consent(1, tag_key_version=2)], {}),
+        "two purposes": (2, [consent, town.consent(2, purpose=Purpose.REVIEW)], {}),
+        "unknown schema": (1, [consent], {"schema": 9}),
+        "too many": (200, [town.consent(n) for n in range(200)], {}),
     }
-    wanted, consents, options = given[how]
+    subjects, consents, options = given[how]
 
     with pytest.raises((InvalidMessage, InvalidConsent)):
-        bank.inquirer.request(wanted, ["x"] * len(wanted), consents, officer="o", **options)
+        bank.inquirer.request(["x"] * subjects, consents, officer="o", **options)
     assert bank.inquirer.requests() == []
 
 
@@ -94,12 +101,12 @@ def test_request__of_more_than_a_node_takes__names_the_most_and_that_many_are_ta
     unsigned = [town.consent(n) for n in range(160)]
 
     with pytest.raises(InvalidMessage) as caught:
-        bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, signed, officer="o")
+        bank.inquirer.request(["x"] * 160, signed, officer="o")
 
     assert caught.value.remedy == "ask for at most 130"
     assert bank.inquirer.requests() == []
-    bank.inquirer.request(tags(town, *range(130)), ["x"] * 130, signed[:130], officer="o")
-    bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, unsigned, officer="o")
+    bank.inquirer.request(["x"] * 130, signed[:130], officer="o")
+    bank.inquirer.request(["x"] * 160, unsigned, officer="o")
 
 
 def test_open__no_longer_fits_a_transaction__ends_with_the_most_that_would(
@@ -119,6 +126,45 @@ def test_open__no_longer_fits_a_transaction__ends_with_the_most_that_would(
 def test_get__unknown__is_refused(town: FakeTown) -> None:
     with pytest.raises(InvalidMessage):
         town[0].inquirer.get("nothing")
+
+
+# ---------------------------------------------------------------- tag keys (R4)
+
+
+def test_request__without_the_newest_tag_key__waits_and_opens_when_it_is_here(town: FakeTown) -> None:
+    request = town.ask(1)
+    town.succeed_tag_key(0)
+    town.settle()
+    found = town[0].inquirer.get(request)
+    assert found.state is RequestState.WANTED
+    assert "tag key of version 2 is not at hand" in found.note
+    assert opens(town) == 0
+
+    town[0].use_tagger(town.tagger, town.books[0])
+    town.settle()
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def test_request__waiting_over_a_new_tag_key__is_opened_as_its_consent_names_it(town: FakeTown) -> None:
+    request, named = town.ask(1), town.tagger.tag(subject(1))
+    town.succeed_tag_key()
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert found.totals == [figures(31) | {"lenders": 5}]
+    assert town.supervisor.supervisor.tags(town.inquiry(request)) == (named,)
+
+
+def test_inquire__consent_of_an_earlier_tag_key__is_of_this_subject_and_of_no_other(town: FakeTown) -> None:
+    bank, old = town[0], town.consent(1)
+    town.succeed_tag_key()
+
+    with pytest.raises(InvalidConsent, match="tag is not that of the inquiry"):
+        bank.inquire([subject(2)], consents=[old], officer="o")
+    handle = bank.inquire([subject(1)], consents=[old], officer="o")
+    town.settle()
+
+    assert bank.result(handle.id)[subject(1)].lenders == 5
 
 
 # ---------------------------------------------------------------- waiting
@@ -234,6 +280,29 @@ def test_open__no_node_takes_it__later_steps_go_on_and_the_request_ends_when_its
     assert bank.desk.outbox.restored_at == -1
 
 
+def test_open__mined_in_place_of_its_filler_after_a_reorganisation__goes_on_to_its_end(town: FakeTown) -> None:
+    bank = town[0]
+    town.chain.too_large = is_open
+    request = town.ask(1)
+    bank.work()
+    [row] = bank.desk.store.outbox_pending()
+    bank.desk.outbox.post("behind", Call("consortium", "nothing"))
+    height = len(town.chain.blocks)
+    for _ in range(3):
+        bank.work()
+    assert bank.inquirer.get(request).state is RequestState.FAILED
+    town.chain.too_large = lambda _transaction: False
+
+    town.chain.reorganise(height)
+    town.chain.mempool.clear()
+    town.chain.mine([pickle.loads(row.raw)])  # some node had it all the time
+    town.settle()
+
+    assert bank.inquirer.get(request).state is RequestState.ATTESTED
+    assert bank.inquirer.get(request).totals == [figures(31) | {"lenders": 5}]
+    assert [seen.inquirer for seen in bank.desk.remember()] == [0]
+
+
 # ---------------------------------------------------------------- openings that are refused at the estimate
 
 
@@ -242,7 +311,7 @@ def many(town: FakeTown, *numbers: int) -> str:
     bank = town[0]
     bank.sync()
     consents = [town.consent(n) for n in numbers]
-    return bank.inquirer.request(tags(town, *numbers), ["x"] * len(numbers), consents, officer="o").id
+    return bank.inquirer.request(["x"] * len(numbers), consents, officer="o").id
 
 
 def estimated(town: FakeTown) -> list[Opening]:
@@ -378,9 +447,9 @@ def test_open__keys_have_another_size_since__the_one_that_waited_is_destroyed(
     town.chain.too_dear = lambda _call: False
     town.chain.advance(60)
     bank.inquirer.bits = 2304
-    monkeypatch.setattr(paillier, "generate", lambda bits: public_key_pair("public-test-2048-b"))
-
-    bank.work()
+    with monkeypatch.context() as patch:
+        patch.setattr(paillier, "generate", lambda bits: public_key_pair("public-test-2048-b"))
+        bank.work()
 
     assert old not in kept(town)
     assert len(kept(town)) == 1
@@ -410,6 +479,194 @@ def test_nonce__is_drawn_and_not_counted(town: FakeTown) -> None:
     town.settle()
 
     assert bank.inquirer.get(request).state is RequestState.ATTESTED
+
+
+# ---------------------------------------------------------------- what had ended and goes on (R30.1)
+
+
+def answer_held_back(town: FakeTown, member: int = 4) -> tuple[str, list[Transaction]]:
+    """Everybody has answered, and one answer hangs in the mempool."""
+    request = town.ask(1)
+    town.asleep = {member}
+    town.settle()
+    town[member].sync()
+    town.chain.held = True
+    town[member].furnisher.step()
+    late = [t for t in town.chain.mempool if t.call.function == "contribute"]
+    assert len(late) == 1
+    town.chain.mempool.clear()
+    return request, late
+
+
+def ends(town: FakeTown, request: str, how: str) -> int:
+    """The inquiry ends without the late answer; the height of the block in which it does."""
+    town.chain.held = False
+    if how == "expired":
+        town.chain.advance(TERMS.answer_seconds + 100)
+        height = len(town.chain.blocks)
+    else:
+        height = len(town.chain.blocks)
+        town.signer(4).transact(town.call("refuse", town.inquiry(request).id, 4, 2, b""))
+    for _ in range(4):
+        town[0].work()
+    assert town[0].inquirer.get(request).state == how
+    return height
+
+
+@pytest.mark.parametrize("how", ["expired", "refused"])
+def test_end_is_replaced_by_the_last_answer__totals_are_opened_and_reported(town: FakeTown, how: str) -> None:
+    request, late = answer_held_back(town)
+    height = ends(town, request, how)
+
+    town.chain.reorganise(height)
+    town.chain.mempool.clear()
+    town.chain.mine(late)  # the other fork had the answer first
+    town.asleep = set()
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert (found.state, found.totals) == (RequestState.ATTESTED, [figures(31) | {"lenders": 5}])
+    assert town[0].inquirer.resumed == 1
+
+
+@pytest.mark.parametrize("how", ["expired", "refused"])
+def test_end_stands__nothing_goes_on(town: FakeTown, how: str) -> None:
+    request, _late = answer_held_back(town)
+    ends(town, request, how)
+
+    town.asleep = set()
+    town.chain.advance(2 * DAY)
+    town.settle()
+
+    assert town[0].inquirer.get(request).state == how
+    assert town[0].inquirer.resumed == 0
+
+
+def test_opening_and_its_end_are_taken_off_the_ledger__goes_on_from_its_opening(town: FakeTown) -> None:
+    height = len(town.chain.blocks)
+    request, _late = answer_held_back(town)
+    ends(town, request, "expired")
+
+    town.chain.reorganise(height)
+    town.asleep = set()
+    for _ in range(3):  # the first round only sends again
+        town.settle()
+
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def forget(town: FakeTown, request: str) -> None:
+    """What a store of before the opening lacks; the key store is a place of its own."""
+    store = town[0].desk.store
+    inquiry = town[0].inquirer.get(request).value["inquiry"]
+    for kind, key in (("request", request), ("report", inquiry), ("seen", inquiry)):
+        store.delete(kind, key)
+
+
+def answered(town: FakeTown) -> str:
+    """An inquiry that everybody has answered while its inquirer is away."""
+    request = town.ask(1)
+    town[0].work()
+    town.asleep = {0}
+    town.settle()
+    town.asleep = set()
+    assert town.inquiry(request).stage is Stage.COMPLETE
+    return request
+
+
+def test_inquiry_without_a_request__is_reported_and_later_ones_open(town: FakeTown) -> None:
+    request = answered(town)
+    inquiry = town.inquiry(request).id
+    forget(town, request)
+
+    town.settle()
+
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.VALID
+    assert town[0].inquirer.requests() == []
+    town.chain.advance(TERMS.answer_seconds + TERMS.report_seconds)
+    later = town.ask(2)
+    town.settle()
+    assert town[0].inquirer.get(later).state is RequestState.ATTESTED
+
+
+def test_inquiry_without_a_request__nobody_answered__is_expired_and_later_ones_open(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    inquiry = town.inquiry(request).id
+    forget(town, request)
+    town.asleep, town.supervised = {1, 2, 3, 4}, False
+    town.work()
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.OPEN
+
+    town.chain.advance(TERMS.answer_seconds)
+    town.settle()
+
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.EXPIRED
+
+
+def test_inquiry_without_request_and_key__is_told_once_and_reported_when_the_key_is_back(
+    town: FakeTown, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = answered(town)
+    inquiry = town.inquiry(request).id
+    [fingerprint] = town[0].inquirer.get(request).keys
+    private = town.keys[0].inquiry_key(fingerprint)
+    town.keys[0].destroy_inquiry_key(fingerprint)
+    forget(town, request)
+    other = town.ask(2)
+
+    for _ in range(3):
+        town.settle()
+        town.chain.advance(ASIDE_SECONDS + 1)
+
+    assert town[0].inquirer.get(other).state is RequestState.ATTESTED  # its report is not due yet
+    assert caplog.text.count("is not closed") == 1
+    with pytest.raises(KeyStoreError):
+        town[0].inquirer.report(inquiry)
+    town.keys[0].keep_inquiry_key(private)
+    town.settle()
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.VALID
+
+
+def test_report_by_hand__after_all_reports_failed__is_given(town: FakeTown, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = answered(town)
+    inquiry = town.inquiry(request).id
+    forget(town, request)
+
+    def reverts(*_: Any) -> Any:
+        raise Refused("no", code="OutOfGas")
+
+    for _ in range(ATTEMPTS):
+        town.chain.held = True
+        town[0].work()
+        with monkeypatch.context() as failing:
+            failing.setattr(town.chain, "execute", reverts)
+            town.chain.mine()
+    town.chain.held = False
+    town.settle()
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.COMPLETE
+    rows = [row for row in town[0].desk.store.outbox_rows() if row.key.startswith("report/")]  # type: ignore[attr-defined]
+    assert [row.state for row in rows] == ["failed"] * ATTEMPTS
+
+    town[0].inquirer.report(inquiry)
+    town.settle()
+
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.VALID
+
+
+def test_report_by_hand__of_what_is_none_or_anothers_or_not_complete__is_refused(town: FakeTown) -> None:
+    theirs, open_ = town.ask(1, by=1), town.ask(2)
+    town[1].work()
+    town[0].work()
+    town[0].sync()
+
+    for inquiry, why in (
+        (bytes(32), "not on this ledger"),
+        (town.inquiry(theirs, by=1).id, "not this institution's own"),
+        (town.inquiry(open_).id, "it is open"),
+    ):
+        with pytest.raises(InvalidMessage, match=why):
+            town[0].inquirer.report(inquiry)
 
 
 # ---------------------------------------------------------------- crashes
@@ -549,7 +806,7 @@ def test_report__reorganisation_with_another_contribution__is_replaced_by_that_o
 
     # The same figures with another seed: the member's store is an older one, say.
     signer = town.signer(member)
-    call = town.call("contribute", inquiry.id, bytes.fromhex(other[2:]))
+    call = town.call("contribute", inquiry.id, member, bytes.fromhex(other[2:]))
     signer.broadcast(signer.sign(call, signer.nonce()).raw)
     town.supervised = True
     town.settle()
