@@ -103,7 +103,7 @@ def answer(
 ) -> None:
     """Run this institution's service until it is stopped.
 
-    It seals the mask keys to the supervisor, declares readiness, answers others' inquiries or refuses them by the
+    It seals the mask keys to the supervisor, switches readiness, answers others' inquiries or refuses them by the
     consortium's policy, finishes this institution's own inquiries, and does what other commands hand over. A newer loan
     book is read as soon as its file changes. One service at a time; a ledger that is down is waited for.
 

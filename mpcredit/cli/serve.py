@@ -37,7 +37,7 @@ def serve(
 ) -> None:
     """Run the server of one institution, or of the supervisor, until it is stopped.
 
-    It serves the pages and the API, answers others' inquiries, finishes its own, declares readiness and withdraws it when
+    It serves the pages and the API, answers others' inquiries, finishes its own, switches readiness on, and off when
     it stops. The table [server] of the configuration says where it listens and which database it has. The passphrase of
     the keys: MPCREDIT_PASSPHRASE_FILE, or asked. Killed at any point, it goes on when it is started again.
 
