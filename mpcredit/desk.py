@@ -196,6 +196,7 @@ class Desk:
                 cohort=inquiry.opening.cohort,
                 opened_at=inquiry.opened.at.timestamp,
                 order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
+                repeats=inquiry.opening.repeats,
             )
         return [self._seen(hex_bytes(key, 32), value) for key, value in self.store.items("seen")]
 
@@ -209,6 +210,7 @@ class Desk:
         cohort: int,
         opened_at: int,
         order: tuple[int, int],
+        repeats: bool,
     ) -> None:
         """Remember the subjects of an inquiry.
 
@@ -225,6 +227,7 @@ class Desk:
                 "cohort": hex(cohort),
                 "opened_at": opened_at,
                 "order": list(order),
+                "repeats": repeats,
             },
         )
 
@@ -246,6 +249,7 @@ class Desk:
             answered="payload" in answer,
             answered_at=int(str(answer.get("made_at", 0))),
             named=tuple(tag for tag, _ in named),
+            repeats=bool(value["repeats"]),
         )
 
     def post(self, step: str, call: Call) -> OutboxRow:

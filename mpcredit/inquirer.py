@@ -2,7 +2,9 @@
 
 A request is what the officer wants; it lives in the store and moves by `step`, so that a crash at any point loses
 nothing. Each attempt to open has its own nonce, masks and seed; a request has at most one attempt that the ledger accepted.
-It keeps one Paillier key until an opening under it is signed (docs/adr/0021).
+It keeps one Paillier key until an opening under it is signed (docs/adr/0021). Only a verdict ends it for good: after a
+reorganisation an inquiry that had ended may go on, and its request goes on with it. What the ledger shows of this
+institution's inquiries without a request, for example after a restore, is reported or expired too (R30.1).
 
     wanted -> opening -> open -> complete -> reported -> attested | void
        ^---------'          `--> refused | expired                      (held back by the window rule: wanted, with a reason)
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,7 +23,7 @@ from typing import Any, Final
 from mpcredit import keyproof, limits, paillier, protocol
 from mpcredit.consent import Consent, Purpose
 from mpcredit.desk import Desk
-from mpcredit.disclosure import ADVICE, Seen, window_conflict
+from mpcredit.disclosure import ADVICE, RefusalCode, Seen, window_conflict
 from mpcredit.encoding import canonical_json, hex_bytes, int_to_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import (
     InvalidCiphertext,
@@ -37,12 +39,14 @@ from mpcredit.errors import (
     ValueOutOfRange,
 )
 from mpcredit.events import Call, Opening, Stage, members_of
+from mpcredit.outbox import ATTEMPTS
 from mpcredit.paillier import PrivateKey
-from mpcredit.ports import Book
+from mpcredit.ports import Book, OutboxRow
 from mpcredit.sealing import (
     SubjectEntry,
     SubjectList,
     entry_length,
+    open_repeat,
     report_commitment,
     report_salt,
     seal_report,
@@ -61,6 +65,8 @@ MINING_SECONDS: Final = 15
 FIRST_WAIT: Final = 30
 """Seconds until an opening is tried again that the node or the ledger refused; twice as long each further time."""
 LONGEST_WAIT: Final = 3_600
+ASIDE_SECONDS: Final = 60
+"""Until an own inquiry that could not be reported or expired is tried again."""
 _MOVED: Final = frozenset({"RosterMoved", "CohortMoved"})
 """The opening was made for a moment that is over: it is made anew in the next round."""
 
@@ -85,7 +91,7 @@ class RequestState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing will happen any more."""
+        """Whether nothing is expected to happen any more; only a verdict is beyond any reorganisation."""
         return self in (
             RequestState.ATTESTED,
             RequestState.VOID,
@@ -93,6 +99,10 @@ class RequestState(StrEnum):
             RequestState.EXPIRED,
             RequestState.FAILED,
         )
+
+
+_ENDS: Final = {RequestState.REFUSED: Stage.REFUSED, RequestState.EXPIRED: Stage.EXPIRED}
+"""The stage of an inquiry that ended its request; another one means that a reorganisation has changed it."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,7 @@ class Inquirer:
 
     Attributes:
         hold: gives a sentence that says why a request must not be opened now, or nothing; what is on the ledger goes on.
+        resumed: how many requests went on after their end since this process began.
     """
 
     def __init__(
@@ -169,6 +180,9 @@ class Inquirer:
         self.random_bytes = random_bytes
         self.anchor = anchor
         self.hold: Callable[[Request], str] = lambda _request: ""
+        self.resumed = 0
+        self._aside: dict[bytes, tuple[str, int]] = {}
+        """By inquiry that no request moves: why it was not closed, as the log has it, and when that is tried again."""
         self._compared: set[bytes] = set()
         """Commitments on the ledger that are not the stored ones, for which the totals were opened again."""
 
@@ -229,7 +243,10 @@ class Inquirer:
         if not consents or len({self.desk.newest_tag(consent) for consent in consents}) != len(consents):
             raise InvalidMessage("an inquiry needs at least one subject, each once")
         purpose = consents[0].purpose
-        now = self.desk.follower.next_time
+        # By the ledger's head, not by this machine's clock: a clock that is ahead would date consents in the future (R17).
+        now, state = self.desk.follower.now, self.desk.state
+        terms = state.parameters
+        deadline = self.desk.follower.next_time + (terms.answer_seconds if terms else 0)
         for consent in consents:
             consent.check(
                 realm=self.desk.realm,
@@ -247,6 +264,20 @@ class Inquirer:
                     raise InvalidConsent(
                         "the consent was used for an earlier inquiry", remedy="ask the customer for a new one"
                     )
+            began = state.first_named.get((self.desk.index, consent.hash))
+            if (
+                began is not None
+                and terms is not None
+                and began + terms.repeat_seconds <= deadline - terms.answer_seconds
+            ):
+                raise InvalidConsent(
+                    "the time of the consent is over: an inquiry named it before",
+                    remedy="ask the customer for a new one",
+                )
+            if consent.valid_until < deadline:
+                raise InvalidConsent(
+                    "the consent ends before the others must have answered", remedy="ask the customer for a longer one"
+                )
         return purpose
 
     def capacity(self, consents: Sequence[Consent], *, schema: int = 1, most: int = limits.OPENING_BYTES) -> int:
@@ -292,8 +323,9 @@ class Inquirer:
             One line for each thing done.
         """
         done: list[str] = []
+        moved: set[bytes | None] = set()
         for request in self.requests():
-            if request.state.final:
+            if request.state.final and not self._goes_on(request):
                 continue
             before = request.state
             try:
@@ -305,9 +337,116 @@ class Inquirer:
             except MpcreditError as error:  # one request must not hold up the others
                 self._update(request, note=str(error))
             after = self.get(request.id)
+            moved.add(after.inquiry)
             if after.state is not before:
                 log.info("request %s: %s -> %s", request.id, before, after.state)
+        return done + self._close_others(moved)
+
+    def _goes_on(self, request: Request) -> bool:
+        """Whether the ledger shows otherwise what ended a request: a reorganisation has changed it, and it goes on."""
+        if request.state in (RequestState.ATTESTED, RequestState.VOID):
+            return False
+        for attempt in reversed(request.value["attempts"]):
+            inquiry = self.desk.state.inquiries.get(hex_bytes(attempt["inquiry"], 32))
+            if inquiry is None:
+                continue
+            if inquiry.stage is _ENDS.get(request.state):
+                return False
+            self.desk.note_seen(
+                inquiry.id,
+                inquirer=inquiry.inquirer,
+                tags=[(consent.tag, consent.tag_key_version) for consent in request.consents],
+                consents=list(inquiry.opening.consents),
+                cohort=inquiry.opening.cohort,
+                opened_at=inquiry.opened.at.timestamp,
+                order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
+                repeats=inquiry.opening.repeats,
+            )
+            return self._resume(request, attempt["inquiry"])
+        # The opening itself was taken off the ledger; the outbox sends it again.
+        return request.state in _ENDS and self._resume(request, request.value["inquiry"])
+
+    def _resume(self, request: Request, inquiry: str) -> bool:
+        log.warning("request %s goes on: its end was taken off the ledger", request.id)
+        self._update(request, state=RequestState.OPEN, inquiry=inquiry, note="")
+        self.resumed += 1
+        return True
+
+    def _close_others(self, moved: Collection[bytes | None]) -> list[str]:
+        """Report and expire own inquiries that no request moves: R30.1. Left alone, one would stop every later opening.
+
+        Args:
+            moved: inquiries of the requests that are under way.
+        """
+        try:
+            own = self.desk.index
+        except NotYet:  # no member has named this account, or not any more
+            return []
+        done: list[str] = []
+        for inquiry in list(self.desk.state.inquiries.values()):
+            if inquiry.inquirer != own or inquiry.id in moved:
+                continue
+            if inquiry.opened.at.block > self.desk.follower.final_block:
+                continue
+            if self.desk.follower.next_time < self._aside.get(inquiry.id, ("", 0))[1]:
+                continue
+            try:
+                done += self._close(inquiry)
+                self._aside.pop(inquiry.id, None)
+            except NodeRefused as error:
+                self._set_aside(inquiry, str(error))
+            except LedgerError:
+                raise
+            except MpcreditError as error:  # for example its key is not here
+                self._set_aside(inquiry, str(error))
         return done
+
+    def _close(self, inquiry: Inquiry) -> list[str]:
+        if inquiry.stage is Stage.OPEN and self.desk.follower.next_time >= inquiry.opened.deadline:
+            return self._expire(inquiry)
+        if inquiry.stage is not Stage.COMPLETE:
+            return []
+        step = f"report/{to_hex(inquiry.id)}"
+        rows = [self.desk.store.outbox_by_key(f"{step}/{attempt}") for attempt in range(1, ATTEMPTS + 1)]
+        if any(row is not None and row.state != "failed" for row in rows):
+            return []  # under way
+        if rows[-1] is not None:
+            raise MpcreditError(
+                f"{ATTEMPTS} reports of it failed", remedy="mend that, then `mpcredit inquire --report`"
+            )
+        return self._report(inquiry)
+
+    def _set_aside(self, inquiry: Inquiry, text: str) -> None:
+        if self._aside.get(inquiry.id, ("", 0))[0] != text:
+            log.warning("own inquiry %s is not closed: %s", to_hex(inquiry.id)[:12], text)
+        self._aside[inquiry.id] = (text, self.desk.follower.next_time + ASIDE_SECONDS)
+
+    def report(self, inquiry_id: bytes) -> OutboxRow:
+        """Report an own inquiry by hand: where its key came back later, or the reports sent by themselves failed.
+
+        Returns:
+            The step on its way to the ledger.
+
+        Raises:
+            InvalidMessage: it is no complete inquiry of this institution.
+            KeyStoreError: its key is not here.
+            Refused: the ledger does not take the report.
+        """
+        inquiry = self.desk.state.inquiries.get(inquiry_id)
+        if inquiry is None or inquiry.inquirer != self.desk.index or inquiry.stage is not Stage.COMPLETE:
+            state = "on this ledger" if inquiry is None else f"complete: it is {inquiry.stage.name.lower()}"
+            if inquiry is not None and inquiry.inquirer != self.desk.index:
+                state = "this institution's own"
+            raise InvalidMessage(
+                f"inquiry {to_hex(inquiry_id)[:14]} is not {state}",
+                remedy="the inquirer reports an inquiry that every institution of its cohort has answered",
+            )
+        own = (r for r in self.requests() if to_hex(inquiry_id) in [a["inquiry"] for a in r.value["attempts"]])
+        call = self._report_call(inquiry, self._open_totals(inquiry, next(own, None)))
+        row = self.desk.post(f"report/{to_hex(inquiry_id)}", call)
+        if row.state != "failed":
+            return row
+        return self.desk.post(f"report/{to_hex(inquiry_id)}/by-hand/{self.desk.follower.now}", call)
 
     def _move(self, request: Request) -> list[str]:
         if request.state is RequestState.WANTED:
@@ -323,7 +462,7 @@ class Inquirer:
         if inquiry.stage is Stage.OPEN:
             return self._await_answers(request, inquiry)
         if inquiry.stage is Stage.COMPLETE:
-            return self._report(request, inquiry)
+            return self._report(inquiry, request)
         end = inquiry.verdict or inquiry.expired or inquiry.refusal
         if end is not None and end.at.block > self.desk.follower.final_block:
             return []
@@ -350,6 +489,10 @@ class Inquirer:
         now = desk.follower.next_time
         bitmap = state.cohort(value["group"], now)
         minimum = max(3, desk.minimum_cohort, state.parameters.minimum_cohort if state.parameters else 0)
+
+        if now < state.opens_from:
+            self._update(request, note=f"the consortium opens nothing before {_utc(state.opens_from)}")
+            return []
 
         # (0b) can it see what was asked before, and can the others? R4.
         if desk.missing_tag_key:
@@ -404,12 +547,11 @@ class Inquirer:
 
         # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
         tags = [desk.newest_tag(consent) for consent in consents]
-        memory = [self._as_answered(seen) for seen in desk.remember()]
-        window = state.parameters.window_seconds if state.parameters else 0
-        conflict = window_conflict(tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
-        if conflict:
-            self._update(request, note=self._window_note(*conflict))
+        chosen = self._cohort(request, tags, bitmap, now, minimum)
+        if isinstance(chosen, str):
+            self._update(request, note=chosen)
             return []
+        repeats, bitmap = chosen != bitmap, chosen
 
         # (5) key, ids, sealed subjects.
         private = self._key(request)
@@ -444,7 +586,7 @@ class Inquirer:
             return Opening(
                 nonce=nonce,
                 group=value["group"],
-                repeats=False,
+                repeats=repeats,
                 schema=schema.id,
                 blocks=schema.blocks(len(consents), public.bits),
                 currency=value["currency"],
@@ -484,6 +626,7 @@ class Inquirer:
                 cohort=bitmap,
                 opened_at=now,
                 order=(2**62, 0),
+                repeats=repeats,
             )
         try:
             row = desk.outbox.post(key, Call(joint_credit, "open", (desk.index, opening.arguments()), now))
@@ -555,14 +698,59 @@ class Inquirer:
         others = inquiry is not None and len(inquiry.contributions) > 1
         return replace(seen, answered=seen.answered or others)
 
-    def _window_note(self, seen: Any, members: tuple[int, ...]) -> str:
+    def _cohort(self, request: Request, tags: Sequence[bytes], ready: int, now: int, minimum: int) -> int | str:
+        """The cohort to open over: all ready members, or the one that was answered about a subject before (R14, R27).
+
+        Returns:
+            A bitmap, or a sentence that says why nothing can be opened now.
+        """
+        desk, state = self.desk, self.desk.state
+        memory = [self._as_answered(seen) for seen in desk.remember()]
+        window = state.parameters.window_seconds if state.parameters else 0
+        told = request.value.get("repeat")
+        conflict = window_conflict(tags, ready, desk.index, now, memory, window, desk.minimum_window)
+        if told is None and conflict is None:
+            return ready
+        cohort = (int(told, 16) if told is not None else conflict[0].cohort if conflict else 0) | 1 << desk.index
+        if cohort == ready:
+            return ready
+        away = members_of(cohort & ~ready)
+        if away:
+            return self._waits_for(
+                away, "they took part when this customer was asked about before, and are not ready now"
+            )
+        size = cohort.bit_count()
+        if size < minimum or 3 * size < 2 * ready.bit_count():
+            return (
+                "this customer was asked about before, over fewer than two thirds of the institutions that are ready now; "
+                "asked again by itself when the window is over"
+            )
+        again = window_conflict(tags, cohort, desk.index, now, memory, window, desk.minimum_window)
+        if again is not None:
+            return self._waits_for(again[1], "answers over different institutions would give away their figures")
+        return cohort
+
+    def _waits_for(self, members: Sequence[int], why: str) -> str:
         names = ", ".join(self.desk.state.members[i].name for i in members)
-        window = self.desk.state.parameters.window_seconds if self.desk.state.parameters else 0
-        return (
-            f"this customer was asked about at {seen.opened_at} over a cohort that differs from today's by {names}; an "
-            f"answer now would give away a single institution's figure. Asked again by itself when the cohorts are the "
-            f"same, or after {seen.opened_at + window}"
-        )
+        return f"waits for {names}: {why}. Asked again by itself when that changes, or when the window is over"
+
+    def _repeat(self, request: Request, inquiry: Inquiry) -> bool:
+        """Take the cohort to repeat from a refusal WINDOW; the request opens again by itself, under the same consent."""
+        refusal, desk = inquiry.refusal, self.desk
+        if refusal is None or refusal.code != RefusalCode.WINDOW or len(request.consents) != 1:
+            return False
+        keys = inquiry.keys
+        pair = desk.pair_keys(keys[desk.index], keys[refusal.member], inquiry.period_key.ref)
+        try:
+            cohort = open_repeat(pair.wrap, inquiry.id, refusal.member, refusal.sealed_cohort)
+        except InvalidMessage:
+            return False
+        if request.value.get("repeat") == hex(cohort):
+            return False  # it was repeated, and refused again
+        name = inquiry.names[refusal.member]
+        note = f"{name} answered about this customer before, over another cohort: asked again over that one by itself"
+        self._update(request, state=RequestState.WANTED, repeat=hex(cohort), note=note)
+        return True
 
     def _await_opening(self, request: Request) -> list[str]:
         """An attempt is under way, or was cut off by a crash: settle it by its outbox row."""
@@ -610,12 +798,15 @@ class Inquirer:
     def _await_answers(self, request: Request, inquiry: Inquiry) -> list[str]:
         now, deadline = self.desk.follower.next_time, inquiry.opened.deadline
         if now >= deadline:
-            call = Call(inquiry.joint_credit, "expire", (inquiry.id,), deadline)
-            row = self.desk.post(f"expire/{to_hex(inquiry.id)}", call)
-            return [f"deadline of {to_hex(inquiry.id)[:12]} has passed"] if row.state == "mined" else []
+            return self._expire(inquiry)
         waiting = ", ".join(inquiry.names[i] for i in inquiry.awaited)
         self._update(request, note=f"waiting for {waiting}, until {_utc(deadline)}")
         return self._lapse(inquiry, now)
+
+    def _expire(self, inquiry: Inquiry) -> list[str]:
+        call = Call(inquiry.joint_credit, "expire", (inquiry.id,), inquiry.opened.deadline)
+        row = self.desk.post(f"expire/{to_hex(inquiry.id)}", call)
+        return [f"deadline of {to_hex(inquiry.id)[:12]} has passed"] if row.state == "mined" else []
 
     def _lapse(self, inquiry: Inquiry, now: int) -> list[str]:
         """Switch off members that stay silent, once an inquiry: the next inquiries go on without them (R23.2)."""
@@ -634,44 +825,44 @@ class Inquirer:
 
     # ----------------------------------------------------------------- totals
 
-    def _report(self, request: Request, inquiry: Inquiry) -> list[str]:
+    def _report(self, inquiry: Inquiry, request: Request | None = None) -> list[str]:
         """Open the totals and report them (R29, R30)."""
         # A contribution that a reorganisation replaces by another would make this report a false one.
         if inquiry.completed_at is not None and inquiry.completed_at.block > self.desk.follower.final_block:
             return []
-        stored = self._open_totals(request, inquiry)
         key = to_hex(inquiry.id)
-        row = self.desk.post(
-            f"report/{key}",
-            Call(
-                inquiry.joint_credit,
-                "report",
-                (inquiry.id, hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None), self.anchor()),
-            ),
-        )
+        row = self.desk.post(f"report/{key}", self._report_call(inquiry, self._open_totals(inquiry, request)))
         return [f"opened the totals of {key[:12]} and reported them, {row.gas_used or '?'} gas"]
+
+    def _report_call(self, inquiry: Inquiry, stored: Mapping[str, Any]) -> Call:
+        commitment, sealed = hex_bytes(stored["commitment"], 32), hex_bytes(stored["sealed"], None)
+        return Call(inquiry.joint_credit, "report", (inquiry.id, commitment, sealed, self.anchor()))
 
     def _compare_report(self, request: Request, inquiry: Inquiry) -> None:
         """Open the totals again if the commitment on the ledger is not the stored one (R30): after a restore, say."""
         if inquiry.report is None or inquiry.report.commitment in self._compared:
             return
         stored = self.desk.store.get("report", to_hex(inquiry.id))
-        if stored is not None and stored["commitment"] == to_hex(inquiry.report.commitment):
+        same = stored is not None and stored["commitment"] == to_hex(inquiry.report.commitment)
+        if same and request.totals is not None:
             return
-        log.warning("the report of %s on the ledger is not the stored one", to_hex(inquiry.id)[:12])
-        self._open_totals(request, inquiry)
+        self._open_totals(inquiry, request)
         self._compared.add(inquiry.report.commitment)
+        if not same:
+            log.warning("the report of %s on the ledger was not the stored one", to_hex(inquiry.id)[:12])
 
-    def _open_totals(self, request: Request, inquiry: Inquiry) -> dict[str, Any]:
+    def _open_totals(self, inquiry: Inquiry, request: Request | None) -> dict[str, Any]:
         """Open the aggregate, check the totals, store them.
+
+        Args:
+            request: takes the totals; None where no request is known, as after a restore.
 
         Returns:
             The stored report: that of this aggregate.
         """
         desk = self.desk
         frame = protocol.frame_of(inquiry, desk.realm)
-        attempt = next(a for a in request.value["attempts"] if a["inquiry"] == to_hex(inquiry.id))
-        private = desk.keys.inquiry_key(attempt["key"])
+        private = desk.keys.inquiry_key(frame.public.fingerprint)
 
         # (1) the aggregate, recomputed from what everyone sees.
         aggregate = protocol.product(frame, [inquiry.payload(member) for member in inquiry.cohort])
@@ -711,12 +902,13 @@ class Inquirer:
                 "openings": [[hex(opening.m), hex(opening.r)] for opening in openings],
             }
             desk.store.put("report", key, stored)
-        self._update(
-            request,
-            state=RequestState.COMPLETE,
-            note=note,
-            totals=[{name: str(v) for name, v in record.items()} for record in totals] if totals else None,
-        )
+        if request is not None:
+            self._update(
+                request,
+                state=RequestState.COMPLETE,
+                note=note,
+                totals=[{name: str(v) for name, v in record.items()} for record in totals] if totals else None,
+            )
         return stored
 
     def _conclude(self, request: Request, inquiry: Inquiry) -> list[str]:
@@ -736,6 +928,8 @@ class Inquirer:
                 self._update(request, state=RequestState.VOID, note=f"the supervisor voided it; named: {who}")
             case Stage.REFUSED:
                 assert inquiry.refusal is not None
+                if self._repeat(request, inquiry):
+                    return [f"{to_hex(inquiry.id)[:12]} is asked again over the cohort that was answered before"]
                 advice = ADVICE.get(inquiry.refusal.code, "ask the institution")
                 self._update(
                     request,

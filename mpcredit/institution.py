@@ -239,7 +239,7 @@ class Institution:
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
         self.inquirer = Inquirer(self.desk, book, bits=bits, anchor=anchor)
-        self.membership = Membership(self.desk, ready=ready)
+        self.membership = Membership(self.desk, ready=ready, book_trouble=self._book_trouble)
         self.idle = idle
         self._started = False
 
@@ -277,6 +277,15 @@ class Institution:
         marked = self.desk.outbox.check_restored(declared=restored)
         self._started = True
         return marked
+
+    def _book_trouble(self) -> str:
+        """Why the loan book in use cannot be answered from; empty if it can."""
+        book, terms = self.furnisher.book, self.desk.state.parameters
+        if found := getattr(book, "hindrance", ""):
+            return str(found)
+        if terms is not None and book.as_of + terms.book_age_seconds < self.follower.next_time:
+            return "the loan book is older than the terms permit: every inquiry would be refused until a newer one is given"
+        return ""
 
     def use_book(self, book: Book) -> None:
         """Answer from a newer loan book from now on; answers that were made stay as they are (R24)."""

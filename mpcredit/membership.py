@@ -1,8 +1,9 @@
-"""A member's standing duties: seal the pair mask keys to the supervisor, declare readiness (R11, R28)."""
+"""A member's standing duties: seal the pair mask keys to the supervisor, switch readiness on and off (R11, R28)."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from mpcredit.desk import Desk
 from mpcredit.encoding import to_hex
@@ -23,20 +24,22 @@ class Membership:
     Args:
         desk: the institution's working place.
         ready: switch readiness on and off by itself; False leaves that to people.
+        book_trouble: says why the loan book cannot be answered from now; empty if it can.
     """
 
-    def __init__(self, desk: Desk, *, ready: bool = True) -> None:
+    def __init__(self, desk: Desk, *, ready: bool = True, book_trouble: Callable[[], str] = lambda: "") -> None:
         self.desk = desk
         self.ready = ready
         self.hindrance = ""
         """Why this institution could only refuse now; set by the service. Meanwhile it is switched off."""
         self.leaving = False
         """The service is about to end: it is switched off, whoever switches it otherwise."""
+        self._book_trouble = book_trouble
 
     @property
     def why_not(self) -> str:
-        """Why it is not ready: the service's reason, or a tag key that is missing."""
-        return self.hindrance or self.desk.tag_key_hindrance
+        """Why it is not ready: the service's reason, a tag key that is missing, or the loan book."""
+        return self.hindrance or self.desk.tag_key_hindrance or self._book_trouble()
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""

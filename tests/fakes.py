@@ -352,6 +352,13 @@ class FakeChain:
             raise _no("PeriodKeyNotAccepted")
         return [self.change(state, Change.PERIOD_KEY_IN_FORCE, version)]
 
+    def _endPeriodKey(self, state: LedgerState, sender: str, owner: str, version: int) -> list[Any]:  # noqa: N802
+        if sender != owner:
+            self._supervisor(state, sender, owner)
+        if version not in (state.in_force, state.announced_key):
+            raise _no("UnknownPeriodKey")
+        return [self.change(state, Change.PERIOD_KEY_ENDED, version)]
+
     def _suspend(self, state: LedgerState, sender: str, owner: str, member: int) -> list[Any]:
         if sender != owner:
             self._supervisor(state, sender, owner)
@@ -372,6 +379,10 @@ class FakeChain:
         if opening.roster != state.roster:
             raise _no("RosterMoved")
         self._check_cohort(state, member, opening, state.cohort(opening.group, now))
+        for own in state.inquiries.values():
+            due = own.opened.deadline + own.parameters.report_seconds
+            if own.inquirer == member and own.stage in (Stage.OPEN, Stage.COMPLETE) and due <= now:
+                raise _no("ReportOverdue")
         q0 = protocol.inquiry_q0(self.realm, JOINT_CREDIT, member, opening.n, opening.roster, opening.nonce)
         inquiry = protocol.inquiry_id(q0, opening)
         if inquiry in state.inquiries:
@@ -619,9 +630,16 @@ class FakeTown:
         for _ in range(rounds):
             done = self.work()
             lines += done
-            if not done:
+            if not done and self._settled():
                 return lines
+            if not done:
+                self.chain.advance(PERIOD)
         raise AssertionError(f"the town does not come to rest: {lines[-5:]}")
+
+    def _settled(self) -> bool:
+        """Whether no change of readiness waits for the next period."""
+        state = self.chain.fold()
+        return state.ready(self.chain.time + 1) == state.ready_next()
 
     def sleep(self, *indices: int) -> None:
         """Switch services off and stop them, so that the next cohort is without them."""

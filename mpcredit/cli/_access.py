@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from mpcredit.chain import ChainLedger
@@ -503,7 +503,7 @@ def _decode(argument: Any) -> Any:
 
 
 def dispatch(at: Station, item: Mapping[str, Any]) -> dict[str, Any]:
-    """Do one thing: "post", "ready", "tenure", "request", "decision" or "pin".
+    """Do one thing: "post", "ready", "tenure", "request", "report", "decision" or "pin".
 
     Raises:
         InvalidMessage: it is none of these, or not for this party.
@@ -537,6 +537,11 @@ def dispatch(at: Station, item: Mapping[str, Any]) -> dict[str, Any]:
                 schema=item["schema"],
             )
             return {"request": request.id}
+        case "report":
+            if at.institution is None:
+                raise InvalidMessage("only an institution's service reports inquiries")
+            at.follower.sync()
+            return {"step": at.institution.inquirer.report(hex_bytes(item["inquiry"], 32)).key}
         case "decision":
             at.store.insert("decision", item["key"], item["value"])
             return {}
@@ -586,6 +591,10 @@ def inbox_of(config: Config) -> Path:
     return path
 
 
+_STEPS: Final = ("post", "ready", "report")
+"""What makes a step of the ledger."""
+
+
 def serve_inbox(at: Station) -> list[str]:
     """Do what other commands handed over, each once; the answer goes into the store.
 
@@ -599,7 +608,7 @@ def serve_inbox(at: Station) -> list[str]:
             try:
                 item = json.loads(path.read_text(encoding="utf-8"))
                 # A step is stored before it is sent, so it cannot be part of a transaction; its key makes it happen once.
-                alone = contextlib.nullcontext() if item.get("kind") in ("post", "ready") else at.store.transaction()
+                alone = contextlib.nullcontext() if item.get("kind") in _STEPS else at.store.transaction()
                 with alone:
                     result = dispatch(at, item)
                     at.store.put("inbox", name, {"ok": True, "result": result})

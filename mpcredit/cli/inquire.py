@@ -11,11 +11,15 @@ from typing import Annotated
 import typer
 
 from mpcredit.cli._access import PAUSE, Access, access, refuse_beside_server, request_item
+from mpcredit.cli._parties import own_member
 from mpcredit.cli._results import decide_all, find_request, result_document, show_decision, show_result, waiting_for
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, duration, load, require_role
 from mpcredit.cli._subjects import collect_subjects, grant, hash_file, match_consents, read_consents, recipient
 from mpcredit.cli.consent import EvidenceOption, FileOption, SubjectOption
+from mpcredit.config import Config
+from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, LedgerError, MpcreditError, NotYet
+from mpcredit.events import Stage
 from mpcredit.inquirer import Request, RequestState
 
 
@@ -79,6 +83,15 @@ def inquire(
         str | None,
         typer.Option("--resume", metavar="ID|last", help="Wait for an earlier request instead.", show_default=False),
     ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report",
+            metavar="INQUIRY",
+            help="Report an inquiry of your own by hand instead: where the service could not, because its key came back later.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -92,6 +105,11 @@ def inquire(
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
     refuse_beside_server(settings, "inquire")
+    if report is not None:
+        if subject or file or resume is not None:
+            raise InvalidMessage("a report and something else at once", remedy="give --report alone")
+        _report(settings, out, report)
+        return
     if resume is not None and (subject or file):
         raise InvalidMessage("an earlier request and new subjects at once", remedy="give --resume alone, or subjects")
     if resume is None:
@@ -144,6 +162,30 @@ def inquire(
                 show_decision(out, exposure, decision)
             result["decisions"] = [value for _, _, value in decisions]
     out.document(result)
+
+
+def _report(settings: Config, out: Output, text: str) -> None:
+    """Report the inquiry whose id begins so.
+
+    Raises:
+        InvalidMessage: none or several of this institution's inquiries that are complete begin so.
+    """
+    with access(settings, full=True) as party:
+        own = own_member(party).index
+        waiting = [
+            to_hex(inquiry.id)
+            for inquiry in party.follower.state.inquiries.values()
+            if inquiry.inquirer == own and inquiry.stage is Stage.COMPLETE
+        ]
+        found = [q for q in waiting if q.startswith(text.lower())]
+        if len(found) != 1:
+            raise InvalidMessage(
+                f"{len(found) or 'no'} inquiries of yours begin with {text} and wait for their report",
+                remedy=f"those that wait: {', '.join(q[:14] for q in waiting) or 'none'}",
+            )
+        row = party.settle(str(party.submit({"kind": "report", "inquiry": found[0]})["step"]))
+    out.say(f"Reported inquiry {found[0][:14]}… in block {row.block}, {row.gas_used} gas")
+    out.document({"inquiry": found[0], "block": row.block, "gas_used": row.gas_used})
 
 
 def _login() -> str:

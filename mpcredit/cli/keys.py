@@ -24,11 +24,13 @@ from mpcredit.cli._shared import (
     require_role,
 )
 from mpcredit.config import Config, open_keystore
-from mpcredit.encoding import to_hex
+from mpcredit.encoding import bytes_to_int, hex_bytes, to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
+from mpcredit.events import Stage
 from mpcredit.inquirer import Request
 from mpcredit.keystore import KeyStore
 from mpcredit.local import sign_key
+from mpcredit.paillier import PublicKey
 from mpcredit.state import LedgerState
 from mpcredit.tags import TagKey
 
@@ -47,6 +49,11 @@ def tag_commitments(config: Config, keys: KeyStore) -> dict[int, str]:
                 f"{config.keys / f'tag-{version}.json'}: cannot be read", remedy="restore it from a backup"
             ) from error
     return found
+
+
+def tag_keys_at_hand(config: Config) -> dict[int, bytes]:
+    """Commitments of the tag keys at hand by version; needs no passphrase."""
+    return {version: hex_bytes(made, 32) for version, made in tag_commitments(config, open_keystore(config)).items()}
 
 
 def x25519_keys(config: Config, keys: KeyStore) -> dict[int, bytes]:
@@ -303,7 +310,7 @@ def tag(
         )
     keys = open_keystore(settings, ask)
     if make:
-        made = TagKey.generate(max(keys.tag_versions(), default=0) + 1)
+        made = TagKey.generate(_next_tag_version(settings, keys))
         keys.save_tag_key(made)
         shown: tuple[TagKey, ...] = (made,)
         what = "Made the next tag key"
@@ -325,6 +332,24 @@ def tag(
     out.document(
         {"version": newest.version, "commitment": to_hex(newest.commitment), "file": str(export) if export else None}
     )
+
+
+def _next_tag_version(config: Config, keys: KeyStore) -> int:
+    """The version that the next tag key would be in force as.
+
+    Raises:
+        KeyStoreError: it is here already, and waits to be put in force.
+    """
+    newest = 0
+    if config.consortium is not None:
+        with view(config) as read:
+            newest = max(read.follower.state.tag_keys, default=0)
+    if newest + 1 in keys.tag_versions():
+        raise KeyStoreError(
+            f"{config.keys}: tag key {newest + 1} is here already, and not in force",
+            remedy="export it for the others, and propose its commitment (`mpcredit keys show`); or destroy it first",
+        )
+    return newest + 1
 
 
 @app.command()
@@ -385,6 +410,12 @@ def destroy(
     out.document({"kind": kind, "names": names, "destroyed": yes, "at": moment(int(time.time()))})
 
 
+def _unreported(state: LedgerState) -> set[str]:
+    """Fingerprints of keys whose inquiries are open or complete, with or without a request."""
+    under_way = (i for i in state.inquiries.values() if i.stage in (Stage.OPEN, Stage.COMPLETE))
+    return {PublicKey(bytes_to_int(inquiry.opening.n)).fingerprint for inquiry in under_way}
+
+
 def _refuse_in_use(
     kind: str, name: str, config: Config, keys: KeyStore, requests: dict[str, Request], state: LedgerState
 ) -> None:
@@ -394,6 +425,8 @@ def _refuse_in_use(
             problem = "there is no such key"
         elif name in requests and not requests[name].state.final:
             problem = f"request {requests[name].id} still needs it"
+        elif name in _unreported(state):
+            problem = "an inquiry under it is not reported yet"
     elif not name.isdecimal():
         problem = "is not a version"
     elif kind == "tag":

@@ -6,7 +6,7 @@ needs no lock on the party. The customer's number is not kept: only its last cha
 newest tag key (`misuse`).
 
     waiting -> asking -> checking -> ready -> [review ->] decided          waiting: also while the window rule holds it back
-                  `---------------> stopped -> waiting (asked again)
+                  `---------------> stopped -> waiting (asked again)   stopped -> asking: a reorganisation changed the end
 
 Who may do what: an officer enters and decides; a decision against the policy needs a reason and another person, a
 reviewer, who confirms it or sends it back. Nobody confirms his own.
@@ -90,6 +90,8 @@ class Applications:
         self.misuse = misuse
         self.consents = Consents(database, node, audit, clock=clock)
         self._known: tuple[str, CreditPolicy, int] | None = None
+        self._resumed: int | None = None
+        """`Inquirer.resumed` as of the last round; None before the first."""
 
     def terms(self) -> tuple[str, CreditPolicy]:
         """The currency of this institution's figures and its credit policy, as of the last round."""
@@ -244,7 +246,13 @@ class Applications:
         lines = []
         institution = _institution(party)
         self._known = _facts_of(institution)
-        for application in self.newest(steps=(Step.WAITING, Step.ASKING, Step.CHECKING), limit=100_000):
+        steps = [Step.WAITING, Step.ASKING, Step.CHECKING]
+        if (
+            institution.inquirer.resumed != self._resumed
+        ):  # an inquiry that had ended goes on; in the first round, perhaps
+            steps.append(Step.STOPPED)
+            self._resumed = institution.inquirer.resumed
+        for application in self.newest(steps=steps, limit=100_000):
             if application.request_id is None:
                 continue
             request = institution.inquirer.get(application.request_id)

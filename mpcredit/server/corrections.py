@@ -43,7 +43,7 @@ from mpcredit.server.database import Database, metadata
 from mpcredit.server.drafts import Draft
 from mpcredit.server.footprint import tags_of
 from mpcredit.server.logs import get_logger
-from mpcredit.server.node import Node
+from mpcredit.server.node import Node, own_member
 from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound
 
 __all__ = ["Correction", "Corrections", "correction_table"]
@@ -337,7 +337,7 @@ class Corrections:
 
     def follow(self, party: Institution | SupervisorNode) -> list[str]:
         """Do what is due; with the party locked, after each round (`Node.each_round`)."""
-        if not isinstance(party, Institution) or party.desk.state.by_operator(party.desk.outbox.signer.address) is None:
+        if not isinstance(party, Institution) or own_member(party) is None:
             return []  # not a member yet, which the round itself has said
         if self._sender is None or self._listener is None or self._listener.desk is not party.desk:
             desk = party.desk

@@ -29,6 +29,7 @@ from mpcredit.server.audit import AuditLog
 from mpcredit.server.casefile import applications_table
 from mpcredit.server.database import Database, metadata
 from mpcredit.server.logs import get_logger
+from mpcredit.server.node import own_member
 from mpcredit.server.tagtables import raise_tags
 from mpcredit.server.webhook import Webhook
 from mpcredit.state import Inquiry
@@ -93,7 +94,7 @@ class Notices:
 
     def follow(self, party: Institution | SupervisorNode) -> list[str]:
         """Note what was asked and answered since; with the party locked, after each round (`Node.each_round`)."""
-        if not isinstance(party, Institution) or party.desk.state.by_operator(party.desk.outbox.signer.address) is None:
+        if not isinstance(party, Institution) or own_member(party) is None:
             return []  # not a member yet, which the round itself has said
         self._tagger = party.tagger
         follower = party.follower

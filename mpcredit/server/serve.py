@@ -248,7 +248,7 @@ def serve_party(
     with_parent: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve the party of a configuration until SIGTERM or Ctrl-C.
+    """Serve the party of a configuration until SIGTERM or Ctrl-C; a second one ends it without waiting for answers.
 
     Args:
         path: the configuration file.
@@ -260,13 +260,19 @@ def serve_party(
     Raises:
         InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
     """
-    stop = threading.Event()
+    stop, hurry = threading.Event(), threading.Event()
     server: list[_Server] = []
 
     def told(_signal: int = 0, _frame: FrameType | None = None) -> None:
+        if stop.is_set():
+            hurry.set()  # told twice: at once
         stop.set()
         for running in server:
             running.should_exit = True
+
+    def orphaned() -> None:
+        hurry.set()
+        told()
 
     # (1) everything that can be wrong without touching the database.
     config = read_config(path)
@@ -276,7 +282,7 @@ def serve_party(
     listening = _listen(settings)
     before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
     if with_parent:
-        stop_with_parent(told)
+        stop_with_parent(orphaned)
     with contextlib.ExitStack() as stack:
         stack.callback(listening.close)
         stack.callback(lambda: [signal.signal(number, handler) for number, handler in before.items()])
@@ -312,7 +318,7 @@ def serve_party(
         uvicorn_config = uvicorn.Config(app, **settings.uvicorn(), timeout_graceful_shutdown=STOP_SECONDS)
         server.append(_Server(uvicorn_config, node, lambda: say(f"{node.name} serves at {settings.origin}")))
         node.start()
-        stack.callback(node.stop, withdraw=True)
+        stack.callback(node.leave, hurry)
         if webhook is not None:
             webhook.start()
             stack.callback(webhook.stop)

@@ -76,6 +76,26 @@ def test_inquire__human_output__shows_totals_coverage_and_verdict(bank: Party, d
     assert "outstanding" in shown.out
 
 
+def test_report__of_an_inquiry_that_the_store_does_not_know__is_given_by_hand(
+    consortium: Consortium, bank: Party, subjects: Iterator[str]
+) -> None:
+    request = bank.ok("inquire", "-s", next(subjects), "--grant-days", "3", "--no-wait")["request"]
+    bank.ok("answer", "--once")
+    consortium.turn(but=["Bank A"], supervisor=False)
+    with SqliteStore(bank.home / "store.sqlite") as store:  # as restored from yesterday's backup
+        inquiry = str((store.get("request", str(request)) or {})["inquiry"])
+        store.delete("request", str(request))
+
+    refused(bank.run("inquire", "--report", "0x00"), 3, "no inquiries of yours", inquiry[:14], party=bank)
+    refused(bank.run("inquire", "--report", inquiry, "--resume", "last"), 3, "give --report alone", party=bank)
+    reported = bank.ok("inquire", "--report", inquiry[:14])
+
+    assert reported["inquiry"] == inquiry
+    assert int(str(reported["gas_used"])) > 21_000
+    refused(bank.run("inquire", "--report", inquiry), 3, "those that wait: none", party=bank)
+    consortium.supervisor.ok("watch", "--once")
+
+
 def test_inquire__nobody_answers__says_who_is_missing_and_loses_nothing(
     consortium: Consortium, bank: Party, subjects: Iterator[str]
 ) -> None:

@@ -133,6 +133,23 @@ def test_create__same_key_other_content__is_refused(there: World, desk: Applicat
         desk.create(draft(there), officer=ANNA, idempotency_key="anna/key-2")
 
 
+def test_inquiry_that_had_ended_goes_on__its_application_is_followed_to_its_totals(
+    there: World, desk: Applications
+) -> None:
+    application = desk.create(draft(there), officer=ANNA)
+    there.bank.node.round()
+    request = str(desk.get(application.id).request_id)
+    with there.bank.node.locked() as party:  # as if the end was on the ledger that a reorganisation has replaced
+        store = party.desk.store
+        store.put("request", request, {**(store.get("request", request) or {}), "state": "expired"})
+        assert desk.follow(party) == [f"application {application.number} ended without totals"]
+    assert desk.get(application.id).step is Step.STOPPED
+
+    there.settle()
+
+    assert desk.get(application.id).step is Step.READY
+
+
 def test_batch__is_packed_into_one_inquiry_per_purpose(there: World, desk: Applications) -> None:
     rows = [fields(there), fields(there), fields(there, purpose="credit_line")]
     names = list(rows[0])

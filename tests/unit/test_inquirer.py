@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import pickle
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +15,10 @@ from fakes import DAY, TERMS, FakeSigner, FakeTown, Transaction, figures, found_
 
 from mpcredit import limits, paillier
 from mpcredit.consent import Purpose
-from mpcredit.errors import InvalidConsent, InvalidMessage, LedgerError, MpcreditError, NotYet
+from mpcredit.errors import InvalidConsent, InvalidMessage, KeyStoreError, LedgerError, MpcreditError, NotYet, Refused
 from mpcredit.events import Call, Opening, Stage
-from mpcredit.inquirer import Inquirer, RequestState
+from mpcredit.inquirer import ASIDE_SECONDS, Inquirer, RequestState
+from mpcredit.outbox import ATTEMPTS
 
 
 @pytest.fixture
@@ -99,12 +101,12 @@ def test_request__of_more_than_a_node_takes__names_the_most_and_that_many_are_ta
     unsigned = [town.consent(n) for n in range(160)]
 
     with pytest.raises(InvalidMessage) as caught:
-        bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, signed, officer="o")
+        bank.inquirer.request(["x"] * 160, signed, officer="o")
 
     assert caught.value.remedy == "ask for at most 130"
     assert bank.inquirer.requests() == []
-    bank.inquirer.request(tags(town, *range(130)), ["x"] * 130, signed[:130], officer="o")
-    bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, unsigned, officer="o")
+    bank.inquirer.request(["x"] * 130, signed[:130], officer="o")
+    bank.inquirer.request(["x"] * 160, unsigned, officer="o")
 
 
 def test_open__no_longer_fits_a_transaction__ends_with_the_most_that_would(
@@ -278,6 +280,29 @@ def test_open__no_node_takes_it__later_steps_go_on_and_the_request_ends_when_its
     assert bank.desk.outbox.restored_at == -1
 
 
+def test_open__mined_in_place_of_its_filler_after_a_reorganisation__goes_on_to_its_end(town: FakeTown) -> None:
+    bank = town[0]
+    town.chain.too_large = is_open
+    request = town.ask(1)
+    bank.work()
+    [row] = bank.desk.store.outbox_pending()
+    bank.desk.outbox.post("behind", Call("consortium", "nothing"))
+    height = len(town.chain.blocks)
+    for _ in range(3):
+        bank.work()
+    assert bank.inquirer.get(request).state is RequestState.FAILED
+    town.chain.too_large = lambda _transaction: False
+
+    town.chain.reorganise(height)
+    town.chain.mempool.clear()
+    town.chain.mine([pickle.loads(row.raw)])  # some node had it all the time
+    town.settle()
+
+    assert bank.inquirer.get(request).state is RequestState.ATTESTED
+    assert bank.inquirer.get(request).totals == [figures(31) | {"lenders": 5}]
+    assert [seen.inquirer for seen in bank.desk.remember()] == [0]
+
+
 # ---------------------------------------------------------------- openings that are refused at the estimate
 
 
@@ -286,7 +311,7 @@ def many(town: FakeTown, *numbers: int) -> str:
     bank = town[0]
     bank.sync()
     consents = [town.consent(n) for n in numbers]
-    return bank.inquirer.request(tags(town, *numbers), ["x"] * len(numbers), consents, officer="o").id
+    return bank.inquirer.request(["x"] * len(numbers), consents, officer="o").id
 
 
 def estimated(town: FakeTown) -> list[Opening]:
@@ -454,6 +479,194 @@ def test_nonce__is_drawn_and_not_counted(town: FakeTown) -> None:
     town.settle()
 
     assert bank.inquirer.get(request).state is RequestState.ATTESTED
+
+
+# ---------------------------------------------------------------- what had ended and goes on (R30.1)
+
+
+def answer_held_back(town: FakeTown, member: int = 4) -> tuple[str, list[Transaction]]:
+    """Everybody has answered, and one answer hangs in the mempool."""
+    request = town.ask(1)
+    town.asleep = {member}
+    town.settle()
+    town[member].sync()
+    town.chain.held = True
+    town[member].furnisher.step()
+    late = [t for t in town.chain.mempool if t.call.function == "contribute"]
+    assert len(late) == 1
+    town.chain.mempool.clear()
+    return request, late
+
+
+def ends(town: FakeTown, request: str, how: str) -> int:
+    """The inquiry ends without the late answer; the height of the block in which it does."""
+    town.chain.held = False
+    if how == "expired":
+        town.chain.advance(TERMS.answer_seconds + 100)
+        height = len(town.chain.blocks)
+    else:
+        height = len(town.chain.blocks)
+        town.signer(4).transact(town.call("refuse", town.inquiry(request).id, 4, 2, b""))
+    for _ in range(4):
+        town[0].work()
+    assert town[0].inquirer.get(request).state == how
+    return height
+
+
+@pytest.mark.parametrize("how", ["expired", "refused"])
+def test_end_is_replaced_by_the_last_answer__totals_are_opened_and_reported(town: FakeTown, how: str) -> None:
+    request, late = answer_held_back(town)
+    height = ends(town, request, how)
+
+    town.chain.reorganise(height)
+    town.chain.mempool.clear()
+    town.chain.mine(late)  # the other fork had the answer first
+    town.asleep = set()
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert (found.state, found.totals) == (RequestState.ATTESTED, [figures(31) | {"lenders": 5}])
+    assert town[0].inquirer.resumed == 1
+
+
+@pytest.mark.parametrize("how", ["expired", "refused"])
+def test_end_stands__nothing_goes_on(town: FakeTown, how: str) -> None:
+    request, _late = answer_held_back(town)
+    ends(town, request, how)
+
+    town.asleep = set()
+    town.chain.advance(2 * DAY)
+    town.settle()
+
+    assert town[0].inquirer.get(request).state == how
+    assert town[0].inquirer.resumed == 0
+
+
+def test_opening_and_its_end_are_taken_off_the_ledger__goes_on_from_its_opening(town: FakeTown) -> None:
+    height = len(town.chain.blocks)
+    request, _late = answer_held_back(town)
+    ends(town, request, "expired")
+
+    town.chain.reorganise(height)
+    town.asleep = set()
+    for _ in range(3):  # the first round only sends again
+        town.settle()
+
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def forget(town: FakeTown, request: str) -> None:
+    """What a store of before the opening lacks; the key store is a place of its own."""
+    store = town[0].desk.store
+    inquiry = town[0].inquirer.get(request).value["inquiry"]
+    for kind, key in (("request", request), ("report", inquiry), ("seen", inquiry)):
+        store.delete(kind, key)
+
+
+def answered(town: FakeTown) -> str:
+    """An inquiry that everybody has answered while its inquirer is away."""
+    request = town.ask(1)
+    town[0].work()
+    town.asleep = {0}
+    town.settle()
+    town.asleep = set()
+    assert town.inquiry(request).stage is Stage.COMPLETE
+    return request
+
+
+def test_inquiry_without_a_request__is_reported_and_later_ones_open(town: FakeTown) -> None:
+    request = answered(town)
+    inquiry = town.inquiry(request).id
+    forget(town, request)
+
+    town.settle()
+
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.VALID
+    assert town[0].inquirer.requests() == []
+    town.chain.advance(TERMS.answer_seconds + TERMS.report_seconds)
+    later = town.ask(2)
+    town.settle()
+    assert town[0].inquirer.get(later).state is RequestState.ATTESTED
+
+
+def test_inquiry_without_a_request__nobody_answered__is_expired_and_later_ones_open(town: FakeTown) -> None:
+    request = town.ask(1)
+    town[0].work()
+    inquiry = town.inquiry(request).id
+    forget(town, request)
+    town.asleep, town.supervised = {1, 2, 3, 4}, False
+    town.work()
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.OPEN
+
+    town.chain.advance(TERMS.answer_seconds)
+    town.settle()
+
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.EXPIRED
+
+
+def test_inquiry_without_request_and_key__is_told_once_and_reported_when_the_key_is_back(
+    town: FakeTown, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = answered(town)
+    inquiry = town.inquiry(request).id
+    [fingerprint] = town[0].inquirer.get(request).keys
+    private = town.keys[0].inquiry_key(fingerprint)
+    town.keys[0].destroy_inquiry_key(fingerprint)
+    forget(town, request)
+    other = town.ask(2)
+
+    for _ in range(3):
+        town.settle()
+        town.chain.advance(ASIDE_SECONDS + 1)
+
+    assert town[0].inquirer.get(other).state is RequestState.ATTESTED  # its report is not due yet
+    assert caplog.text.count("is not closed") == 1
+    with pytest.raises(KeyStoreError):
+        town[0].inquirer.report(inquiry)
+    town.keys[0].keep_inquiry_key(private)
+    town.settle()
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.VALID
+
+
+def test_report_by_hand__after_all_reports_failed__is_given(town: FakeTown, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = answered(town)
+    inquiry = town.inquiry(request).id
+    forget(town, request)
+
+    def reverts(*_: Any) -> Any:
+        raise Refused("no", code="OutOfGas")
+
+    for _ in range(ATTEMPTS):
+        town.chain.held = True
+        town[0].work()
+        with monkeypatch.context() as failing:
+            failing.setattr(town.chain, "execute", reverts)
+            town.chain.mine()
+    town.chain.held = False
+    town.settle()
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.COMPLETE
+    rows = [row for row in town[0].desk.store.outbox_rows() if row.key.startswith("report/")]  # type: ignore[attr-defined]
+    assert [row.state for row in rows] == ["failed"] * ATTEMPTS
+
+    town[0].inquirer.report(inquiry)
+    town.settle()
+
+    assert town[0].desk.state.inquiries[inquiry].stage is Stage.VALID
+
+
+def test_report_by_hand__of_what_is_none_or_anothers_or_not_complete__is_refused(town: FakeTown) -> None:
+    theirs, open_ = town.ask(1, by=1), town.ask(2)
+    town[1].work()
+    town[0].work()
+    town[0].sync()
+
+    for inquiry, why in (
+        (bytes(32), "not on this ledger"),
+        (town.inquiry(theirs, by=1).id, "not this institution's own"),
+        (town.inquiry(open_).id, "it is open"),
+    ):
+        with pytest.raises(InvalidMessage, match=why):
+            town[0].inquirer.report(inquiry)
 
 
 # ---------------------------------------------------------------- crashes
