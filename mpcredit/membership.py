@@ -132,9 +132,8 @@ class Membership:
         by_hand = not self.ready or bool(choice and choice["held"])  # a person switches it on and off
         if by_hand and not self.leaving:
             return []
-        able = self._announced() and self.desk.state.is_serving(self.desk.index)
-        serves = able and not self.why_not and not self.leaving
-        if serves == self.is_ready or (serves and self._owes()):
+        serves = self.desk.state.is_serving(self.desk.index) and not self.why_not and not self.leaving
+        if serves == self.is_ready or (serves and (self._owes() or not self._announced())):
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
             return []  # one is under way

@@ -184,10 +184,24 @@ def test_announcement__is_made_once_and_before_readiness(town: FakeTown) -> None
     assert [(one.lowest, one.highest) for one in said] == [(2, 3), (2, 2), (2, 3)]
     # The supervisor does not take it for mask keys.
     assert town.supervisor.supervisor.findings == []
-    # Who has not been able to say it is not declared ready.
-    town[2].membership.desk.release = NEXT
-    town.chain.advance(5 * 86_400)
+    # A member that has not been able to say it does not switch itself on.
+    town.sleep(2)
+    town[2].sync()
+    upgrade(town[2], NEXT)
     assert town[2].membership._ready() == []
+    upgrade(town[2], THIS_RELEASE)
+    assert town[2].membership._ready() == ["switched readiness on"]
+
+
+def test_upgrade__does_not_switch_a_ready_member_off(town: FakeTown) -> None:
+    before = len(town.chain.events(0, town.chain.head().number))
+    upgrade(town[1], NEXT)
+
+    town.settle()
+
+    new = town.chain.events(0, town.chain.head().number)[before:]
+    assert [type(event) for event in new] == [MaskKeysSealed]
+    assert town[0].desk.state.ready_next() == 0b11111
 
 
 def test_announcement__malformed__counts_as_nothing_said() -> None:
