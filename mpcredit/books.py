@@ -201,6 +201,15 @@ class TaggedBook:
         """Number of customers in the largest of the tables."""
         return max(len(table) for _, table in self.tables.values())
 
+    def raised(self, tagger: Tagger) -> TaggedBook:
+        """The same figures under the tags of a newer tag key (R4); no identity is needed for it."""
+        version = self.tag_key_version
+        tables = {
+            number: (schema, {tagger.raised(tag, version): record for tag, record in table.items()})
+            for number, (schema, table) in self.tables.items()
+        }
+        return TaggedBook(self.as_of, self.currency, tagger.version, tables)
+
     def record(self, schema: Schema, tag: bytes) -> dict[str, int]:
         """Return the figures behind a tag, all zero for who is not a customer. One look-up either way.
 

@@ -45,7 +45,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "refuses_cooldown": "the same inquirer again within the cool-down: refused with code 8, book unread",
     "refuses_window": "another cohort within the window: refused with code 7, book unread",
     "refuses_small_cohort": "a cohort below its own minimum: refused with code 2, book unread",
-    "refuses_old_book": "its book past the permitted age: refused with code 10, book unread",
+    "old_book": "its book past the permitted age: it switches itself off, book unread",
 }
 """Every check of a rehearsal, in its order. A certificate has them all, passed."""
 

@@ -50,7 +50,7 @@ from urllib.parse import urlsplit
 from eth_utils.address import is_address, to_checksum_address
 
 from mpcredit import institution
-from mpcredit.books import LoanBook
+from mpcredit.books import LoanBook, TaggedBook
 from mpcredit.chain import (
     BEHIND_BLOCKS,
     COMPARE_SECONDS,
@@ -63,7 +63,7 @@ from mpcredit.chain import (
     several,
     shown,
 )
-from mpcredit.encoding import hex_bytes, to_hex
+from mpcredit.encoding import hex_bytes
 from mpcredit.errors import InvalidFile, KeyStoreError, StoreError
 from mpcredit.follower import Follower
 from mpcredit.founding import read_founding
@@ -75,12 +75,13 @@ from mpcredit.pkcs11keys import Pkcs11Keys, TokenPlace
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Book, Store
 from mpcredit.store import SqliteStore
-from mpcredit.tags import HmacTagger, Tagger, TagKey
+from mpcredit.tags import Tagger, tagger_of
 
 __all__ = [
     "Config",
     "Institution",
     "book_adapter",
+    "book_under",
     "client_of",
     "institution_from_config",
     "kdf_cost",
@@ -91,7 +92,6 @@ __all__ = [
     "read_config",
     "signer_of",
     "supervisor_from_config",
-    "tag_key_of",
     "token_pin",
 ]
 
@@ -526,30 +526,13 @@ def signer_of(config: Config, ledger: ChainLedger, keys: KeyStore) -> ChainSigne
     )
 
 
-def tag_key_of(keys: KeyStore, in_force: Mapping[int, bytes]) -> TagKey:
-    """The tag key in force.
-
-    Args:
-        in_force: commitments by version, as the ledger shows them.
-
-    Raises:
-        KeyStoreError: it is not at hand, or is another one than the consortium's; with that, every answer would be zero.
-    """
-    versions = keys.tag_versions()
-    remedy = "get it from another member and keep it with `mpcredit keys tag --import FILE`"
-    if not versions:
-        raise KeyStoreError("there is no tag key", remedy=remedy)
-    version = max(in_force) if in_force else max(versions)
-    if version not in versions:
-        raise KeyStoreError(f"the consortium's tag key of version {version} is not at hand", remedy=remedy)
-    key = keys.tag_key(version)
-    if in_force and in_force[version] != key.commitment:
-        raise KeyStoreError(
-            f"the tag key of version {version} is not the consortium's: its commitment is {to_hex(key.commitment)}, the "
-            f"ledger has {to_hex(in_force[version])}",
-            remedy="destroy it (`mpcredit keys destroy tag`) and import the one that the other members have",
-        )
-    return key
+def book_under(tagger: Tagger, book: Book, config: Config) -> Book:
+    """The institution's book under the tags of a newer tag key: an own adapter is asked again, a file's book is raised."""
+    adapter = book_adapter(config)
+    if adapter is not None:
+        return adapter(tagger)
+    assert isinstance(book, TaggedBook)
+    return book.raised(tagger)
 
 
 class Institution(institution.Institution):
@@ -601,7 +584,7 @@ def institution_from_config(
         # (3) the ledger names the tag key in force.
         follower = Follower(ledger, pins_of(config, store), config.confirmations)
         follower.sync()
-        tagger = HmacTagger(tag_key_of(keys, follower.state.tag_keys))
+        tagger = tagger_of(keys, follower.tag_keys)
         made = Institution(
             ledger=ledger,
             signer=signer,

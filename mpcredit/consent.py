@@ -110,9 +110,9 @@ class Consent:
     inquirer: int
     """Index of the one member that may ask."""
     tag: bytes = field(repr=False)
-    """Tag of the subject, 32 bytes."""
+    """Tag of the subject, 32 bytes, under the version that follows: a reader raises it to the newest (`Desk.newest_tag`)."""
     tag_key_version: int
-    """Version of the tag key under which `tag` was made."""
+    """Version of the tag key under which `tag` was made; a later key does not end the consent."""
     purpose: Purpose
     """The one purpose that is allowed."""
     scope: str
@@ -285,8 +285,8 @@ class Consent:
         Args:
             realm: chain and consortium of the inquiry.
             inquirer: index of the member that asks.
-            tag: tag of the subject asked for.
-            tag_key_version: version of the tag key in force.
+            tag: tag of the subject asked for, under the version that this receipt names.
+            tag_key_version: newest version of the tag key; the receipt may name an earlier one.
             purpose: purpose of the inquiry.
             at: Unix time of the block that opened it.
 
@@ -303,16 +303,15 @@ class Consent:
                 "the institution that asks must obtain the customer's consent itself",
             ),
             ("tag", self.tag, tag, "the inquirer must attach the receipt of this subject"),
-            (
-                "tag_key_version",
-                self.tag_key_version,
-                tag_key_version,
-                "the inquirer must have the receipt renewed under the tag key in force",
-            ),
             ("purpose", self.purpose, purpose, "the inquirer must obtain consent for this purpose"),
         ):
             if stated != needed:
                 raise InvalidConsent(f"the consent's {name} is not that of the inquiry", remedy=remedy)
+        if self.tag_key_version > tag_key_version:
+            raise InvalidConsent(
+                "the consent's tag_key_version is not yet in force",
+                remedy="the inquirer must write receipts under the newest tag key of the ledger, or an earlier one",
+            )
         if at < self.valid_from:
             raise InvalidConsent(
                 "the consent's valid_from lies after the inquiry", remedy="the inquirer must wait until it holds"

@@ -37,7 +37,7 @@ from mpcredit.outbox import ATTEMPTS, Outbox
 from mpcredit.ports import Keys, Store
 from mpcredit.state import Inquiry, LedgerState, Notice
 
-__all__ = ["LOOK_BACK_SECONDS", "Listener", "Pending", "Sender", "Teller"]
+__all__ = ["LOOK_BACK_SECONDS", "Listener", "Pending", "Sender", "Teller", "named_tags"]
 
 log = logging.getLogger("mpcredit")
 
@@ -50,6 +50,24 @@ _LISTED: Final = 200
 
 
 # --------------------------------------------------------------------- a member says
+
+
+def named_tags(desk: Desk, tag: bytes) -> set[bytes]:
+    """The tags of a subject as they stand in others' inquiries that this member answered, and may be told of (R41).
+
+    The supervisor has no tag keys: it finds an inquiry by the tag that the inquiry names.
+
+    Args:
+        tag: of the subject, under the newest tag key.
+    """
+    since = desk.follower.now - LOOK_BACK_SECONDS - DAY
+    found = set()
+    for seen in desk.remember():
+        inquiry = desk.state.inquiries.get(seen.inquiry)
+        answered = seen.answered or (inquiry is not None and desk.index in inquiry.contributions)
+        if answered and seen.inquirer != desk.index and seen.opened_at > since:
+            found |= {named for one, named in zip(seen.tags, seen.named, strict=True) if one == tag}
+    return found
 
 
 class Sender:
@@ -191,6 +209,10 @@ class Watched(Protocol):
     outbox: Outbox
     store: Store
     keys: Keys
+
+    @property
+    def owner(self) -> str:
+        """The supervisor's owner account."""
 
     def tags(self, inquiry: Inquiry) -> tuple[bytes, ...]:
         """Tags of the subjects of an inquiry."""

@@ -1,16 +1,18 @@
 """What every use case of one institution works with: its view of the ledger, its store, its keys, its outbox.
 
-Also the two things that several of them need: the pair keys with another member, and what this member has seen so far.
+Also what several of them need: the pair keys with another member, the newest tags of subjects (R4), and what this member
+has seen so far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mpcredit.consent import Consent
 from mpcredit.disclosure import Seen
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import InvalidMessage, KeyUnavailable, MpcreditError, NotYet
+from mpcredit.errors import InvalidMessage, KeyStoreError, KeyUnavailable, MpcreditError, NotYet
 from mpcredit.events import Call
 from mpcredit.follower import Follower
 from mpcredit.ledger.roster import Member
@@ -19,7 +21,7 @@ from mpcredit.pairkeys import KeyRef, PairKeys, PeriodRef, Realm, derive
 from mpcredit.ports import Keys, OutboxRow, Store
 from mpcredit.sealing import SubjectList, open_subjects_member
 from mpcredit.state import Inquiry, LedgerState
-from mpcredit.tags import Tagger
+from mpcredit.tags import HmacTagger, Tagger, tagger_of
 from mpcredit.versions import THIS_RELEASE, Release
 
 __all__ = ["Desk"]
@@ -83,6 +85,50 @@ class Desk:
         """This institution's member index."""
         return self.member.index
 
+    @property
+    def missing_tag_key(self) -> int:
+        """Newest version of the consortium's tag key, if this institution does not use it yet; else 0.
+
+        Meanwhile it judges and opens nothing: it could not see that an inquiry under the newest key is about a subject
+        that it has answered about.
+        """
+        newest = max(self.follower.tag_keys, default=0)
+        return newest if newest > self.tagger.version else 0
+
+    @property
+    def tag_key_hindrance(self) -> str:
+        """Why nothing can be judged or opened for want of the newest tag key; empty if it is in use."""
+        try:
+            next_one = self.next_tagger()
+        except KeyStoreError as error:
+            return str(error)
+        return f"the loan book is not raised to tag key {next_one.version} yet" if next_one is not None else ""
+
+    def next_tagger(self) -> HmacTagger | None:
+        """The tagger of the newest tag key; None if it is in use. With it goes a book under its tags (`use_tagger`).
+
+        Raises:
+            KeyStoreError: one of the keys is not at hand, or is another one than the consortium's.
+        """
+        return tagger_of(self.keys, self.follower.tag_keys) if self.missing_tag_key else None
+
+    def newest_tag(self, consent: Consent) -> bytes:
+        """The tag under the newest tag key of a consent's subject, whatever version the consent names.
+
+        A tag under a key that is not here is left as it is: it equals nobody's, and `Consent.check` refuses it.
+        """
+        return self._raised(consent.tag, consent.tag_key_version)
+
+    def newest_tags(self, subjects: SubjectList) -> tuple[bytes, ...]:
+        """The tags of an inquiry's subjects under the newest tag key, in their order.
+
+        An inquiry names each tag under the version that the consent of its entry names (R16).
+        """
+        return tuple(self._raised(entry.tag, entry.consent.tag_key_version) for entry in subjects.entries)
+
+    def _raised(self, tag: bytes, version: int) -> bytes:
+        return self.tagger.raised(tag, version) if version <= self.tagger.version else tag
+
     def pair_keys(self, own: KeyRef, other: KeyRef, period: PeriodRef) -> PairKeys:
         """The pair keys of this institution's key with another member's key in a period, cached."""
         # By member and version too: a copied key under another member must not give the keys of the member it was copied from.
@@ -145,11 +191,12 @@ class Desk:
             self.note_seen(
                 inquiry.id,
                 inquirer=inquiry.inquirer,
-                tags=[entry.tag for entry in subjects.entries],
+                tags=[(entry.tag, entry.consent.tag_key_version) for entry in subjects.entries],
                 consents=list(inquiry.opening.consents),
                 cohort=inquiry.opening.cohort,
                 opened_at=inquiry.opened.at.timestamp,
                 order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
+                repeats=inquiry.opening.repeats,
             )
         return [self._seen(hex_bytes(key, 32), value) for key, value in self.store.items("seen")]
 
@@ -158,41 +205,51 @@ class Desk:
         inquiry: bytes,
         *,
         inquirer: int,
-        tags: list[bytes],
+        tags: Iterable[tuple[bytes, int]],
         consents: list[bytes],
         cohort: int,
         opened_at: int,
         order: tuple[int, int],
+        repeats: bool,
     ) -> None:
-        """Remember the subjects of an inquiry."""
+        """Remember the subjects of an inquiry.
+
+        Args:
+            tags: as the inquiry names them, each with its version: so they are kept, and raised when they are read.
+        """
         self.store.put(
             "seen",
             to_hex(inquiry),
             {
                 "inquirer": inquirer,
-                "tags": [to_hex(tag) for tag in tags],
+                "tags": [[to_hex(tag), version] for tag, version in tags],
                 "consents": [to_hex(consent) for consent in consents],
                 "cohort": hex(cohort),
                 "opened_at": opened_at,
                 "order": list(order),
+                "repeats": repeats,
             },
         )
 
     def _seen(self, inquiry: bytes, value: dict[str, object]) -> Seen:
         known = self.state.inquiries.get(inquiry)
         answer = self.store.get("answer", to_hex(inquiry)) or {}
-        order = value["order"]
+        order, tags = value["order"], value["tags"]
         assert isinstance(order, list)
+        assert isinstance(tags, list)
+        named = [(hex_bytes(tag, 32), int(version)) for tag, version in tags]
         return Seen(
             inquiry=inquiry,
             inquirer=int(str(value["inquirer"])),
-            tags=tuple(hex_bytes(tag, 32) for tag in _list(value["tags"])),
+            tags=tuple(self._raised(tag, version) for tag, version in named),
             consents=tuple(hex_bytes(consent, 32) for consent in _list(value["consents"])),
             cohort=int(str(value["cohort"]), 16),
             opened_at=known.opened.at.timestamp if known else int(str(value["opened_at"])),
             order=(known.opened.at.block, known.opened.at.log_index) if known else (int(order[0]), int(order[1])),
             answered="payload" in answer,
             answered_at=int(str(answer.get("made_at", 0))),
+            named=tuple(tag for tag, _ in named),
+            repeats=bool(value["repeats"]),
         )
 
     def post(self, step: str, call: Call) -> OutboxRow:

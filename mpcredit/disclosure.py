@@ -6,17 +6,17 @@ subject is a customer: the inputs are the inquiry, the tags this member has seen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from mpcredit.errors import InvalidConsent
-from mpcredit.events import Parameters, Stage, members_of
+from mpcredit.events import Parameters, members_of
 from mpcredit.pairkeys import Realm
 from mpcredit.sealing import SubjectList
 from mpcredit.state import Inquiry, LedgerState
 
-__all__ = ["ADVICE", "Refusal", "RefusalCode", "Seen", "decide", "window_conflict"]
+__all__ = ["ADVICE", "Refusal", "RefusalCode", "Seen", "UsedConsent", "decide", "differing", "window_conflict"]
 
 
 class RefusalCode(IntEnum):
@@ -58,6 +58,7 @@ class Seen:
     inquiry: bytes
     inquirer: int
     tags: tuple[bytes, ...]
+    """Of its subjects, under the newest tag key."""
     consents: tuple[bytes, ...]
     cohort: int
     opened_at: int
@@ -67,6 +68,10 @@ class Seen:
     """Whether figures of this member were put into a contribution to it, be that mined or not."""
     answered_at: int = 0
     """When, by this member's own clock, unix seconds; 0 if it did not, or is not known."""
+    repeats: bool = False
+    """Whether its cohort repeated an earlier one."""
+    named: tuple[bytes, ...] = ()
+    """The tags as the inquiry names them, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,20 @@ class Refusal:
 
     code: RefusalCode
     text: str
+    repeat: int = 0
+    """With WINDOW: the cohort over which the inquirer can ask instead, bitmap; else 0."""
+
+
+@dataclass(frozen=True)
+class UsedConsent:
+    """A consent under which this member has answered (R17)."""
+
+    cohort: int
+    """Bitmap, of the first answer."""
+    schema: int
+    currency: str
+    has_figures: bool
+    """Whether the figures of the first answer are still stored."""
 
 
 def _before(order: tuple[int, int], memory: Iterable[Seen], state: LedgerState) -> Iterator[Seen]:
@@ -128,8 +147,9 @@ def _consent_problem(
     subjects: SubjectList,
     realm: Realm,
     tag_key_version: int,
-    memory: Iterable[Seen],
+    consents: Mapping[bytes, UsedConsent],
     state: LedgerState,
+    now: int,
 ) -> str | None:
     opened = inquiry.opened
     hashes = tuple(entry.consent.hash for entry in subjects.entries)
@@ -150,17 +170,33 @@ def _consent_problem(
             return error.message
         if inquiry.inquirer in state.revoked.get(consent.hash, set()):
             return "the consent was revoked"
-    # A receipt is for one inquirer, so only its own inquiries can have used it: anybody can write another's hash into his.
-    place = (opened.at.block, opened.at.log_index)
-    used: set[bytes] = set()
-    for seen in memory:
-        if seen.inquirer == inquiry.inquirer and seen.inquiry not in state.inquiries:
-            used |= set(seen.consents)
-    for other in state.inquiries.values():
-        before = (other.opened.at.block, other.opened.at.log_index) < place
-        if other.inquirer == inquiry.inquirer and before and not other.stage.failed:
-            used |= set(other.opening.consents)
-    return "the consent was used before" if used & set(hashes) else None
+        began = state.first_named.get((inquiry.inquirer, consent.hash), opened.at.timestamp)
+        if max(now, opened.at.timestamp) >= began + inquiry.parameters.repeat_seconds:
+            return "the time of the consent is over: it began with the first inquiry that named it"
+        used = consents.get(consent.hash)
+        same = used is not None and (used.cohort, used.schema, used.currency) == (
+            opened.opening.cohort,
+            opened.opening.schema,
+            opened.opening.currency,
+        )
+        if used is not None and not (same and used.has_figures):
+            return "the consent was used, and this inquiry does not repeat that answer"
+    return None
+
+
+def _unknown_repetition(inquiry: Inquiry, tags: Sequence[bytes], memory: Sequence[Seen]) -> bool:
+    """Whether the cohort repeats one that this member cannot check, for a tag that it has not answered (R27.3)."""
+    opened, window = inquiry.opened, inquiry.parameters.window_seconds
+    recent = [seen for seen in memory if seen.opened_at + window > opened.at.timestamp]
+    for tag in tags:
+        of_tag = [seen for seen in recent if tag in seen.tags]
+        if any(seen.answered for seen in of_tag):
+            continue  # the window rule judges
+        if not any(
+            not seen.repeats and seen.cohort | 1 << inquiry.inquirer == opened.opening.cohort for seen in of_tag
+        ):
+            return True
+    return False
 
 
 def decide(
@@ -169,10 +205,12 @@ def decide(
     *,
     state: LedgerState,
     memory: Sequence[Seen],
+    tags: Sequence[bytes],
     tag_key_version: int,
     currency: str,
     book_as_of: int,
     now: int,
+    consents: Mapping[bytes, UsedConsent],
     minimum_window: int = 0,
     clock: int = 0,
 ) -> Refusal | None:
@@ -181,9 +219,12 @@ def decide(
     Args:
         subjects: the opened list of subjects.
         memory: what this member has seen of other inquiries, and of this one.
+        tags: of the subjects, in their order, under the newest tag key, as those of `memory` are.
+        tag_key_version: the newest.
         currency: of this member's loan book.
         book_as_of: unix seconds of its snapshot.
         now: timestamp of the ledger's head.
+        consents: under which this member has answered, by their hashes.
         minimum_window: this member's own least window, seconds.
         clock: this member's own, unix seconds; 0: none.
 
@@ -192,7 +233,6 @@ def decide(
     """
     parameters: Parameters = inquiry.parameters
     opened = inquiry.opened
-    tags = tuple(entry.tag for entry in subjects.entries)
     order = (opened.at.block, opened.at.log_index)
     earlier = [seen for seen in _before(order, memory, state) if seen.inquiry != inquiry.id]
 
@@ -203,7 +243,13 @@ def decide(
     if len(subjects.entries) != len(opened.opening.consents):
         return Refusal(RefusalCode.ENCODING, "the sealed part has another number of subjects than the ledger")
 
-    problem = _consent_problem(inquiry, subjects, state.realm, tag_key_version, earlier, state)
+    if opened.opening.repeats and _unknown_repetition(inquiry, tags, earlier):
+        return Refusal(
+            RefusalCode.COHORT,
+            "the cohort is not that of an inquiry on the subject over all members that were ready then",
+        )
+
+    problem = _consent_problem(inquiry, subjects, state.realm, tag_key_version, consents, state, now)
     if problem:
         return Refusal(RefusalCode.CONSENT, problem)
 
@@ -222,20 +268,22 @@ def decide(
         return Refusal(
             RefusalCode.WINDOW,
             f"this institution answered about a subject within the window, over a cohort that differs by {names}",
+            conflict[0].cohort | 1 << opened.inquirer,
         )
 
-    for seen in earlier:
-        before = state.inquiries.get(seen.inquiry)
+    # What one consent gave once is given again as it was: neither the book nor the cool-down is asked (R17).
+    fresh = {tag for tag, entry in zip(tags, subjects.entries, strict=True) if entry.consent.hash not in consents}
+    asked = [seen for seen in earlier if seen.answered and seen.inquirer == inquiry.inquirer]
+    for seen in asked:
         recent = seen.opened_at + parameters.cooldown_seconds > opened.at.timestamp
-        counts = before is None or before.stage not in (Stage.REFUSED, Stage.EXPIRED, Stage.VOID)
-        if seen.inquirer == inquiry.inquirer and recent and counts and not set(tags).isdisjoint(seen.tags):
+        if recent and not fresh.isdisjoint(seen.tags):
             return Refusal(RefusalCode.COOLDOWN, "the inquirer asked about a subject within the cool-down")
 
-    day = [s for s in earlier if s.inquirer == inquiry.inquirer and s.opened_at + 86_400 > opened.at.timestamp]
+    day = [seen for seen in asked if seen.opened_at + 86_400 > opened.at.timestamp]
     if sum(len(seen.tags) for seen in day) + len(tags) > parameters.subjects_per_day:
         return Refusal(RefusalCode.RATE, "the inquirer has asked about too many subjects in 24 hours")
 
-    if book_as_of + parameters.book_age_seconds < opened.at.timestamp:
+    if fresh and book_as_of + parameters.book_age_seconds < opened.at.timestamp:
         return Refusal(RefusalCode.BOOK, "this institution's loan book is too old")
 
     if now + min(60, parameters.answer_seconds // 10) >= opened.deadline:

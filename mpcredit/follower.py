@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpcredit.errors import LedgerError, WrongLedger
-from mpcredit.events import Event
+from mpcredit.events import Change, Event
 from mpcredit.ledger.roster import Pins
 from mpcredit.ports import Block, Ledger
 from mpcredit.state import LedgerState
@@ -61,6 +61,17 @@ class Follower:
         On a chain that makes no empty blocks, deadlines and readiness pass while `now` stands still.
         """
         return max(self.now + 1, int(self.clock()))
+
+    @property
+    def tag_keys(self) -> dict[int, bytes]:
+        """Commitments of the consortium's tag keys by version: those that are final, and the first one.
+
+        A tag that was raised cannot be lowered, so nobody raises to a key that a reorganisation could still replace.
+        """
+        final = self.final_block
+        waiting = sum(e.kind is Change.TAG_KEY_SET and e.at.block > final for e in self.state.roster_history)
+        newest = max(1, len(self.state.tag_keys) - waiting)
+        return {version: made for version, made in self.state.tag_keys.items() if version <= newest}
 
     def sync(self) -> list[Event]:
         """Fold what is new.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mpcredit import protocol
+from mpcredit.consent import Consent
 from mpcredit.desk import Desk
-from mpcredit.disclosure import Refusal, RefusalCode, decide
+from mpcredit.disclosure import Refusal, RefusalCode, UsedConsent, decide
 from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import (
     InvalidKey,
@@ -28,7 +29,7 @@ from mpcredit.errors import (
 )
 from mpcredit.events import Call, Stage
 from mpcredit.ports import Book
-from mpcredit.sealing import sealed_version
+from mpcredit.sealing import seal_repeat, sealed_version
 from mpcredit.state import Inquiry
 
 __all__ = ["Furnisher"]
@@ -59,6 +60,7 @@ class Furnisher:
         done: list[str] = []
         index = self.desk.index
         self._notice_restore(index)
+        self._forget_figures()
         for inquiry in list(self.desk.state.inquiries.values()):
             if index not in inquiry.cohort or inquiry.inquirer == index or index not in inquiry.awaited:
                 continue
@@ -94,17 +96,27 @@ class Furnisher:
 
         # (1) one answer for ever: what is stored is sent, whatever the book says now: R24.
         if answer is None:
+            if self.desk.missing_tag_key:
+                return []  # it is judged as soon as the key is here: R4
             self.desk.follower.bear_out()
             self.desk.outbox.check_restored()  # a machine set back to a snapshot goes on without a start: R25
             refusal = self.judge(inquiry)
-            answer = _refused(refusal) if refusal else self._figures(inquiry)
-            self.desk.store.insert("answer", key, answer)
+            answer = self._refusal(inquiry, refusal) if refusal else self._figures(inquiry)
+            with self.desk.store.transaction():
+                used = answer.pop("consents", {})
+                self.desk.store.insert("answer", key, answer)
+                for consent, value in used.items():
+                    self.desk.store.put("consent", consent, value)
 
         # (2) the stored answer goes through the outbox.
         try:
             if "refused" in answer:
                 code = int(answer["refused"])
-                call = Call(inquiry.joint_credit, "refuse", (inquiry.id, self.desk.index, code, b""))
+                call = Call(
+                    inquiry.joint_credit,
+                    "refuse",
+                    (inquiry.id, self.desk.index, code, hex_bytes(answer["repeat"], None)),
+                )
                 row = self.desk.post(f"refuse/{key}", call)
                 return [f"refused {key[:12]}: {answer['text']}"] if row.state == "mined" else []
             payload = hex_bytes(answer["payload"], None)
@@ -125,6 +137,11 @@ class Furnisher:
         desk = self.desk
         if inquiry.opened.at.block <= desk.outbox.restored_at:
             return Refusal(RefusalCode.RESTORED, "this institution's store was restored after the inquiry opened")
+        if self._is_ended(inquiry):
+            return Refusal(RefusalCode.COHORT, "the supervisor has ended the period key of the inquiry")
+        own = inquiry.keys[desk.index]
+        if own.version in desk.member.compromised:
+            return Refusal(RefusalCode.COHORT, "the inquiry uses a key that this institution has called compromised")
         try:
             protocol.check_cohort(inquiry, desk.minimum_cohort)
         except InvalidMessage as error:
@@ -150,26 +167,38 @@ class Furnisher:
             return Refusal(RefusalCode.SUBJECT, error.message)
         except InvalidMessage as error:
             return Refusal(RefusalCode.ENCODING, error.message)
+        tags = desk.newest_tags(subjects)
+        if len(set(tags)) != len(tags):
+            return Refusal(RefusalCode.SUBJECT, "a subject is on the list twice, under two versions of the tag key")
         return decide(
             inquiry,
             subjects,
             state=desk.state,
             memory=desk.remember(),
+            tags=tags,
             tag_key_version=desk.tagger.version,
             currency=self.book.currency,
             book_as_of=self.book.as_of,
             now=desk.follower.now,
+            consents=self._used_consents(),
             minimum_window=desk.minimum_window,
             clock=int(desk.follower.clock()),
         )
 
+    def _is_ended(self, inquiry: Inquiry) -> bool:
+        return inquiry.period_key.version in self.desk.state.ended_keys
+
     def _figures(self, inquiry: Inquiry) -> dict[str, Any]:
         frame = protocol.frame_of(inquiry, self.desk.realm)
         subjects = self.desk.subjects(inquiry)
+        used = dict(self.desk.store.items("consent"))
         try:
-            records = [self.book.record(inquiry.schema, entry.tag) for entry in subjects.entries]
+            records = [
+                self._record(inquiry, tag, used.get(to_hex(entry.consent.hash)))
+                for entry, tag in zip(subjects.entries, self.desk.newest_tags(subjects), strict=True)
+            ]
         except Refused as error:  # no figures of this schema, whoever is asked about
-            return _refused(Refusal(RefusalCode.ENCODING, error.message))
+            return self._refusal(inquiry, Refusal(RefusalCode.ENCODING, error.message))
         payload = protocol.contribution(
             frame,
             self.desk.index,
@@ -179,8 +208,55 @@ class Furnisher:
             supervisor_public=inquiry.period_key.public,
         )
         made_at = int(self.desk.follower.clock())
-        return {"payload": to_hex(payload), "cohort": hex(inquiry.opening.cohort), "made_at": made_at}
+        consents = {
+            to_hex(entry.consent.hash): self._given(inquiry, entry.consent, record)
+            for entry, record in zip(subjects.entries, records, strict=True)
+            if to_hex(entry.consent.hash) not in used
+        }
+        cohort = hex(inquiry.opening.cohort)
+        return {"payload": to_hex(payload), "cohort": cohort, "made_at": made_at, "consents": consents}
 
+    # ----------------------------------------------------------------- one consent, one set of figures (R17)
 
-def _refused(refusal: Refusal) -> dict[str, Any]:
-    return {"refused": int(refusal.code), "text": refusal.text}
+    def _record(self, inquiry: Inquiry, tag: bytes, used: Mapping[str, Any] | None) -> Mapping[str, int]:
+        """Figures of a subject: those that its consent gave before, or the book's. A correction changes no used consent."""
+        if used is None:
+            return self.book.record(inquiry.schema, tag)
+        return {name: int(amount) for name, amount in used["figures"].items()}
+
+    def _given(self, inquiry: Inquiry, consent: Consent, record: Mapping[str, int]) -> dict[str, Any]:
+        began = self.desk.state.first_named.get((inquiry.inquirer, consent.hash), inquiry.opened.at.timestamp)
+        return {
+            "cohort": hex(inquiry.opening.cohort),
+            "schema": inquiry.opening.schema,
+            "currency": inquiry.opening.currency,
+            "figures": {name: str(amount) for name, amount in record.items()},
+            "until": began + inquiry.parameters.repeat_seconds,
+            "ends": consent.valid_until,
+        }
+
+    def _used_consents(self) -> dict[bytes, UsedConsent]:
+        return {
+            hex_bytes(key, 32): UsedConsent(
+                int(value["cohort"], 16), value["schema"], value["currency"], "figures" in value
+            )
+            for key, value in self.desk.store.items("consent")
+        }
+
+    def _forget_figures(self) -> None:
+        """Erase figures when the time of their consent is over, and the consent when it has ended."""
+        store, now = self.desk.store, self.desk.follower.now
+        for key, value in list(store.items("consent")):
+            if value["ends"] <= now:
+                store.delete("consent", key)
+            elif "figures" in value and value["until"] <= now:
+                store.put("consent", key, {name: part for name, part in value.items() if name != "figures"})
+
+    def _refusal(self, inquiry: Inquiry, refusal: Refusal) -> dict[str, Any]:
+        """A refusal as it is stored; with WINDOW it carries the cohort to repeat, sealed to the inquirer (R27)."""
+        sealed = b""
+        if refusal.repeat:
+            desk, keys = self.desk, inquiry.keys
+            pair = desk.pair_keys(keys[desk.index], keys[inquiry.inquirer], inquiry.period_key.ref)
+            sealed = seal_repeat(pair.wrap, inquiry.id, desk.index, refusal.repeat)
+        return {"refused": int(refusal.code), "text": refusal.text, "repeat": to_hex(sealed)}

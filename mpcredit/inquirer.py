@@ -23,7 +23,7 @@ from typing import Any, Final
 from mpcredit import keyproof, limits, paillier, protocol
 from mpcredit.consent import Consent, Purpose
 from mpcredit.desk import Desk
-from mpcredit.disclosure import ADVICE, Seen, window_conflict
+from mpcredit.disclosure import ADVICE, RefusalCode, Seen, window_conflict
 from mpcredit.encoding import canonical_json, hex_bytes, int_to_bytes, parse_canonical_json, to_hex
 from mpcredit.errors import (
     InvalidCiphertext,
@@ -46,6 +46,7 @@ from mpcredit.sealing import (
     SubjectEntry,
     SubjectList,
     entry_length,
+    open_repeat,
     report_commitment,
     report_salt,
     seal_report,
@@ -144,9 +145,9 @@ class Request:
         return [attempt["key"] for attempt in self.value["attempts"]] + ([waiting] if waiting else [])
 
     @property
-    def tags(self) -> list[bytes]:
-        """Tags of the subjects."""
-        return [hex_bytes(entry["tag"], 32) for entry in self.value["subjects"]]
+    def consents(self) -> list[Consent]:
+        """One for each subject; they name the subjects."""
+        return [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in self.value["subjects"]]
 
 
 class Inquirer:
@@ -189,7 +190,6 @@ class Inquirer:
 
     def request(
         self,
-        tags: Sequence[bytes],
         labels: Sequence[str],
         consents: Sequence[Consent],
         *,
@@ -200,16 +200,20 @@ class Inquirer:
         """Store a request for the totals of one or many subjects.
 
         Args:
-            tags: of the subjects, distinct.
-            labels: how the institution calls them; never an identity number in full.
-            consents: one receipt for each subject, in the same order, for one purpose.
+            labels: how the institution calls the subjects; never an identity number in full.
+            consents: one receipt for each subject, in the same order, for one purpose; each names its subject.
             officer: who asks; stays in this institution.
 
         Raises:
             InvalidConsent: a receipt does not permit this; nothing was stored.
             InvalidMessage: subjects missing, doubled, or too many for one inquiry.
         """
-        purpose = self._check_request(tags, consents)
+        if len(consents) != len(labels):
+            raise InvalidConsent(
+                f"{len(labels)} subjects need {len(labels)} consents, not {len(consents)}",
+                remedy="give one consent receipt for each subject, in the same order",
+            )
+        purpose = self._check_request(consents)
         if schema not in self.desk.state.schemas:
             raise InvalidMessage(
                 f"the consortium has no schema {schema}", remedy=f"use one of {sorted(self.desk.state.schemas)}"
@@ -227,29 +231,27 @@ class Inquirer:
                 "requested_at": self.desk.follower.now,
                 "attempts": [],
                 "subjects": [
-                    {"tag": to_hex(tag), "label": label, "consent": canonical_json(consent.to_json_object()).decode()}
-                    for tag, label, consent in zip(tags, labels, consents, strict=True)
+                    {"label": label, "consent": canonical_json(consent.to_json_object()).decode()}
+                    for label, consent in zip(labels, consents, strict=True)
                 ],
             },
         )
         self.desk.store.insert("request", request.id, request.value)
         return request
 
-    def _check_request(self, tags: Sequence[bytes], consents: Sequence[Consent]) -> Purpose:
-        if not tags or len(set(tags)) != len(tags):
+    def _check_request(self, consents: Sequence[Consent]) -> Purpose:
+        if not consents or len({self.desk.newest_tag(consent) for consent in consents}) != len(consents):
             raise InvalidMessage("an inquiry needs at least one subject, each once")
-        if len(consents) != len(tags):
-            raise InvalidConsent(
-                f"{len(tags)} subjects need {len(tags)} consents, not {len(consents)}",
-                remedy="give one consent receipt for each subject, in the same order",
-            )
         purpose = consents[0].purpose
-        now = self.desk.follower.next_time
-        for tag, consent in zip(tags, consents, strict=True):
+        # By the ledger's head, not by this machine's clock: a clock that is ahead would date consents in the future (R17).
+        now, state = self.desk.follower.now, self.desk.state
+        terms = state.parameters
+        deadline = self.desk.follower.next_time + (terms.answer_seconds if terms else 0)
+        for consent in consents:
             consent.check(
                 realm=self.desk.realm,
                 inquirer=self.desk.index,
-                tag=tag,
+                tag=consent.tag,
                 tag_key_version=self.desk.tagger.version,
                 purpose=purpose,
                 at=now,
@@ -262,6 +264,20 @@ class Inquirer:
                     raise InvalidConsent(
                         "the consent was used for an earlier inquiry", remedy="ask the customer for a new one"
                     )
+            began = state.first_named.get((self.desk.index, consent.hash))
+            if (
+                began is not None
+                and terms is not None
+                and began + terms.repeat_seconds <= deadline - terms.answer_seconds
+            ):
+                raise InvalidConsent(
+                    "the time of the consent is over: an inquiry named it before",
+                    remedy="ask the customer for a new one",
+                )
+            if consent.valid_until < deadline:
+                raise InvalidConsent(
+                    "the consent ends before the others must have answered", remedy="ask the customer for a longer one"
+                )
         return purpose
 
     def capacity(self, consents: Sequence[Consent], *, schema: int = 1, most: int = limits.OPENING_BYTES) -> int:
@@ -339,11 +355,12 @@ class Inquirer:
             self.desk.note_seen(
                 inquiry.id,
                 inquirer=inquiry.inquirer,
-                tags=request.tags,
+                tags=[(consent.tag, consent.tag_key_version) for consent in request.consents],
                 consents=list(inquiry.opening.consents),
                 cohort=inquiry.opening.cohort,
                 opened_at=inquiry.opened.at.timestamp,
                 order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
+                repeats=inquiry.opening.repeats,
             )
             return self._resume(request, attempt["inquiry"])
         # The opening itself was taken off the ledger; the outbox sends it again.
@@ -473,6 +490,15 @@ class Inquirer:
         bitmap = state.cohort(value["group"], now)
         minimum = max(3, desk.minimum_cohort, state.parameters.minimum_cohort if state.parameters else 0)
 
+        if now < state.opens_from:
+            self._update(request, note=f"the consortium opens nothing before {_utc(state.opens_from)}")
+            return []
+
+        # (0b) can it see what was asked before, and can the others? R4.
+        if desk.missing_tag_key:
+            self._update(request, note=desk.tag_key_hindrance)
+            return []
+
         # (1) is there a cohort, with me in it, that stands until the opening is mined? R14, R28.
         moving = self._moving(bitmap, value["group"], now, minimum)
         if moving:
@@ -511,21 +537,21 @@ class Inquirer:
             return []
 
         # (3) do the consents still hold, after whatever it waited for? R17.
-        consents = [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in value["subjects"]]
+        consents = request.consents
         try:
-            self._check_request(request.tags, consents)
+            self._check_request(consents)
             self._check_size(schema.id, consents, limits.TRANSACTION_BYTES)  # [inquiry] bits may have grown since
         except InvalidMessage as error:
             self._update(request, state=RequestState.FAILED, note=str(error))
             return [f"request {request.id} ended: {error.message}"]
 
         # (4) would the others refuse by the window rule? Then it waits, and opens by itself: R27.
-        memory = [self._as_answered(seen) for seen in desk.remember()]
-        window = state.parameters.window_seconds if state.parameters else 0
-        conflict = window_conflict(request.tags, bitmap, desk.index, now, memory, window, desk.minimum_window)
-        if conflict:
-            self._update(request, note=self._window_note(*conflict))
+        tags = [desk.newest_tag(consent) for consent in consents]
+        chosen = self._cohort(request, tags, bitmap, now, minimum)
+        if isinstance(chosen, str):
+            self._update(request, note=chosen)
             return []
+        repeats, bitmap = chosen != bitmap, chosen
 
         # (5) key, ids, sealed subjects.
         private = self._key(request)
@@ -560,7 +586,7 @@ class Inquirer:
             return Opening(
                 nonce=nonce,
                 group=value["group"],
-                repeats=False,
+                repeats=repeats,
                 schema=schema.id,
                 blocks=schema.blocks(len(consents), public.bits),
                 currency=value["currency"],
@@ -580,7 +606,7 @@ class Inquirer:
         payload = protocol.contribution(
             frame,
             desk.index,
-            [self.book.record(schema, tag) for tag in request.tags],
+            [self.book.record(schema, tag) for tag in tags],
             desk.mask_keys(cohort, period),
             seed=self.random_bytes(32),
             supervisor_public=state.period_key.public,
@@ -595,11 +621,12 @@ class Inquirer:
             desk.note_seen(
                 frame.inquiry,
                 inquirer=desk.index,
-                tags=request.tags,
+                tags=[(consent.tag, consent.tag_key_version) for consent in consents],
                 consents=list(opening.consents),
                 cohort=bitmap,
                 opened_at=now,
                 order=(2**62, 0),
+                repeats=repeats,
             )
         try:
             row = desk.outbox.post(key, Call(joint_credit, "open", (desk.index, opening.arguments()), now))
@@ -671,14 +698,59 @@ class Inquirer:
         others = inquiry is not None and len(inquiry.contributions) > 1
         return replace(seen, answered=seen.answered or others)
 
-    def _window_note(self, seen: Any, members: tuple[int, ...]) -> str:
+    def _cohort(self, request: Request, tags: Sequence[bytes], ready: int, now: int, minimum: int) -> int | str:
+        """The cohort to open over: all ready members, or the one that was answered about a subject before (R14, R27).
+
+        Returns:
+            A bitmap, or a sentence that says why nothing can be opened now.
+        """
+        desk, state = self.desk, self.desk.state
+        memory = [self._as_answered(seen) for seen in desk.remember()]
+        window = state.parameters.window_seconds if state.parameters else 0
+        told = request.value.get("repeat")
+        conflict = window_conflict(tags, ready, desk.index, now, memory, window, desk.minimum_window)
+        if told is None and conflict is None:
+            return ready
+        cohort = (int(told, 16) if told is not None else conflict[0].cohort if conflict else 0) | 1 << desk.index
+        if cohort == ready:
+            return ready
+        away = members_of(cohort & ~ready)
+        if away:
+            return self._waits_for(
+                away, "they took part when this customer was asked about before, and are not ready now"
+            )
+        size = cohort.bit_count()
+        if size < minimum or 3 * size < 2 * ready.bit_count():
+            return (
+                "this customer was asked about before, over fewer than two thirds of the institutions that are ready now; "
+                "asked again by itself when the window is over"
+            )
+        again = window_conflict(tags, cohort, desk.index, now, memory, window, desk.minimum_window)
+        if again is not None:
+            return self._waits_for(again[1], "answers over different institutions would give away their figures")
+        return cohort
+
+    def _waits_for(self, members: Sequence[int], why: str) -> str:
         names = ", ".join(self.desk.state.members[i].name for i in members)
-        window = self.desk.state.parameters.window_seconds if self.desk.state.parameters else 0
-        return (
-            f"this customer was asked about at {seen.opened_at} over a cohort that differs from today's by {names}; an "
-            f"answer now would give away a single institution's figure. Asked again by itself when the cohorts are the "
-            f"same, or after {seen.opened_at + window}"
-        )
+        return f"waits for {names}: {why}. Asked again by itself when that changes, or when the window is over"
+
+    def _repeat(self, request: Request, inquiry: Inquiry) -> bool:
+        """Take the cohort to repeat from a refusal WINDOW; the request opens again by itself, under the same consent."""
+        refusal, desk = inquiry.refusal, self.desk
+        if refusal is None or refusal.code != RefusalCode.WINDOW or len(request.consents) != 1:
+            return False
+        keys = inquiry.keys
+        pair = desk.pair_keys(keys[desk.index], keys[refusal.member], inquiry.period_key.ref)
+        try:
+            cohort = open_repeat(pair.wrap, inquiry.id, refusal.member, refusal.sealed_cohort)
+        except InvalidMessage:
+            return False
+        if request.value.get("repeat") == hex(cohort):
+            return False  # it was repeated, and refused again
+        name = inquiry.names[refusal.member]
+        note = f"{name} answered about this customer before, over another cohort: asked again over that one by itself"
+        self._update(request, state=RequestState.WANTED, repeat=hex(cohort), note=note)
+        return True
 
     def _await_opening(self, request: Request) -> list[str]:
         """An attempt is under way, or was cut off by a crash: settle it by its outbox row."""
@@ -774,10 +846,10 @@ class Inquirer:
         same = stored is not None and stored["commitment"] == to_hex(inquiry.report.commitment)
         if same and request.totals is not None:
             return
-        if not same:
-            log.warning("the report of %s on the ledger is not the stored one", to_hex(inquiry.id)[:12])
         self._open_totals(inquiry, request)
         self._compared.add(inquiry.report.commitment)
+        if not same:
+            log.warning("the report of %s on the ledger was not the stored one", to_hex(inquiry.id)[:12])
 
     def _open_totals(self, inquiry: Inquiry, request: Request | None) -> dict[str, Any]:
         """Open the aggregate, check the totals, store them.
@@ -856,6 +928,8 @@ class Inquirer:
                 self._update(request, state=RequestState.VOID, note=f"the supervisor voided it; named: {who}")
             case Stage.REFUSED:
                 assert inquiry.refusal is not None
+                if self._repeat(request, inquiry):
+                    return [f"{to_hex(inquiry.id)[:12]} is asked again over the cohort that was answered before"]
                 advice = ADVICE.get(inquiry.refusal.code, "ask the institution")
                 self._update(
                     request,

@@ -16,7 +16,7 @@ from mpcredit.amounts import Money
 from mpcredit.consent import Consent
 from mpcredit.desk import Desk
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import InvalidMessage, LedgerError, MpcreditError, NotYet, Refused
+from mpcredit.errors import InvalidConsent, InvalidMessage, LedgerError, MpcreditError, NotYet, Refused
 from mpcredit.follower import Follower
 from mpcredit.furnisher import Furnisher
 from mpcredit.identity import Subject
@@ -112,9 +112,10 @@ class InquiryResult:
         ]
 
     def __getitem__(self, subject: Subject) -> Exposure:
-        tag = self.institution.tagger.tag(subject)
+        desk = self.institution.desk
+        tags = [desk.newest_tag(consent) for consent in self.request.consents]
         try:
-            return self.exposures()[self.request.tags.index(tag)]
+            return self.exposures()[tags.index(desk.tagger.tag(subject))]
         except ValueError:
             raise KeyError(f"{subject!r} was not asked about in this inquiry") from None
 
@@ -235,11 +236,10 @@ class Institution:
         self.follower.clock = clock
         outbox = Outbox(store, signer, ledger, confirmations=self.follower.confirmations)
         self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window, release)
-        self.tagger = tagger
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
         self.inquirer = Inquirer(self.desk, book, bits=bits, anchor=anchor)
-        self.membership = Membership(self.desk, ready=ready)
+        self.membership = Membership(self.desk, ready=ready, book_trouble=self._book_trouble)
         self.idle = idle
         self._started = False
 
@@ -247,6 +247,11 @@ class Institution:
     def realm(self) -> Realm:
         """Chain id and Consortium."""
         return self.follower.ledger.realm
+
+    @property
+    def tagger(self) -> Tagger:
+        """What turns a subject into the consortium's tag."""
+        return self.desk.tagger
 
     @property
     def index(self) -> int:
@@ -273,14 +278,22 @@ class Institution:
         self._started = True
         return marked
 
+    def _book_trouble(self) -> str:
+        """Why the loan book in use cannot be answered from; empty if it can."""
+        book, terms = self.furnisher.book, self.desk.state.parameters
+        if found := getattr(book, "hindrance", ""):
+            return str(found)
+        if terms is not None and book.as_of + terms.book_age_seconds < self.follower.next_time:
+            return "the loan book is older than the terms permit: every inquiry would be refused until a newer one is given"
+        return ""
+
     def use_book(self, book: Book) -> None:
         """Answer from a newer loan book from now on; answers that were made stay as they are (R24)."""
         self.furnisher.book = book
         self.inquirer.book = book
 
     def use_tagger(self, tagger: Tagger, book: Book) -> None:
-        """Use the tag key that has come into force, and the loan book indexed with it."""
-        self.tagger = tagger
+        """Use the tag key that has come into force, and the loan book under its tags, both at once (R4)."""
         self.desk.tagger = tagger
         self.use_book(book)
 
@@ -336,8 +349,12 @@ class Institution:
             InvalidMessage: no subject, one twice, or too many.
         """
         self.sync()
+        for subject, consent in zip(subjects, consents, strict=False):
+            if self.desk.newest_tag(consent) != self.tagger.tag(subject):
+                raise InvalidConsent(
+                    "the consent's tag is not that of the inquiry", remedy="give the receipt of this subject"
+                )
         request = self.inquirer.request(
-            [self.tagger.tag(subject) for subject in subjects],
             list(labels) if labels is not None else [repr(subject) for subject in subjects],
             consents,
             officer=officer,

@@ -8,7 +8,7 @@ unlocked (Argon2id by default), into a master key; each file is encrypted under 
     institution-<v>.json     X25519 key of the institution, version v
     supervisor-<v>.json      X25519 key of the supervisor, period v
     inquiry-<print>.json     Paillier key of an inquiry, by the fingerprint of its public key
-    tag-<v>.json             the consortium's tag key, version v
+    tag-<v>.json             the consortium's tag key, version v; all are kept, since a tag is computed with all (R4)
 
     master   = Argon2id(passphrase, salt of keystore.json)
     file key = HKDF-SHA256(ikm = master, salt = kdf.salt of the file, info = "mpcredit/keyfile/2")
@@ -53,7 +53,7 @@ from mpcredit.tags import TagKey
 
 __all__ = ["KdfCost", "KeyStore", "KeyStorePort", "MemoryKeyStore"]
 
-Kind = Literal["institution", "supervisor", "inquiry", "tag"]
+Kind = Literal["institution", "supervisor", "inquiry", "tag", "tags"]
 
 _log = logging.getLogger("mpcredit")
 
@@ -301,7 +301,8 @@ def _check_header(path: Path, value: Mapping[str, Any], kind: Kind, name: str | 
         raise _other_version(path, value.get("version"))
     if value.get("kind") != kind:
         raise KeyStoreError(
-            f"{path}: holds a key of kind {value.get('kind')}, not {kind}", remedy="name the file of the right kind"
+            f"{path}: holds a key of kind {value.get('kind')}, not {kind}",
+            remedy="name the file of the right kind; what was exported is imported, not copied here",
         )
     if name is not None and value.get("id") != name:
         raise KeyStoreError(
@@ -500,10 +501,6 @@ class KeyStore:
         value = _read(path)
         _check_header(path, value, kind, name)
         try:
-            if value["kdf"]["name"] != "keystore":
-                raise KeyStoreError(
-                    f"{path}: was exported under a passphrase of its own", remedy="import it instead of copying it here"
-                )
             salt = hex_bytes(value["kdf"]["salt"], 32)
         except (KeyError, TypeError, InvalidEncoding) as error:
             raise _damaged(path, "is damaged: its kdf member is malformed") from error
@@ -693,41 +690,66 @@ class KeyStore:
         """Destroy a tag key."""
         self._destroy("tag", _version_name(version))
 
-    def export_tag_key(self, version: int, path: Path) -> None:
-        """Write a tag key to a file under a passphrase of its own, for the other members of the consortium."""
-        key = self.tag_key(version)
-        passphrase = self._ask(f"choose a passphrase for the exported tag key {path}")
+    def export_tag_keys(self, path: Path) -> tuple[TagKey, ...]:
+        """Write the tag keys of all versions to one file under a passphrase of its own, for another member.
+
+        Raises:
+            KeyStoreError: a version is missing; without it no later tag can be computed.
+        """
+        versions = self.tag_versions()
+        missing = sorted(set(range(1, max(versions, default=1) + 1)) - set(versions))
+        if missing:
+            raise KeyStoreError(
+                f"{self.directory}: there is no tag key {missing[0]}",
+                remedy="import it from another member; each tag key needs all before it",
+            )
+        keys = tuple(self.tag_key(version) for version in versions)
+        passphrase = self._ask(f"choose a passphrase for the exported tag keys {path}")
         if not passphrase:
             raise KeyStoreError(f"{path}: the passphrase is empty", remedy="choose one")
         kdf = self._cost.parameters(secrets.token_bytes(32))
-        sealed = _seal("tag", _version_name(version), key.commitment, kdf, _stretch(passphrase, kdf), key.key)
-        _write_new(path, sealed)
+        publics, secret = b"".join(key.commitment for key in keys), b"".join(key.key for key in keys)
+        _write_new(path, _seal("tags", str(len(keys)), publics, kdf, _stretch(passphrase, kdf), secret))
+        return keys
 
-    def import_tag_key(self, path: Path) -> TagKey:
-        """Read a tag key that another member exported, and keep it.
+    def import_tag_keys(self, path: Path) -> tuple[TagKey, ...]:
+        """Read the tag keys that another member exported, and keep those that are not here yet.
+
+        Returns:
+            All keys of the file, from version 1 on.
 
         Raises:
             WrongPassphrase: the passphrase is another one, or the file was changed on its way.
+            KeyStoreError: another key of one of the versions is here; nothing was kept.
         """
         value = _read(path)
-        _check_header(path, value, "tag", None)
-        passphrase = self._ask(f"open the exported tag key {path}")
+        _check_header(path, value, "tags", None)
+        passphrase = self._ask(f"open the exported tag keys {path}")
         try:
             key = _stretch(passphrase, value["kdf"])
-            version = int(value["id"])
         except (KeyError, TypeError, ValueError, AttributeError, MpcreditError, MemoryError) as error:
             raise _damaged(path, "is damaged: its header is malformed") from error
         try:
-            public, secret = _open(path, value, key)
+            publics, secret = _open(path, value, key)
         except KeyStoreError as error:
             if isinstance(error.__cause__, InvalidTag):
                 raise WrongPassphrase(
                     f"{path}: the passphrase does not open it, or the file was changed", remedy="ask who exported it"
                 ) from error
             raise
-        tag_key = _tag_key(path, version, public, secret)
-        self.save_tag_key(tag_key)
-        return tag_key
+        found = _tag_keys(path, publics, secret)
+        here = set(self.tag_versions())
+        for one in found:
+            if one.version in here and self.tag_key(one.version) != one:
+                raise KeyStoreError(
+                    f"{path}: tag key {one.version} is another one than that in {self.directory}; nothing was kept",
+                    remedy="compare commitments with the ledger's (`mpcredit keys show`), destroy the key that is not the "
+                    f"consortium's (`mpcredit keys destroy tag {one.version}`), import again",
+                )
+        for one in found:
+            if one.version not in here:
+                self.save_tag_key(one)
+        return found
 
 
 def _version_name(version: int) -> str:
@@ -748,6 +770,15 @@ def _tag_key(path: Path, version: int, public: bytes, secret: bytes) -> TagKey:
     if not hmac.compare_digest(key.commitment, public):
         raise _damaged(path, "is damaged: the key does not fit its commitment")
     return key
+
+
+def _tag_keys(path: Path, publics: bytes, secret: bytes) -> tuple[TagKey, ...]:
+    """Take an export apart: 32 bytes of commitment and of key for each version, from 1 on."""
+    count = len(secret) // 32
+    if not count or (len(secret), len(publics)) != (32 * count, 32 * count):
+        raise _damaged(path, "is damaged: it does not hold whole tag keys")
+    parts = ((publics[32 * i : 32 * i + 32], secret[32 * i : 32 * i + 32]) for i in range(count))
+    return tuple(_tag_key(path, version, public, key) for version, (public, key) in enumerate(parts, 1))
 
 
 class FileKeys:

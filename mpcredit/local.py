@@ -383,6 +383,7 @@ def _found(
     members: dict[str, Institution] = {}
     for index, name in enumerate(names):
         keys[name] = MemoryKeyStore()
+        keys[name].save_tag_key(tag_key)
         own, service = keys[name].create_institution_key(1), accounts[name].address
         stores[name] = stack.enter_context(SqliteStore(directory / f"{index}.sqlite"))
         tenure = tenure_of(stores[name])

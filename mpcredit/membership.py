@@ -1,8 +1,9 @@
-"""A member's standing duties: seal the pair mask keys to the supervisor, declare readiness (R11, R28)."""
+"""A member's standing duties: seal the pair mask keys to the supervisor, switch readiness on and off (R11, R28)."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from mpcredit.desk import Desk
 from mpcredit.encoding import to_hex
@@ -23,15 +24,22 @@ class Membership:
     Args:
         desk: the institution's working place.
         ready: switch readiness on and off by itself; False leaves that to people.
+        book_trouble: says why the loan book cannot be answered from now; empty if it can.
     """
 
-    def __init__(self, desk: Desk, *, ready: bool = True) -> None:
+    def __init__(self, desk: Desk, *, ready: bool = True, book_trouble: Callable[[], str] = lambda: "") -> None:
         self.desk = desk
         self.ready = ready
         self.hindrance = ""
-        """Why this institution could only refuse now; while it is set, it is switched off, and others ask without it."""
+        """Why this institution could only refuse now; set by the service. Meanwhile it is switched off."""
         self.leaving = False
         """The service is about to end: it is switched off, whoever switches it otherwise."""
+        self._book_trouble = book_trouble
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not ready: the service's reason, a tag key that is missing, or the loan book."""
+        return self.hindrance or self.desk.tag_key_hindrance or self._book_trouble()
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""
@@ -125,7 +133,7 @@ class Membership:
         if by_hand and not self.leaving:
             return []
         able = self._announced() and self.desk.state.is_serving(self.desk.index)
-        serves = able and not self.hindrance and not self.leaving
+        serves = able and not self.why_not and not self.leaving
         if serves == self.is_ready or (serves and self._owes()):
             return []
         if any(row.key.startswith("ready/") for row in self.desk.store.outbox_pending()):
@@ -137,12 +145,13 @@ class Membership:
 
     def _owes(self) -> bool:
         """Whether an open inquiry waits for this member: one that comes back answers that first."""
-        desk = self.desk
+        index, outbox_row = self.desk.index, self.desk.store.outbox_by_key
+        # A step that is in the outbox is mined before every later one of this account.
         return any(
             inquiry.stage is Stage.OPEN
-            and desk.index in inquiry.awaited
-            and desk.store.get("answer", to_hex(inquiry.id)) is None
-            for inquiry in desk.state.inquiries.values()
+            and index in inquiry.awaited
+            and not any(outbox_row(f"{step}/{to_hex(inquiry.id)}/1") for step in ("answer", "refuse"))
+            for inquiry in self.desk.state.inquiries.values()
         )
 
     def switch(self, ready: bool) -> list[str]:

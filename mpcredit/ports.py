@@ -11,6 +11,7 @@ from mpcredit.events import Call, Event
 from mpcredit.paillier import PrivateKey
 from mpcredit.pairkeys import AgreementKey, Realm
 from mpcredit.schema import Schema
+from mpcredit.tags import TagKeys
 
 __all__ = [
     "AgreementKeys",
@@ -282,7 +283,7 @@ class AgreementKeys(Protocol):
         """Destroy the key with this public half; False if it is not here."""
 
 
-class Keys(Protocol):
+class Keys(TagKeys, Protocol):
     """The party's own private keys. Every method may raise `KeyStoreError`."""
 
     def institution_key(self, public: bytes) -> AgreementKey:

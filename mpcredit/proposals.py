@@ -14,7 +14,7 @@ from typing import Any, Final
 from mpcredit.chain import joint_credit_init_code_hash
 from mpcredit.chain.artifacts import abi_type, consortium
 from mpcredit.encoding import abi_decode, abi_encode, keccak, to_hex
-from mpcredit.errors import MpcreditError
+from mpcredit.errors import MpcreditError, Refused
 from mpcredit.events import Parameters, members_of
 from mpcredit.schema import Schema
 from mpcredit.state import LedgerState, ProposalRecord
@@ -27,6 +27,7 @@ __all__ = [
     "approved_codes",
     "calls_hash_of",
     "changes_supervisors_only",
+    "check_tag_keys",
     "decode_call",
     "executing_supervisor",
     "facts_of",
@@ -143,6 +144,59 @@ def terms_call(changed: Mapping[str, int]) -> bytes:
 def calls_hash_of(calls: Sequence[bytes]) -> bytes:
     """The hash by which the ledger names the calls of a proposal, and by which they are voted on and approved."""
     return keccak(abi_encode(["bytes[]"], [list(calls)]))
+
+
+def check_tag_keys(
+    calls: Sequence[bytes],
+    state: LedgerState,
+    at_hand: Mapping[int, bytes],
+    *,
+    now: int,
+    member: int | None = None,
+    proposal: int | None = None,
+) -> None:
+    """Check that calls put only those tag keys in force that this member has, each as the version that it becomes (R4.4).
+
+    A commitment that no key fits would end the chain: no later tag could be computed, by anybody.
+
+    Args:
+        at_hand: commitments of this member's tag keys by version.
+        now: the ledger's clock, unix seconds.
+        member: whose vote it would be; None: it is only proposed.
+        proposal: the number of the proposal that is voted on.
+
+    Raises:
+        Refused: another key is named, or this member has voted for another open proposal of a tag key.
+    """
+    named = _tag_keys(calls)
+    for version, commitment in enumerate(named, max(state.tag_keys, default=0) + 1):
+        if at_hand.get(version) != commitment:
+            other = next((known for known, made in at_hand.items() if made == commitment), None)
+            what = f"is that of your tag key {other}" if other is not None else "is of no tag key that is here"
+            raise Refused(
+                f"the proposed commitment would be in force as version {version}, and {what}",
+                code="tag_key",
+                remedy="import the next tag key first (`mpcredit keys tag --import FILE`); never vote for one that you lack",
+            )
+    rivals = [
+        number
+        for number, record in state.proposals.items()
+        if number != proposal and member in record.votes and _tag_keys(record.proposed.calls)
+        if standing_of(record, state, now).state == "open"
+    ]
+    if named and rivals:
+        raise Refused(
+            f"this institution has voted for another tag key: proposal {rivals[0]} is open",
+            code="tag_key",
+            remedy=f"let it be carried out, or take that vote back (`mpcredit vote {rivals[0]} --withdraw`): of two, the "
+            "second would be in force as a version that nobody has",
+        )
+
+
+def _tag_keys(calls: Sequence[bytes]) -> list[bytes]:
+    """Commitments that a proposal puts in force, in the order of its calls."""
+    decoded = (decode_call(call) for call in calls)
+    return [bytes(dict(arguments)["commitment"]) for name, arguments in decoded if name == "setTagKey"]
 
 
 def approved_codes(record: ProposalRecord) -> list[bytes]:

@@ -48,6 +48,7 @@ __all__ = [
     "hpke_seal",
     "open_disclosure",
     "open_mask_keys",
+    "open_repeat",
     "open_report",
     "open_subjects_member",
     "open_subjects_supervisor",
@@ -55,6 +56,7 @@ __all__ = [
     "report_salt",
     "seal_disclosure",
     "seal_mask_keys",
+    "seal_repeat",
     "seal_report",
     "seal_subjects",
     "sealed_length",
@@ -90,6 +92,7 @@ _REPORT_SEAL_LABEL: Final = b"mpcredit/report-seal/2"
 _MASK_KEYS_LABEL: Final = b"mpcredit/mask-keys/2"
 _SUBJECT_LABEL: Final = b"mpcredit/subject/2"
 _WRAP_LABEL: Final = b"mpcredit/wrap/2"
+_REPEAT_LABEL: Final = b"mpcredit/repeat/2"
 _WRAP_SUPERVISOR_LABEL: Final = b"mpcredit/wrap-supervisor/2"
 _SUBJECTS_FORMAT: Final = "mpcredit/subjects"
 
@@ -556,6 +559,40 @@ def seal_subjects(
     # 3. The content, bound to q0.
     sealed += ChaCha20Poly1305(key).encrypt(_ZERO_NONCE, subjects.plaintext, q0)
     return sealed, commitment
+
+
+def seal_repeat(wrap_key: bytes, inquiry: bytes, furnisher: int, cohort: int) -> bytes:
+    """Seal the cohort that an inquirer can repeat, for a refusal WINDOW (R27): 48 bytes, whatever the cohort is.
+
+    Args:
+        wrap_key: what furnisher and inquirer share for wrapping.
+        inquiry: q of the inquiry that is refused.
+        cohort: bitmap.
+    """
+    return ChaCha20Poly1305(_repeat_key(wrap_key, inquiry, furnisher)).encrypt(
+        _ZERO_NONCE, int_to_bytes(cohort, _HASH_BYTES), None
+    )
+
+
+def open_repeat(wrap_key: bytes, inquiry: bytes, furnisher: int, sealed: bytes) -> int:
+    """Open what `seal_repeat` sealed.
+
+    Raises:
+        InvalidMessage: it does not open.
+    """
+    try:
+        plain = ChaCha20Poly1305(_repeat_key(wrap_key, inquiry, furnisher)).decrypt(_ZERO_NONCE, sealed, None)
+    except (InvalidTag, ValueError) as error:
+        raise InvalidMessage("the cohort to repeat does not open") from error
+    return bytes_to_int(plain)
+
+
+def _repeat_key(wrap_key: bytes, inquiry: bytes, furnisher: int) -> bytes:
+    # One key seals one message: a furnisher refuses an inquiry once.
+    if len(wrap_key) != _KEY_BYTES or len(inquiry) != _HASH_BYTES:
+        raise ValueError("a wrap key and an inquiry id have 32 bytes each")
+    info = _REPEAT_LABEL + inquiry + int_to_bytes(furnisher, 1)
+    return HKDFExpand(hashes.SHA256(), _KEY_BYTES, info).derive(wrap_key)
 
 
 def sealed_members(sealed: bytes) -> tuple[int, ...]:

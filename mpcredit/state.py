@@ -91,9 +91,11 @@ class Inquiry:
     @property
     def absence(self) -> str:
         """Who was not asked, in words: "; not ready: Bank C"; empty if all were."""
+        left_out = [i for i in self.absent if self.opening.repeats and self.ready >> i & 1]
         kinds = {
-            "not ready": [i for i in self.absent if i not in self.outside],
+            "not ready": [i for i in self.absent if i not in self.outside and i not in left_out],
             "not in the group": self.outside,
+            "left out, as the cohort repeats an earlier one": left_out,
         }
         return "".join(f"; {kind}: {', '.join(self.names[i] for i in who)}" for kind, who in kinds.items() if who)
 
@@ -164,6 +166,8 @@ class LedgerState(Roster):
         self.inquiries: dict[bytes, Inquiry] = {}
         self.revoked: dict[bytes, set[int]] = {}
         """Consent hash to the members that said so."""
+        self.first_named: dict[tuple[int, bytes], int] = {}
+        """By inquirer and consent hash: when its first inquiry that names the consent opened, unix seconds (R17)."""
         self._kept: Counter[tuple[str, object, int]] = Counter()
         """What was kept of a party's messages, by kind, party and day."""
 
@@ -321,6 +325,8 @@ class LedgerState(Roster):
                 "an inquiry has members in its cohort that do not serve by the roster", remedy="use another endpoint"
             )
         self._check_named(event.account == self.members[event.inquirer].account, "an inquiry of an account")
+        for consent in opening.consents:
+            self.first_named.setdefault((event.inquirer, consent), event.at.timestamp)
         absent = tuple(index for index in self.active() if index not in cohort)
         self.inquiries[event.inquiry] = Inquiry(
             opened=event,

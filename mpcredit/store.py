@@ -24,10 +24,10 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import StoreError
 from mpcredit.ports import OutboxRow, Version
 
-__all__ = ["SCHEMA_VERSION", "AlreadyStored", "MemoryStore", "SqliteStore", "StoreInUse", "StorePort"]
+__all__ = ["SCHEMA_VERSION", "AlreadyStored", "FirstVersion", "MemoryStore", "SqliteStore", "StoreInUse", "StorePort"]
 
 SCHEMA_VERSION: Final = 3
-"""Version of the tables below; raised with every change of them."""
+"""Version of the tables below; raised with every change of them. Version 1 of mpcredit wrote 1 and 2."""
 
 _STATES = ("prepared", "sent", "mined", "failed")
 
@@ -61,7 +61,7 @@ CREATE TABLE outbox_version (
     UNIQUE (key, tx_hash)
 ) STRICT;
 """
-"""`outbox_version` has the signed versions of a step that was signed more than once."""
+"""`outbox_version`: the signed versions of a step that was signed more than once."""
 
 _COLUMNS = "key, nonce, call, raw, tx_hash, state, block, gas_used"
 
@@ -84,6 +84,16 @@ class StoreInUse(StoreError):
             remedy="stop it first; two writers could answer one inquiry twice",
         )
         self.process = process
+
+
+class FirstVersion(StoreError):
+    """A store of version 1 of mpcredit, whose consortium has ended."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"{place}: was written by version 1 of mpcredit, which has ended",
+            remedy="begin an empty one under another name, and keep this one for the auditor",
+        )
 
 
 class StorePort(Protocol):
@@ -344,13 +354,10 @@ class SqliteStore:
                 f"{self.path}: was written by a newer mpcredit (store version {version}, known here: {SCHEMA_VERSION})",
                 remedy="upgrade mpcredit; do not go back to an older backup",
             )
-        if version == 0:
-            raise StoreError(f"{self.path}: has no valid store version", remedy="restore it from a backup")
+        if version in (1, 2):
+            raise FirstVersion(str(self.path))
         if version < SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path}: was written by an earlier mpcredit (store version {version})",
-                remedy="begin an empty store, and keep this one for the auditor",
-            )
+            raise StoreError(f"{self.path}: has no valid store version", remedy="restore it from a backup")
 
     def _translate(self, error: sqlite3.Error) -> StoreError:
         return StoreError(

@@ -3,9 +3,9 @@
 Reads the ledger alone, takes no part in the computation, and can name who deviated at once: from a contribution's
 disclosure and the audited mask keys it recomputes the figures themselves (R11, R20, R31).
 
-What a person orders is kept in the store. `step` carries out a verdict by hand on the same path as what the supervisor does
-by itself: once, and again until it is on the ledger. An approval is carried out by the owner account, which no service has.
-Who may order is left to the caller.
+A verdict that a person orders is kept in the store; `step` carries it out on the same path as what the supervisor does by
+itself: once, and again until it is on the ledger. Who may order is left to the caller. Proposals are approved by the owner
+account, which no service has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 from mpcredit import protocol
 from mpcredit.encoding import to_hex
@@ -42,7 +41,7 @@ from mpcredit.sealing import SubjectList, open_mask_keys, open_report, open_subj
 from mpcredit.state import Inquiry, LedgerState
 from mpcredit.versions import FIRST, THIS_RELEASE, Release
 
-__all__ = ["Finding", "Supervisor", "Verified"]
+__all__ = ["PERIOD_KEY_WAIT", "Finding", "Supervisor", "Verified"]
 
 log = logging.getLogger("mpcredit")
 
@@ -150,7 +149,6 @@ class Supervisor:
                 raise
             except MpcreditError as error:  # one inquiry must not hold up the others
                 log.warning("inquiry %s cannot be checked now: %s", to_hex(inquiry.id)[:12], error)
-        done.extend(self._settle_approvals())
         return [finding.text for finding in self.findings[before:]] + done
 
     # ----------------------------------------------------------------- mask audit
@@ -582,68 +580,6 @@ class Supervisor:
             if row.state != "failed":
                 return False
         return False
-
-    # ----------------------------------------------------------------- approvals of proposals
-
-    def order_approval(self, proposal: int, calls_hash: bytes, *, given: bool) -> None:
-        """Have this supervisor's approval of a proposal given or taken back.
-
-        Args:
-            calls_hash: of the calls that the person has read.
-
-        Raises:
-            NotYet: the proposal is another one, is over, is approved (or not) already, or an earlier order is under way.
-        """
-        record = self.state.proposals.get(proposal)
-        if record is None or record.proposed.calls_hash != calls_hash:
-            raise NotYet(
-                f"proposal {proposal} is not the one that was shown", remedy="open its page again and read its calls"
-            )
-        if record.executed:
-            raise NotYet(f"proposal {proposal} was carried out", remedy="a new proposal can undo it")
-        if (self.owner in record.approvals) == given:
-            raise NotYet(
-                f"proposal {proposal} is {'approved already' if given else 'not approved'}", remedy="nothing is to do"
-            )
-        if self.is_approval_under_way(proposal):
-            raise NotYet(f"an order on proposal {proposal} is under way", remedy="wait until it is on the ledger")
-        value = {"proposal": proposal, "calls_hash": to_hex(calls_hash), "given": given, "state": "ordered", "note": ""}
-        self.store.insert("approval-order", f"{proposal}/{len(self.approval_orders(proposal)) + 1}", value)
-
-    def is_approval_under_way(self, proposal: int) -> bool:
-        """Whether the ledger does not say yet what was ordered last."""
-        record, orders = self.state.proposals.get(proposal), self.approval_orders(proposal)
-        if record is None or not orders or orders[-1]["state"] != "ordered":
-            return False
-        return (self.owner in record.approvals) != bool(orders[-1]["given"])
-
-    def approval_orders(self, proposal: int) -> list[dict[str, Any]]:
-        """What was ordered on a proposal, oldest first: given, state (ordered, done, failed), note."""
-        return [value for _, value in self.store.items("approval-order") if value["proposal"] == proposal]
-
-    def _settle_approvals(self) -> list[str]:
-        """Note which ordered approvals the owner account has put on the ledger since."""
-        done = []
-        for key, order in list(self.store.items("approval-order")):
-            if order["state"] != "ordered":
-                continue
-            number, given = int(order["proposal"]), bool(order["given"])
-            record = self.state.proposals.get(number)
-            if record is None:
-                continue  # the node is behind, or blocks were replaced
-            if to_hex(record.proposed.calls_hash) != order["calls_hash"]:
-                self._end_order(key, order, "failed", "another proposal has that number now")
-            elif (self.owner in record.approvals) == given:
-                self._end_order(key, order, "done", "")
-                done.append(f"{'approved' if given else 'took back the approval of'} proposal {number}")
-            elif record.executed:
-                self._end_order(key, order, "failed", "the proposal was carried out before")
-        return done
-
-    def _end_order(self, key: str, order: dict[str, Any], state: str, note: str) -> None:
-        self.store.put("approval-order", key, {**order, "state": state, "note": note})
-        if state == "failed":
-            log.warning("order on proposal %s: %s", order["proposal"], note)
 
     def _find(self, inquiry: Inquiry | None, culprits: Sequence[int], text: str) -> None:
         finding = Finding(inquiry.id if inquiry else None, tuple(culprits), text)

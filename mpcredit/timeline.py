@@ -64,7 +64,8 @@ def timeline(inquiry: Inquiry, *, now: int) -> Timeline:
     if inquiry.report:
         entries.append((inquiry.report.at, inquirer, "opened the totals and reported them to the supervisor"))
     if inquiry.verdict:
-        verdict = "valid" if inquiry.verdict.valid else "void; named: " + ", ".join(names[i] for i in inquiry.culprits)
+        named = ", ".join(names[i] for i in inquiry.culprits) or "nobody"
+        verdict = "valid" if inquiry.verdict.valid else f"void; named: {named}"
         entries.append((inquiry.verdict.at, "the supervisor", f"found it {verdict}"))
     entries.sort(key=lambda entry: (entry[0].block, entry[0].log_index))
     last = entries[-1][0].timestamp
@@ -100,10 +101,10 @@ def _turn(inquiry: Inquiry, now: int) -> tuple[str, str]:
         )
     if inquiry.stage is Stage.EXPIRED:
         silent = ", ".join(names[i] for i in inquiry.awaited)
-        return "", (
-            f"{silent} must start its service, which states that it sent nothing and declares itself ready; then ask again"
-        )
+        return "", (f"{silent} must start its service, which switches its readiness on; or ask again without it")
     if inquiry.stage is Stage.VOID:
         culprits = ", ".join(names[i] for i in inquiry.culprits)
+        if not culprits:
+            return "", "it names nobody: the supervisor can say why; then ask again"
         return "", f"{culprits} are suspended; ask again over the remaining institutions"
     return "", "nothing: it is complete and verified"

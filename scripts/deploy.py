@@ -11,6 +11,7 @@ without ape.
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -57,24 +58,33 @@ def show(founding: Founding, consortium: Any, chain_id: int) -> None:
     places.add_row("Consortium", consortium.address)
     places.add_row("JointCredit", consortium.jointCredit())
     places.add_row("created in block", str(consortium.creation_metadata.block))
+    places.add_row("opens from", utc(founding.opens_from) if founding.opens_from else "at once")
+    places.add_row("period of readiness", f"{founding.period_seconds} s")
     console.print(places)
 
     parties = Table(title="Parties, to be compared with the founding file", title_justify="left")
-    for heading in ("index", "party", "owner, or the supervisor", "operator"):
+    for heading in ("index", "party", "owner account"):
         parties.add_column(heading, overflow="fold")
     for index, founder in enumerate(founding.founders):
-        parties.add_row(str(index), founder.name, founder.owner, founder.operator)
+        parties.add_row(str(index), founder.name, founder.owner)
     for account in founding.supervisors:
-        parties.add_row("", "supervisor", account, "")
+        parties.add_row("", "supervisor", account)
     console.print(parties)
 
-    console.print("Next, each from its own account:")
-    console.print("  1. one supervisor: make a period key, sign its statement, rotateSupervisorKey")
-    console.print("  2. each founder: make an institution key, sign its statement, confirm (from the owner account)")
-    console.print("  3. each founder, once all have confirmed: sealMaskKeys (from the operator account)")
+    console.print("Next, from owner accounts:")
+    console.print("  1. one supervisor: nameAccount for its service account; make a period key, announcePeriodKey")
+    console.print("  2. each founder: make an institution key and a tenure, confirm with its first service account")
+    console.print("Then from service accounts:")
+    console.print("  3. each founder, once all have confirmed: sealMaskKeys")
     console.print("  4. the supervisor: auditOk for each founder whose mask keys agree with the others'")
-    console.print("  5. each founder's service: declareReady")
+    console.print("  5. the supervisor, once all are audited: putPeriodKeyInForce")
+    console.print("  6. each founder: setReady")
     console.print(f"Inquiries open once {founding.parameters.minimum_cohort} members are confirmed, audited and ready.")
+
+
+def utc(seconds: int) -> str:
+    """Unix seconds as a date and time that people read."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @click.command(cls=ConnectedProviderCommand)

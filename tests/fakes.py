@@ -352,6 +352,13 @@ class FakeChain:
             raise _no("PeriodKeyNotAccepted")
         return [self.change(state, Change.PERIOD_KEY_IN_FORCE, version)]
 
+    def _endPeriodKey(self, state: LedgerState, sender: str, owner: str, version: int) -> list[Any]:  # noqa: N802
+        if sender != owner:
+            self._supervisor(state, sender, owner)
+        if version not in (state.in_force, state.announced_key):
+            raise _no("UnknownPeriodKey")
+        return [self.change(state, Change.PERIOD_KEY_ENDED, version)]
+
     def _suspend(self, state: LedgerState, sender: str, owner: str, member: int) -> list[Any]:
         if sender != owner:
             self._supervisor(state, sender, owner)
@@ -623,9 +630,16 @@ class FakeTown:
         for _ in range(rounds):
             done = self.work()
             lines += done
-            if not done:
+            if not done and self._settled():
                 return lines
+            if not done:
+                self.chain.advance(PERIOD)
         raise AssertionError(f"the town does not come to rest: {lines[-5:]}")
+
+    def _settled(self) -> bool:
+        """Whether no change of readiness waits for the next period."""
+        state = self.chain.fold()
+        return state.ready(self.chain.time + 1) == state.ready_next()
 
     def sleep(self, *indices: int) -> None:
         """Switch services off and stop them, so that the next cohort is without them."""
@@ -659,9 +673,7 @@ class FakeTown:
         """Store a request of a bank about `subject(number)`; nothing is sent yet."""
         bank = self.banks[by]
         bank.sync()
-        request = bank.inquirer.request(
-            [self.tagger.tag(subject(number))], ["x"], [self.consent(number, to=by)], officer="officer", **options
-        )
+        request = bank.inquirer.request(["x"], [self.consent(number, to=by)], officer="officer", **options)
         return request.id
 
     def inquiry(self, request: str, *, by: int = 0) -> Inquiry:
@@ -670,6 +682,24 @@ class FakeTown:
         assert found is not None
         self.banks[by].sync()
         return self.banks[by].desk.state.inquiries[found]
+
+    def succeed_tag_key(self, *without: int) -> TagKey:
+        """Put the next tag key in force; every bank uses it, but those that do not have it.
+
+        The books follow by the chain alone: nobody looks at an identity.
+        """
+        key = TagKey(self.tagger.version + 1, bytes([self.tagger.version]) * 32)
+        effect = self.chain.change(self.chain.fold(), Change.TAG_KEY_SET, key.version, key.commitment)
+        self.chain.advance(1)
+        self.chain.emit(self.chain.blocks[-1], [effect], Transaction("owner", Call("consortium", "change"), 0))
+        before, self.tagger = self.tagger, HmacTagger(*self.tagger._keys, key)
+        for index, book in enumerate(self.books):
+            if index not in without:
+                raised = {self.tagger.raised(tag, before.version): found for tag, found in book.figures.items()}
+                book.figures = raised
+                self.keys[index].save_tag_key(key)
+                self.banks[index].use_tagger(self.tagger, book)
+        return key
 
     def call(self, function: str, *arguments: Any) -> Call:
         """A call of JointCredit."""
@@ -739,6 +769,7 @@ def found_town(
     signature = sign_statement(supervisor_owner, SUPERVISOR, 1, public)
     effects.append(chain.change(state, Change.PERIOD_KEY_ANNOUNCED, 1, public, owner, signature))
     for i in range(members):
+        keys[i].save_tag_key(tag_key)
         public = keys[i].create_institution_key(1).public
         effects.append(chain.change(state, Change.MEMBER_CONFIRMED, i))
         signature = sign_statement(owners[i], i, 1, public)

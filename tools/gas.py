@@ -93,6 +93,7 @@ class Body:
             ctx=bytes(32),
             modulus_bytes=bits // 8,
             supervisor_public=period_key(1),
+            salt=bytes(32),
         )
         source = random.Random(f"gas/body/{bits}/{subjects}")
         opening = {

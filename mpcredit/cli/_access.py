@@ -530,7 +530,6 @@ def dispatch(at: Station, item: Mapping[str, Any]) -> dict[str, Any]:
                 raise InvalidMessage("only an institution's service takes inquiries")
             at.follower.sync()
             request = at.institution.inquirer.request(
-                [hex_bytes(tag, 32) for tag in item["tags"]],
                 item["labels"],
                 [Consent.from_json_object(parse_canonical_json(text.encode())) for text in item["consents"]],
                 officer=item["officer"],
@@ -556,12 +555,11 @@ def dispatch(at: Station, item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def request_item(
-    tags: list[bytes], labels: list[str], consents: list[Consent], *, officer: str, group: int, schema: int
+    labels: list[str], consents: list[Consent], *, officer: str, group: int, schema: int
 ) -> dict[str, Any]:
     """The item that asks for an inquiry."""
     return {
         "kind": "request",
-        "tags": [to_hex(tag) for tag in tags],
         "labels": labels,
         "consents": [canonical_json(consent.to_json_object()).decode() for consent in consents],
         "officer": officer,

@@ -1,23 +1,21 @@
-"""The orders without which the console of a party with a server neither votes (`server.votes`) nor approves.
+"""The order of two people without which the console of a party with a server neither votes nor approves (`server.orders`).
 
-An institution's vote takes the order of two people, a supervisor's approval that of a person with the role supervisor. A
-party without a table [server] has nobody to order: there the owner account alone decides.
+A party without a table [server] has nobody who could order: there the owner account alone decides.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mpcredit.cli._access import View
 from mpcredit.cli._shared import server_missing
 from mpcredit.config import Config
-from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidMessage, Refused
 
 if TYPE_CHECKING:  # the server's libraries, which may not be installed
-    from mpcredit.server.votes import VoteOrder, VoteOrders
+    from mpcredit.server.orders import Order, Orders
 
 
 class Review:
@@ -25,27 +23,25 @@ class Review:
 
     Args:
         orders: None: this party has no server, and nothing is asked.
-        without: the reason to vote without a second person; None: not without.
+        without: the reason to send it without a second person; None: not without.
 
     Raises:
         Refused: nobody ordered it, or nobody confirmed; who must do what.
     """
 
-    def __init__(
-        self, orders: VoteOrders | None, read: View, proposal: int, in_favour: bool, without: str | None
-    ) -> None:
+    def __init__(self, orders: Orders | None, read: View, proposal: int, given: bool, without: str | None) -> None:
         self._orders = orders
         self._read = read
         self._proposal = proposal
-        self._in_favour = in_favour
+        self._given = given
         self._without = without
         self._hash = read.follower.state.proposals[proposal].proposed.calls_hash
-        self._order: VoteOrder | None = None
+        self._order: Order | None = None
         if orders is not None and without is None:
-            self._order = orders.permitted(proposal, self._hash, in_favour)
+            self._order = orders.permitted(proposal, self._hash, given)
 
     def by(self) -> str:
-        """Whose order it is, for who is at the terminal; empty without one."""
+        """Who ordered it, for the person at the terminal; empty without an order."""
         order = self._order
         if order is None:
             return ""
@@ -56,18 +52,16 @@ class Review:
         """Note what the ledger shows already; the block of this order if it was sent and that was not noted.
 
         Args:
-            owner: this institution's owner account.
+            owner: this party's owner account.
         """
         if self._orders is None:
             return None
-        from mpcredit.server.votes import own_votes
+        from mpcredit.server.orders import own_steps
 
         follower = self._read.follower
-        own = next((member.index for member in follower.state.members.values() if member.owner == owner), None)
-        if own is None:  # the contract says so
-            return None
-        votes = own_votes(follower, own, self._proposal).get(self._proposal, [])
-        self._orders.catch_up(self._proposal, self._hash, votes, by="console")
+        member = follower.state.by_owner(owner)
+        steps = own_steps(follower, owner if member is None else member.index, self._proposal).get(self._proposal, [])
+        self._orders.catch_up(self._proposal, self._hash, steps, by="console")
         if self._order is None:
             return None
         self._order = self._orders.get(self._order.id)
@@ -84,7 +78,7 @@ class Review:
             yield
             return
         if self._without is not None:
-            order = self._orders.start_without_review(self._proposal, self._hash, self._in_favour, self._without)
+            order = self._orders.start_without_review(self._proposal, self._hash, self._given, self._without)
         else:
             assert self._order is not None
             order = self._orders.start(self._order)
@@ -97,7 +91,7 @@ class Review:
 
 
 @contextlib.contextmanager
-def review(config: Config, read: View, proposal: int, in_favour: bool, without: str | None) -> Iterator[Review]:
+def review(config: Config, read: View, proposal: int, given: bool, without: str | None) -> Iterator[Review]:
     """What was ordered, of the server's database.
 
     Raises:
@@ -106,77 +100,18 @@ def review(config: Config, read: View, proposal: int, in_favour: bool, without: 
     if not config.served:
         if without is not None:
             raise InvalidMessage("this party has no server, and so no review", remedy="leave out --without-review")
-        yield Review(None, read, proposal, in_favour, None)
+        yield Review(None, read, proposal, given, None)
         return
     try:
         from mpcredit.server.audit import AuditLog
         from mpcredit.server.database import open_database
+        from mpcredit.server.orders import APPROVAL, VOTE, Orders
         from mpcredit.server.settings import ServerSettings
-        from mpcredit.server.votes import VoteOrders
     except ModuleNotFoundError as error:
         raise server_missing(error) from error
     database = open_database(ServerSettings.load(config.path), create=False)
     try:
-        yield Review(VoteOrders(AuditLog(database)), read, proposal, in_favour, without)
-    finally:
-        database.close()
-
-
-def approval_review(config: Config, read: View, proposal: int, given: bool, without: str | None) -> Callable[[], None]:
-    """Look for the order of a supervisor's approval, or of taking it back.
-
-    Args:
-        without: the reason to do without an order; None: not without.
-
-    Returns:
-        To be called before it is sent; notes a missing order in the audit log.
-
-    Raises:
-        Refused: nobody ordered it, or it was ordered for other calls. InvalidMessage: there is no server to review.
-    """
-    calls_hash = read.follower.state.proposals[proposal].proposed.calls_hash
-    if not config.served:
-        if without is not None:
-            raise InvalidMessage("this party has no server, and so no review", remedy="leave out --without-review")
-        return lambda: None
-    if without is not None:
-        return lambda: _note_without_order(config, proposal, calls_hash, given, without)
-    _check_order(read, proposal, calls_hash, given)
-    return lambda: None
-
-
-def _check_order(read: View, proposal: int, calls_hash: bytes, given: bool) -> None:
-    orders = [value for _, value in read.store.items("approval-order") if value["proposal"] == proposal]
-    page = f"the server's page /supervision/proposals/{proposal}"
-    if not orders or orders[-1]["state"] != "ordered" or bool(orders[-1]["given"]) != given:
-        word = "the approval" if given else "taking back the approval"
-        raise Refused(
-            f"nobody has ordered {word} of proposal {proposal}",
-            remedy=f"a person with the role supervisor orders it on {page}; or give --without-review REASON, which the audit "
-            "log tells",
-        )
-    if orders[-1]["calls_hash"] != to_hex(calls_hash):
-        raise Refused(
-            f"the calls of proposal {proposal} are not those that were approved on its page",
-            remedy=f"read them on {page}, and order it anew",
-        )
-
-
-def _note_without_order(config: Config, proposal: int, calls_hash: bytes, given: bool, reason: str) -> None:
-    try:
-        from mpcredit.server.audit import AuditLog
-        from mpcredit.server.database import open_database
-        from mpcredit.server.settings import ServerSettings
-        from mpcredit.server.votes import SHORTEST_REASON
-    except ModuleNotFoundError as error:
-        raise server_missing(error) from error
-    if len(reason.strip()) < SHORTEST_REASON:
-        raise Refused("an approval without review needs a reason", remedy="write it after --without-review")
-    database = open_database(ServerSettings.load(config.path), create=False)
-    try:
-        word = "proposal.approved" if given else "proposal.approval_withdrawn"
-        AuditLog(database).append(
-            "console", word, f"proposal/{proposal}", reason.strip(), calls_hash=to_hex(calls_hash), reviewed=False
-        )
+        orders = Orders(AuditLog(database), VOTE if config.role == "institution" else APPROVAL)
+        yield Review(orders, read, proposal, given, without)
     finally:
         database.close()

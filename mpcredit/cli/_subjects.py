@@ -11,12 +11,11 @@ from pathlib import Path
 from mpcredit.cli._access import Access
 from mpcredit.cli._parties import own_member
 from mpcredit.cli._shared import moment
-from mpcredit.config import tag_key_of
 from mpcredit.consent import NO_EVIDENCE, Consent, Purpose
 from mpcredit.errors import InvalidConsent, InvalidEncoding, InvalidFile, InvalidMessage, InvalidSubject
 from mpcredit.identity import Subject
 from mpcredit.pairkeys import Realm
-from mpcredit.tags import HmacTagger
+from mpcredit.tags import HmacTagger, tagger_of
 
 MAXIMUM_DAYS = 3_660
 
@@ -38,7 +37,7 @@ def recipient(party: Access) -> Recipient:
     """
     member = own_member(party)
     state = party.follower.state
-    return Recipient(state.realm, member.index, HmacTagger(tag_key_of(party.keys, state.tag_keys)))
+    return Recipient(state.realm, member.index, tagger_of(party.keys, party.follower.tag_keys))
 
 
 def parse_subject(text: str) -> Subject:
@@ -187,7 +186,8 @@ def match_consents(
     """
     matched = []
     for subject, label in zip(subjects, labels, strict=True):
-        fitting = [consent for consent in consents if consent.tag == to.tagger.tag(subject)]
+        tags = to.tagger.tags(subject)  # a receipt may name an earlier version
+        fitting = [consent for consent in consents if (consent.tag_key_version, consent.tag) in enumerate(tags, 1)]
         if not fitting:
             raise InvalidConsent(
                 f"there is no consent of {label}",

@@ -17,9 +17,8 @@ from mpcredit.books import LoanBook
 from mpcredit.cli._access import Station, refuse_beside_server, station
 from mpcredit.cli._parties import member_of_account
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require_role
-from mpcredit.config import tag_key_of
+from mpcredit.config import book_under
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError
-from mpcredit.tags import HmacTagger
 
 PAUSE_SECONDS = 0.5
 MOST_ROUNDS = 200
@@ -168,15 +167,15 @@ def _refresh(at: Station, book: _Book) -> list[str]:
     """Use a newer loan book, and the tag key that has come into force.
 
     Raises:
-        InvalidFile: the book's file is not right. KeyStoreError: the tag key is not at hand.
+        InvalidFile: the book's file is not right.
+        KeyStoreError: the newest tag key is not at hand; until it is, the institution is not ready.
     """
     institution = at.institution
     assert institution is not None
-    in_force = at.follower.state.tag_keys
-    if in_force and max(in_force) != institution.tagger.version:
-        tagger = HmacTagger(tag_key_of(at.keys, in_force))
-        institution.use_tagger(tagger, book.read().index(tagger))
-        return [f"tag key {tagger.version} is in force; the loan book is indexed with it"]
+    tagger = institution.desk.next_tagger()
+    if tagger is not None:
+        institution.use_tagger(tagger, book_under(tagger, institution.furnisher.book, at.config))
+        return [f"tag key {tagger.version} is in force; the loan book is raised to it"]
     if book.changed():
         newer = book.read()
         institution.use_book(newer.index(institution.tagger))

@@ -10,7 +10,7 @@ from mpcredit.chain import joint_credit_init_code_hash
 from mpcredit.cli._access import view
 from mpcredit.cli._owner import Owner
 from mpcredit.cli._parties import owned_supervisor
-from mpcredit.cli._review import approval_review
+from mpcredit.cli._review import review
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, OwnerOption, agree, load, require_role
 from mpcredit.cli.propose import find_proposal, show_proposal, standing
 from mpcredit.encoding import to_hex
@@ -26,7 +26,7 @@ def approve(
         typer.Option(
             "--without-review",
             metavar="REASON",
-            help="Beside a server: approve without the order that was given on its page /supervision/proposals. The audit log "
+            help="Beside a server: approve without the order that two people gave on its page /proposals. The audit log "
             "tells it.",
             show_default=False,
         ),
@@ -39,7 +39,7 @@ def approve(
     """Approve a proposal from the supervisor's owner account, after showing every call of it. The delay begins with it.
 
     It needs the votes of two thirds of the members before. Where the configuration has a table [server], this carries out what
-    was ordered on the server's page /supervision/proposals, and refuses without.
+    a supervisor asked for and a reviewer confirmed on the server's page /proposals, and refuses without.
 
     Example: mpcredit approve 3 --config supervisor/mpcredit.toml
     """
@@ -53,20 +53,25 @@ def approve(
         if foreign and not withdraw:
             out.warn(
                 f"the JointCredit {to_hex(foreign[0])} is not the one of this package: rebuild it from its sources first "
-                "(the server's page /supervision/proposals does), or install that release"
+                "(the server's page /proposals does), or install that release"
             )
-        review = approval_review(settings, read, proposal, not withdraw, without_review)
-        agree("Take your approval back?" if withdraw else "Approve it?", yes)
-        acting = Owner(settings, owner_account)
-        owner = owned_supervisor(state, acting.address).owner
-        if not withdraw and owner in standing_of(record, state, read.follower.now).approvals:
-            raise InvalidMessage(f"you have approved proposal {proposal} already", remedy="nothing is left to do")
-        review()
-        if withdraw:
-            block = acting.send(read.ledger, "withdrawApproval", proposal)
-        else:
-            block = acting.send(read.ledger, "approve", proposal, record.proposed.calls_hash)
-        read.follower.sync()
+        with review(settings, read, proposal, not withdraw, without_review) as ordered:
+            if ordered.by():
+                out.say(f"Ordered: {ordered.by()}")
+            agree("Take your approval back?" if withdraw else "Approve it?", yes)
+            acting = Owner(settings, owner_account)
+            owner = owned_supervisor(state, acting.address).owner
+            block = ordered.done(owner)  # sent before, and not noted: not sent again
+            if block is None:
+                if not withdraw and owner in standing_of(record, state, read.follower.now).approvals:
+                    raise InvalidMessage(
+                        f"you have approved proposal {proposal} already", remedy="nothing is left to do"
+                    )
+                arguments = (proposal,) if withdraw else (proposal, record.proposed.calls_hash)
+                with ordered.sending():
+                    block = acting.send(read.ledger, "withdrawApproval" if withdraw else "approve", *arguments)
+                read.follower.sync()
+                ordered.done(owner)
         state = read.follower.state
         value = standing(proposal, find_proposal(state, proposal), state, read.follower.now)
     out.say(

@@ -24,10 +24,10 @@ from mpcredit.cli._shared import (
     require_role,
     server_missing,
 )
-from mpcredit.config import Config, ledger_of, open_keystore, pins_of, tag_key_of
+from mpcredit.config import Config, ledger_of, open_keystore, pins_of
 from mpcredit.errors import InvalidFile, InvalidMessage
 from mpcredit.follower import Follower
-from mpcredit.tags import HmacTagger
+from mpcredit.tags import HmacTagger, tagger_of
 
 URL_VARIABLE = "MPCREDIT_BOOK_SQL_URL"
 
@@ -160,8 +160,8 @@ def customers(
 ) -> None:
     """Give the list of customers to whom notices go, with the bank's own reference for each.
 
-    It replaces the list from before. Only tags and references are kept, no identity numbers. Give it again after the tag key
-    was rotated. Needs the passphrase of the keys, and the ledger.
+    It replaces the list from before. Only tags and references are kept, no identity numbers; the server raises them to a new
+    tag key by itself. Needs the passphrase of the keys, and the ledger.
 
     Example: mpcredit book customers --csv customers.csv
     """
@@ -233,7 +233,7 @@ def _tagger(settings: Config) -> HmacTagger:
     keys = open_keystore(settings, ask)
     follower = Follower(ledger_of(settings), pins_of(settings), settings.confirmations)
     follower.sync()
-    return HmacTagger(tag_key_of(keys, follower.state.tag_keys))
+    return tagger_of(keys, follower.tag_keys)
 
 
 def _query(given: str) -> str:

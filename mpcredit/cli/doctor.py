@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json as json_text
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from hexbytes import HexBytes
@@ -16,33 +15,31 @@ from hexbytes import HexBytes
 import mpcredit
 from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, Endpoints, Wallet
+from mpcredit.cli import _examine_party as _party
 from mpcredit.cli._access import AnyStore, inbox_of, place_of, read_store
-from mpcredit.cli._parties import account_address, member_of_account
+from mpcredit.cli._examination import LOOK, OK, SKIPPED, STYLES, WRONG, Check, Examination
+from mpcredit.cli._parties import account_address
 from mpcredit.cli._shared import (
     ConfigOption,
     JsonOption,
     Output,
     ask,
     duration,
-    fingerprint,
     load,
     moment,
     server_missing,
 )
-from mpcredit.cli.keys import tag_commitments, x25519_keys
-from mpcredit.config import Config, client_of, ledger_of, open_keystore, pins_of, tag_key_of
-from mpcredit.encoding import to_hex
-from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
+from mpcredit.cli.keys import x25519_keys
+from mpcredit.config import Config, client_of, ledger_of, open_keystore, pins_of
+from mpcredit.errors import KeyStoreError
 from mpcredit.events import Call
 from mpcredit.follower import Follower
 from mpcredit.keystore import KeyStore
-from mpcredit.ledger.roster import Member
 from mpcredit.pkcs11keys import Pkcs11Keys
 from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import SPEC_VERSION
 from mpcredit.state import LedgerState
 from mpcredit.store import MemoryStore
-from mpcredit.versions import THIS_RELEASE, agreed_version
 
 CLOCK_SECONDS = 300
 """A head older than this on a chain that mines without transactions means that the node lags; on a devnet it means nothing."""
@@ -50,19 +47,6 @@ FORWARD_SECONDS = 60
 TRANSACTIONS_LEFT = 50
 """Of balance: below so many answers a warning."""
 ANSWER_GAS = 300_000
-
-OK, LOOK, WRONG, SKIPPED = "ok", "look", "WRONG", "skipped"
-STYLES = {OK: "green", LOOK: "yellow", WRONG: "bold red", SKIPPED: "dim"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at."""
-
-    name: str
-    state: str
-    detail: str
-    remedy: str = ""
 
 
 def doctor(
@@ -75,7 +59,7 @@ def doctor(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at ledger, contracts, accounts, keys, pins, tag key, clock, loan book, readiness, balance, store and sign-in.
+    """Look at ledger, contracts, accounts, keys, pins, tag keys, clock, loan book, readiness, balance, store and sign-in.
 
     Changes nothing, and runs beside the service. The exit status is 1 if something is wrong.
 
@@ -103,27 +87,9 @@ def doctor(
         raise typer.Exit(1)
 
 
-class _Examination:
-    """Runs checks one after the other; one that cannot be made does not keep the others from being made."""
-
-    def __init__(self) -> None:
-        self.checks: list[Check] = []
-
-    def add(self, name: str, state: str, detail: str, remedy: str = "") -> None:
-        self.checks.append(Check(name, state, detail, remedy))
-
-    def run(self, name: str, look: Callable[[], Any]) -> Any:
-        """Make a check that adds its own findings; an error of ours becomes one."""
-        try:
-            return look()
-        except MpcreditError as error:
-            self.add(name, WRONG, error.message, error.remedy)
-            return None
-
-
 def examine(config: Config, *, open_keys: bool) -> list[Check]:
     """Look at everything of a party."""
-    ex = _Examination()
+    ex = Examination()
     # (1) what lies here.
     keys = open_keystore(config, ask)
     if keys.token is not None:
@@ -149,19 +115,19 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
         ex.run("balance", lambda: _balance(ex, config, ledger, keys))
         # (3) this party on the ledger.
         if config.role == "institution":
-            member = ex.run("membership", lambda: _membership(ex, config, keys, follower))
+            member = ex.run("membership", lambda: _party.membership(ex, config, keys, follower))
             if store is not None:
-                ex.run("tenure", lambda: _tenure(ex, member, store))
-            ex.run("registered key", lambda: _registered(ex, config, keys, member, state))
-            ex.run("tag key", lambda: _tag_key(ex, config, keys, state, bool(opened)))
-            ex.run("pins", lambda: _pins(ex, follower))
-            ex.run("period key", lambda: _period_key(ex, follower))
-            ex.run("own floors", lambda: _floors(ex, config, state))
-            ex.run("releases", lambda: _releases(ex, member, state))
+                ex.run("tenure", lambda: _party.tenure(ex, member, store))
+            ex.run("registered key", lambda: _party.registered(ex, config, keys, member, state))
+            ex.run("tag keys", lambda: _party.tag_keys(ex, config, keys, follower.tag_keys, bool(opened)))
+            ex.run("pins", lambda: _party.pins(ex, follower))
+            ex.run("period key", lambda: _party.period_key(ex, follower))
+            ex.run("own floors", lambda: _party.floors(ex, config, state))
+            ex.run("releases", lambda: _party.releases(ex, member, state))
             if book is not None:
                 ex.run("loan book", lambda: _book_age(ex, book, follower))
         else:
-            ex.run("supervisor", lambda: _supervisor(ex, config, keys, state))
+            ex.run("supervisor", lambda: _party.supervisor(ex, config, keys, state))
         if store is not None and not isinstance(store, MemoryStore):
             ex.run("store", lambda: _steps(ex, config, store, ledger, state))
     elif store is not None and not isinstance(store, MemoryStore):
@@ -174,7 +140,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
 # --------------------------------------------------------------------- here
 
 
-def _provider(ex: _Examination, config: Config) -> None:
+def _provider(ex: Examination, config: Config) -> None:
     try:
         from mpcredit.server.oidc import Provider
         from mpcredit.server.settings import ServerSettings
@@ -188,7 +154,7 @@ def _provider(ex: _Examination, config: Config) -> None:
         ex.add("identity provider", OK, f"{settings.issuer} describes itself and publishes its keys")
 
 
-def _keys(ex: _Examination, config: Config, keys: KeyStore, open_keys: bool) -> bool:
+def _keys(ex: Examination, config: Config, keys: KeyStore, open_keys: bool) -> bool:
     address = account_address(config)
     x25519 = x25519_keys(config, keys)
     if address is None or not x25519:
@@ -206,7 +172,7 @@ def _keys(ex: _Examination, config: Config, keys: KeyStore, open_keys: bool) -> 
     return True
 
 
-def _token(ex: _Examination, config: Config, keys: KeyStore, open_keys: bool) -> None:
+def _token(ex: Examination, config: Config, keys: KeyStore, open_keys: bool) -> None:
     token = keys.token
     assert isinstance(token, Pkcs11Keys)
     what = f"{config.token}: {token.describe()}"
@@ -236,7 +202,6 @@ class _Imported:
     as_of: int
     currency: str
     customers: int
-    tag_key_version: int
 
     def __len__(self) -> int:
         return self.customers
@@ -268,11 +233,10 @@ def _imported(config: Config) -> _Imported | None:
         min(one.as_of for one in found),
         found[0].currency,
         max(one.customers for one in found),
-        min(one.tag_key_version for one in found),
     )
 
 
-def _book(ex: _Examination, config: Config) -> LoanBook | _Imported | None:
+def _book(ex: Examination, config: Config) -> LoanBook | _Imported | None:
     if config.book_adapter is not None:
         ex.add("loan book", SKIPPED, f"given by {config.book_adapter}; `mpcredit certify` tries it")
         return None
@@ -284,7 +248,7 @@ def _book(ex: _Examination, config: Config) -> LoanBook | _Imported | None:
     return LoanBook.read_csv(config.book, collect=True)
 
 
-def _policy(ex: _Examination, config: Config, book: LoanBook | _Imported | None) -> None:
+def _policy(ex: Examination, config: Config, book: LoanBook | _Imported | None) -> None:
     policy = CreditPolicy.from_toml(config.policy) if config.policy else CreditPolicy.from_toml()
     if book is not None and policy.currency != book.currency:
         ex.add(
@@ -306,7 +270,7 @@ def _policy(ex: _Examination, config: Config, book: LoanBook | _Imported | None)
 # --------------------------------------------------------------------- the ledger
 
 
-def _endpoints(ex: _Examination, config: Config) -> None:
+def _endpoints(ex: Examination, config: Config) -> None:
     provider = client_of(config).provider
     assert isinstance(provider, Endpoints)
     for one in provider.examine():
@@ -317,7 +281,7 @@ def _endpoints(ex: _Examination, config: Config) -> None:
             ex.add("endpoint", OK, f"{one.name}: chain, first block and Consortium are right, block {one.block}")
 
 
-def _follow(ex: _Examination, config: Config, ledger: ChainLedger, store: AnyStore | None) -> Follower:
+def _follow(ex: Examination, config: Config, ledger: ChainLedger, store: AnyStore | None) -> Follower:
     follower = Follower(ledger, pins_of(config, store), config.confirmations, clock=time.time)
     follower.sync()
     assert follower.head is not None
@@ -341,7 +305,7 @@ def same_code(on_chain: bytes, shipped: bytes, consortium: str) -> bool:
     return len(on_chain) == len(shipped) and on_chain.replace(word, bytes(32)) == shipped
 
 
-def _contracts(ex: _Examination, ledger: ChainLedger, state: LedgerState) -> None:
+def _contracts(ex: Examination, ledger: ChainLedger, state: LedgerState) -> None:
     realm = ledger.realm
     different = []
     for name, address in (("Consortium", realm.consortium), ("JointCredit", state.joint_credit)):
@@ -382,7 +346,7 @@ def _contracts(ex: _Examination, ledger: ChainLedger, state: LedgerState) -> Non
         )
 
 
-def _clock(ex: _Examination, follower: Follower) -> None:
+def _clock(ex: Examination, follower: Follower) -> None:
     behind = int(time.time()) - follower.now
     if behind < -FORWARD_SECONDS:
         ex.add(
@@ -402,7 +366,7 @@ def _clock(ex: _Examination, follower: Follower) -> None:
         ex.add("clock", OK, f"the newest block is {duration(max(behind, 0))} old")
 
 
-def _balance(ex: _Examination, config: Config, ledger: ChainLedger, keys: KeyStore) -> None:
+def _balance(ex: Examination, config: Config, ledger: ChainLedger, keys: KeyStore) -> None:
     address = account_address(config)
     if address is None:
         return
@@ -423,250 +387,12 @@ def _balance(ex: _Examination, config: Config, ledger: ChainLedger, keys: KeySto
         ex.add("balance", OK, f"{address} has {balance / 10**18:.4f} ether, enough for {left:,} answers")
 
 
-# --------------------------------------------------------------------- this party
-
-
-def _membership(ex: _Examination, config: Config, keys: KeyStore, follower: Follower) -> Member | None:
-    address = account_address(config)
-    member = member_of_account(follower.state, address, keys.institution_versions().values())
-    if member is None:
-        ex.add(
-            "membership",
-            WRONG,
-            f"the ledger account {address} is no member's service account",
-            "the owner names it (`mpcredit member confirm`, later `mpcredit member appoint`); a new institution is invited by "
-            "the members first",
-        )
-        return None
-    who = f"{member.name}, member {member.index}; service account {address} is named"
-    state = follower.state
-    if member.suspended:
-        ex.add("membership", WRONG, f"{who}; suspended by the supervisor", "ask the supervisor; its owner reinstates")
-    elif not state.is_serving(member.index):
-        ex.add(
-            "membership",
-            WRONG,
-            f"{who}; the mask keys of key {member.key.version} are not audited yet",
-            "keep the service running; every serving member's and the supervisor's must have run as well",
-        )
-    elif not state.ready_next() >> member.index & 1:
-        ex.add(
-            "membership",
-            LOOK,
-            f"{who}; serving, but readiness is off",
-            "start the service (`mpcredit answer` or `serve`), or run `mpcredit ready --on`",
-        )
-    elif not state.ready(follower.next_time) >> member.index & 1:
-        ex.add("membership", OK, f"{who}; serving, ready from the next period of {state.period_seconds} s on")
-    else:
-        ex.add("membership", OK, f"{who}; serving, readiness is on")
-    return member
-
-
-def _tenure(ex: _Examination, member: Member | None, store: AnyStore) -> None:
-    """Whether the owner has named this store: another one of the same member may answer otherwise (R25)."""
-    known = store.get("meta", "tenure")
-    if member is None or not member.namings:
-        return
-    if known is None or known["tenure"] != to_hex(member.namings[-1].tenure):
-        ex.add(
-            "tenure",
-            WRONG,
-            f"the store has {known['tenure'][:14] + '…' if known else 'no tenure'}, the owner named "
-            f"{to_hex(member.namings[-1].tenure)[:14]}…: another store of this institution is to answer",
-            "use the store that was named; if it is lost, the owner names this one (`mpcredit member appoint`)",
-        )
-    else:
-        naming = member.namings[-1]
-        ex.add("tenure", OK, f"that of this store is named, since {moment(member.since)} (naming {naming.number})")
-
-
-def _period_key(ex: _Examination, follower: Follower) -> None:
-    """Whether a period key is in force, and accepted here (R12)."""
-    state, pins = follower.state, follower.pins
-    for version in (state.in_force, state.announced_key):
-        if version is None or pins.accepts_period_key(state.period_keys[version]):
-            continue
-        key = state.period_keys[version]
-        now = version == state.in_force
-        remedy = (
-            f"compare {fingerprint(key.public)} with the supervisor, then `mpcredit member accept-period-key {version}`"
-        )
-        if not pins.accepts_supervisor(key.supervisor):
-            remedy = f"compare the supervisor's owner account first: `mpcredit member pin supervisor {key.supervisor}`"
-        ex.add(
-            "period key",
-            WRONG if now else LOOK,
-            f"key {version} of supervisor {key.supervisor} is {'in force' if now else 'announced'} and not accepted here",
-            remedy,
-        )
-        return
-    if state.period_key is None:
-        ex.add(
-            "period key", LOOK, "none is in force: nothing opens", "the supervisor announces one and its service audits"
-        )
-    else:
-        more = "" if state.announced_key is None else f"; key {state.announced_key} is announced, and accepted"
-        ex.add("period key", OK, f"key {state.period_key.version} is in force, and accepted here{more}")
-
-
-def _registered(ex: _Examination, config: Config, keys: KeyStore, member: Member | None, state: LedgerState) -> None:
-    if member is None or not member.keys:
-        return
-    if member.key.public not in keys.institution_versions().values():
-        ex.add(
-            "registered key",
-            WRONG,
-            f"the private key of institution key {member.key.version} ({fingerprint(member.key.public)}) is not here",
-            "restore it from a backup; if it is lost, or was never yours, run `mpcredit keys rotate` and tell the supervisor",
-        )
-        return
-    open_ = {
-        inquiry.keys[member.index].version: inquiry.keys[member.index].public
-        for inquiry in state.inquiries.values()
-        if member.index in inquiry.keys and not inquiry.stage.ended
-    }
-    lost = [version for version, public in open_.items() if public not in keys.institution_versions().values()]
-    if lost:
-        ex.add(
-            "registered key",
-            WRONG,
-            f"open inquiries need institution key {lost[0]}, which is not here",
-            "restore it from a backup",
-        )
-        return
-    ex.add(
-        "registered key",
-        OK,
-        f"institution key {member.key.version} is the one on the ledger: {fingerprint(member.key.public)}",
-    )
-
-
-def _supervisor(ex: _Examination, config: Config, keys: KeyStore, state: LedgerState) -> None:
-    address = account_address(config)
-    own = next((one for one in state.supervisors.values() if one.account == address), None)
-    if own is None:
-        ex.add(
-            "supervisor",
-            WRONG,
-            f"the ledger account {address} is no supervisor's service account",
-            "the owner names it (`mpcredit member appoint`); a new supervisor is added by proposal before",
-        )
-        return
-    ex.add("supervisor", OK, f"owner account {own.owner}; service account {address} is named")
-    periods = [version for version in (state.in_force, state.announced_key) if version is not None]
-    for version in periods:
-        key = state.period_keys[version]
-        if key.supervisor == own.owner and key.public not in keys.supervisor_versions().values():
-            ex.add(
-                "registered key",
-                WRONG,
-                f"the private half of period key {version} is not here",
-                "restore it from a backup, or announce the next one (`mpcredit member period-key`)",
-            )
-            return
-    if not periods:
-        ex.add("registered key", WRONG, "no period key is announced", "run `mpcredit member period-key`")
-    elif state.period_key is None:
-        ex.add(
-            "registered key",
-            LOOK,
-            f"period key {periods[0]} is announced, and none is in force: nothing opens",
-            "keep the service running; it puts the key in force when the members are audited for it",
-        )
-    else:
-        key = state.period_key
-        ex.add("registered key", OK, f"period key {key.version} is in force: {fingerprint(key.public)}")
-
-
-def _tag_key(ex: _Examination, config: Config, keys: KeyStore, state: LedgerState, opened: bool) -> None:
-    if opened:
-        key = tag_key_of(keys, state.tag_keys)
-        ex.add("tag key", OK, f"version {key.version}, with the consortium's commitment")
-        return
-    commitments = tag_commitments(config, keys)
-    version = max(state.tag_keys, default=0)
-    if commitments.get(version) != to_hex(state.tag_keys[version]):
-        raise KeyStoreError(
-            f"tag key {version} is not here, or is not the consortium's",
-            remedy="import it: `mpcredit keys tag --import FILE`",
-        )
-    ex.add("tag key", SKIPPED, f"version {version}, by its header; not opened")
-
-
-def _pins(ex: _Examination, follower: Follower) -> None:
-    state, pins = follower.state, follower.pins
-    strangers = [
-        f"{member.name} ({member.signed_by[member.key.version]})"
-        for index in state.active()
-        if (member := state.members[index]).keys and not pins.accepts_owner(index, member.signed_by[member.key.version])
-    ]
-    strangers += [f"the supervisor ({owner})" for owner in state.supervisors if not pins.accepts_supervisor(owner)]
-    if strangers:
-        ex.add(
-            "pins",
-            WRONG,
-            f"not accepted by you: {', '.join(strangers)}; inquiries with them are refused",
-            "compare the account with the institution by another channel, then `mpcredit member pin MEMBER ADDRESS`",
-        )
-    else:
-        ex.add("pins", OK, f"the owners of all {len(state.active())} members and of the supervisors are accepted")
-
-
-def _floors(ex: _Examination, config: Config, state: LedgerState) -> None:
-    """Nobody signs the terms: an institution's own floors bound what a false endpoint can make of them."""
-    terms = state.parameters
-    if terms is None or config.role != "institution":
-        return
-    days = terms.window_seconds // 86_400
-    low = [
-        f"{name} is {own}, the consortium's {theirs}"
-        for name, own, theirs in (
-            ("minimum_cohort", config.minimum_cohort, terms.minimum_cohort),
-            ("minimum_window_days", config.minimum_window_days, days),
-        )
-        if own < theirs
-    ]
-    if low:
-        remedy = (
-            f"in [inquiry] write minimum_cohort = {terms.minimum_cohort} and minimum_window_days = {days}, as agreed"
-        )
-        ex.add("own floors", LOOK, "; ".join(low), remedy)
-    else:
-        ex.add("own floors", OK, "cohort and window are at least the consortium's, whatever an endpoint shows")
-
-
-def _releases(ex: _Examination, member: Member | None, state: LedgerState) -> None:
-    """What the others' releases read, and whether inquiries with them can be (docs/adr/0019)."""
-    others = {state.members[i].name: state.release_of(i) for i in state.active() if member is None or i != member.index}
-    told = "; ".join(
-        f"{name}: {f'mpcredit {release.package}' if release.package else 'a first release'}, messages {release.reads}"
-        for name, release in others.items()
-    )
-    text = f"this one reads messages of version {THIS_RELEASE.reads}. {told or 'There are no others'}"
-    try:
-        agreed_version(THIS_RELEASE, others)
-    except InvalidMessage as error:
-        ex.add("releases", WRONG, f"{text}. {error.message}", error.remedy)
-    else:
-        ex.add("releases", OK, text)
-
-
-def _book_age(ex: _Examination, book: LoanBook | _Imported, follower: Follower) -> None:
+def _book_age(ex: Examination, book: LoanBook | _Imported, follower: Follower) -> None:
     parameters = follower.state.parameters
     age = follower.now - book.as_of
     limit = parameters.book_age_seconds if parameters else 0
     text = f"{len(book):,} customers in {book.currency}, as of {moment(book.as_of)}"
-    version = max(follower.state.tag_keys, default=0)
-    if isinstance(book, _Imported) and version and book.tag_key_version != version:
-        ex.add(
-            "loan book",
-            WRONG,
-            f"{text}: imported under tag key {book.tag_key_version}, and {version} is in force; until it is imported again "
-            "this institution is not ready, and refuses",
-            "import it again: the page /book, or `mpcredit book import` (identity numbers are not stored)",
-        )
-    elif age > limit:
+    if age > limit:
         ex.add(
             "loan book", WRONG, f"{text}: {duration(age)} old, {duration(limit)} are permitted", "export a newer one"
         )
@@ -676,7 +402,7 @@ def _book_age(ex: _Examination, book: LoanBook | _Imported, follower: Follower) 
         ex.add("loan book", OK, text)
 
 
-def _steps(ex: _Examination, config: Config, store: AnyStore, ledger: ChainLedger, state: LedgerState) -> None:
+def _steps(ex: Examination, config: Config, store: AnyStore, ledger: ChainLedger, state: LedgerState) -> None:
     address = account_address(config)
     if address is None:
         return

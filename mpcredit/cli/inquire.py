@@ -129,16 +129,7 @@ def inquire(
                     grant(one, to, purpose=purpose, days=grant_days, evidence=document, now=now) for one in subjects
                 ]
             chosen = match_consents(subjects, labels, receipts, to, party.follower.now)
-            answer = party.submit(
-                request_item(
-                    [to.tagger.tag(one) for one in subjects],
-                    labels,
-                    chosen,
-                    officer=officer or _login(),
-                    group=group,
-                    schema=schema,
-                )
-            )
+            answer = party.submit(request_item(labels, chosen, officer=officer or _login(), group=group, schema=schema))
             identifier = str(answer["request"])
         else:
             identifier = find_request(party, resume).id

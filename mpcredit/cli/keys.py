@@ -24,7 +24,7 @@ from mpcredit.cli._shared import (
     require_role,
 )
 from mpcredit.config import Config, open_keystore
-from mpcredit.encoding import bytes_to_int, to_hex
+from mpcredit.encoding import bytes_to_int, hex_bytes, to_hex
 from mpcredit.errors import InvalidMessage, KeyStoreError, MpcreditError
 from mpcredit.events import Stage
 from mpcredit.inquirer import Request
@@ -49,6 +49,11 @@ def tag_commitments(config: Config, keys: KeyStore) -> dict[int, str]:
                 f"{config.keys / f'tag-{version}.json'}: cannot be read", remedy="restore it from a backup"
             ) from error
     return found
+
+
+def tag_keys_at_hand(config: Config) -> dict[int, bytes]:
+    """Commitments of the tag keys at hand by version; needs no passphrase."""
+    return {version: hex_bytes(made, 32) for version, made in tag_commitments(config, open_keystore(config)).items()}
 
 
 def x25519_keys(config: Config, keys: KeyStore) -> dict[int, bytes]:
@@ -274,29 +279,25 @@ def tag(
         typer.Option(
             "--export",
             metavar="FILE",
-            help="Write the tag key under a passphrase of its own (MPCREDIT_EXPORT_PASSPHRASE) for another member.",
+            help="Write the tag keys of all versions under a passphrase of their own (MPCREDIT_EXPORT_PASSPHRASE) for another "
+            "member.",
             show_default=False,
         ),
     ] = None,
     import_: Annotated[
         Path | None,
         typer.Option(
-            "--import", metavar="FILE", help="Keep the tag key that another member exported.", show_default=False
-        ),
-    ] = None,
-    version: Annotated[
-        int | None,
-        typer.Option(
-            "--version", metavar="N", help="Which version to export; by default the newest.", show_default=False
+            "--import", metavar="FILE", help="Keep the tag keys that another member exported.", show_default=False
         ),
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make, export or import the key under which all members compute the tags of customers.
+    """Make, export or import the keys under which all members compute the tags of customers.
 
-    The founding file holds its commitment. Exchange file and passphrase by two channels; everybody compares the
-    commitment with the founding file.
+    A tag under a later key is computed from the tag before, so every member keeps all versions, and a newcomer gets all in
+    one file. The founding file holds the commitment of the first, the ledger that of each. Exchange file and passphrase by
+    two channels; everybody compares the commitments. A service that lacks the newest key is not ready, and opens nothing.
 
     Example: mpcredit keys tag --new; mpcredit keys tag --export for-bank-b.json; mpcredit keys tag --import from-bank-a.json
     """
@@ -305,32 +306,50 @@ def tag(
         require_role(settings, "institution")
     if sum((make, export is not None, import_ is not None)) != 1:
         raise InvalidMessage(
-            "say what to do with the tag key", remedy="give one of --new, --export FILE, --import FILE"
+            "say what to do with the tag keys", remedy="give one of --new, --export FILE, --import FILE"
         )
     keys = open_keystore(settings, ask)
     if make:
-        key = TagKey.generate(max(keys.tag_versions(), default=0) + 1)
-        keys.save_tag_key(key)
-        what = f"Made tag key {key.version}"
+        made = TagKey.generate(_next_tag_version(settings, keys))
+        keys.save_tag_key(made)
+        shown: tuple[TagKey, ...] = (made,)
+        what = "Made the next tag key"
     elif import_ is not None:
-        key = keys.import_tag_key(import_)
-        what = f"Kept tag key {key.version}"
+        shown = keys.import_tag_keys(import_)
+        what = f"These tag keys are here now, all from {import_}"
     else:
         assert export is not None
         if not keys.tag_versions():
             raise KeyStoreError("there is no tag key", remedy="make it with --new, or import it with --import FILE")
-        chosen = version if version is not None else max(keys.tag_versions())
-        key = keys.tag_key(chosen)
-        keys.export_tag_key(chosen, export)
-        what = f"Exported tag key {chosen} to {export}"
-    out.facts(what, [("commitment", to_hex(key.commitment))])
+        shown = keys.export_tag_keys(export)
+        what = f"Exported to {export}"
+    newest = shown[-1]
+    out.facts(what, [(f"tag key {key.version}", f"commitment {to_hex(key.commitment)}") for key in shown])
     if make:
         out.say(
             "Write the commitment into the founding file as tag_key_commitment (or propose it: `mpcredit propose tag-key`)."
         )
     out.document(
-        {"version": key.version, "commitment": to_hex(key.commitment), "file": str(export) if export else None}
+        {"version": newest.version, "commitment": to_hex(newest.commitment), "file": str(export) if export else None}
     )
+
+
+def _next_tag_version(config: Config, keys: KeyStore) -> int:
+    """The version that the next tag key would be in force as.
+
+    Raises:
+        KeyStoreError: it is here already, and waits to be put in force.
+    """
+    newest = 0
+    if config.consortium is not None:
+        with view(config) as read:
+            newest = max(read.follower.state.tag_keys, default=0)
+    if newest + 1 in keys.tag_versions():
+        raise KeyStoreError(
+            f"{config.keys}: tag key {newest + 1} is here already, and not in force",
+            remedy="export it for the others, and propose its commitment (`mpcredit keys show`); or destroy it first",
+        )
+    return newest + 1
 
 
 @app.command()
@@ -353,8 +372,8 @@ def destroy(
 ) -> None:
     """Destroy keys whose retention is over: what they sealed can then not be read any more, by anybody's order.
 
-    Keys in use are refused. A key in a token is destroyed there. Copies in backups and snapshots are yours to destroy, those
-    of the token too.
+    Keys in use are refused, and a member's tag keys of every version. A key in a token is destroyed there. Copies in backups
+    and snapshots are yours to destroy, those of the token too.
 
     Example: mpcredit keys destroy inquiry --older-than 90 --yes
     """
@@ -413,8 +432,8 @@ def _refuse_in_use(
     elif kind == "tag":
         if int(name) not in keys.tag_versions():
             problem = "there is no such key"
-        elif config.role == "institution" and state.tag_keys and int(name) == max(state.tag_keys):
-            problem = "it is the consortium's tag key in force"
+        elif config.role == "institution" and _is_the_consortiums(config, keys, int(name), state):
+            problem = "it is the consortium's; the newest tags are computed with the tag keys of all versions"
     else:
         public = (keys.institution_versions() if kind == "institution" else keys.supervisor_versions()).get(int(name))
         periods = [version for version in (state.in_force, state.announced_key) if version is not None]
@@ -439,6 +458,12 @@ def _refuse_in_use(
         raise KeyStoreError(
             f"{config.keys}: {kind} key {name} is not destroyed: {problem}", remedy="see `mpcredit keys show`"
         )
+
+
+def _is_the_consortiums(config: Config, keys: KeyStore, version: int, state: Any) -> bool:
+    """Whether the ledger holds the commitment of this tag key; one that somebody made in vain may go."""
+    on_ledger = state.tag_keys.get(version)
+    return on_ledger is not None and tag_commitments(config, keys).get(version) == to_hex(on_ledger)
 
 
 def _destroy(kind: str, name: str, keys: KeyStore) -> None:

@@ -26,10 +26,11 @@ from mpcredit.cli._shared import (
     parse_bytes,
     plural,
 )
+from mpcredit.cli.keys import tag_keys_at_hand
 from mpcredit.encoding import canonical_json, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, LedgerError, MpcreditError, Refused
 from mpcredit.events import Call
-from mpcredit.proposals import Standing, calls_hash_of, standing_of, tell_call, terms_call
+from mpcredit.proposals import Standing, calls_hash_of, check_tag_keys, standing_of, tell_call, terms_call
 from mpcredit.schema import Schema
 from mpcredit.state import LedgerState, ProposalRecord
 
@@ -192,6 +193,7 @@ def _propose(make: Any, reason: str, owner: Path | None, config: Path | None, js
     settings, out = load(config), Output(json)
     with view(settings) as read:
         calls: Calls = make(read.follower.state)
+        check_tag_keys(calls, read.follower.state, tag_keys_at_hand(settings), now=read.follower.now)
         _try_out(read.ledger, calls)
         acting = Owner(settings, owner)
         member = owned_member(read.follower.state, acting.address)
@@ -260,7 +262,7 @@ def remove(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove a member. Rotate the tag key afterwards: that member knows the old one.
+    """Remove a member. Put the next tag key in force afterwards: it knows the present ones.
 
     Example: mpcredit propose remove "Bank C" --reason "licence withdrawn"
     """
@@ -406,7 +408,10 @@ def tag_key(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Put the next tag key in force, after every member has imported it. Do so when a member has left.
+    """Put the next tag key in force, after every member has imported it. Do so at once when a member has left.
+
+    Every service raises what it keeps to the new key by itself; one that has not the key is not ready until it has. A
+    commitment that is not that of your next key is refused, here and by `mpcredit vote`: no later tag could be computed.
 
     Example: mpcredit propose tag-key 0x5d1c…
     """

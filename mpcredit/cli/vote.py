@@ -6,11 +6,21 @@ from typing import Annotated
 
 import typer
 
-from mpcredit.cli._access import view
+from mpcredit.cli._access import View, view
 from mpcredit.cli._owner import Owner
 from mpcredit.cli._review import review
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, OwnerOption, agree, load, require_role
+from mpcredit.cli.keys import tag_keys_at_hand
 from mpcredit.cli.propose import find_proposal, show_proposal, standing
+from mpcredit.config import Config
+from mpcredit.proposals import check_tag_keys
+
+
+def _check_tag_keys(settings: Config, read: View, proposal: int, owner: str) -> None:
+    state = read.follower.state
+    own = next((member.index for member in state.members.values() if member.owner == owner), None)
+    calls = state.proposals[proposal].proposed.calls
+    check_tag_keys(calls, state, tag_keys_at_hand(settings), now=read.follower.now, member=own, proposal=proposal)
 
 
 def vote(
@@ -49,6 +59,8 @@ def vote(
             agree("Take your vote back?" if withdraw else "Vote for it?", yes)
             acting = Owner(settings, owner_account)
             owner = acting.address
+            if not withdraw:
+                _check_tag_keys(settings, read, proposal, owner)
             block = ordered.done(owner)  # sent before, and not noted: not sent again
             if block is None:
                 arguments = (proposal,) if withdraw else (proposal, record.proposed.calls_hash)

@@ -14,7 +14,7 @@ from mpcredit.encoding import to_hex
 from mpcredit.events import Call
 from mpcredit.institution import Institution
 from mpcredit.server.audit import Anchor, AuditLog, ledger_anchors
-from mpcredit.server.node import Party
+from mpcredit.server.node import Party, own_member, own_owner
 
 __all__ = ["DailyAnchor", "own_anchors"]
 
@@ -27,9 +27,10 @@ def own_anchors(party: Party) -> list[Anchor]:
     """Heads that this party put on the ledger, in the ledger's order; the caller has the party."""
     state, events = party.follower.state, party.follower.events
     if isinstance(party, Institution):
-        member = state.by_operator(party.desk.outbox.signer.address)
+        member = own_member(party)
         return [] if member is None else ledger_anchors(state, events, member=member.index)
-    return ledger_anchors(state, events, supervisor=party.outbox.signer.address)
+    owner = own_owner(party)
+    return ledger_anchors(state, events, supervisor=owner) if owner else []
 
 
 class DailyAnchor:
@@ -63,9 +64,12 @@ class DailyAnchor:
         oldest = next(self._audit.stream(self._bound[1], 1), None)
         if oldest is None or now - oldest.at < DAY:
             return []
+        owner = own_owner(party)
+        if not owner:
+            return []  # the round itself has said why
         outbox = party.desk.outbox if isinstance(party, Institution) else party.outbox
         if any(row.key.startswith("anchor/") for row in outbox.store.outbox_pending()):
             return []
         seq, head = self._audit.head()
-        outbox.post(f"anchor/{seq}/{int(now)}", Call("consortium", "anchor", (head,)))
+        outbox.post(f"anchor/{seq}/{int(now)}", Call("consortium", "anchor", (owner, head)))
         return [f"anchored the audit log on the ledger: {seq} entries, {to_hex(head)[:14]}…"]

@@ -29,6 +29,7 @@ from mpcredit.server.logs import get_logger
 from mpcredit.server.looks import Looks
 from mpcredit.server.node import Node, NodeBusy
 from mpcredit.server.oidc import Provider
+from mpcredit.server.orders import APPROVAL, VOTE, Orders
 from mpcredit.server.people import People
 from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound, TooMuch
 from mpcredit.server.retention import Retention
@@ -53,11 +54,9 @@ from mpcredit.server.routes import (
     reviews,
     supervision,
     tellings,
-    votes,
 )
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.telling import Telling
-from mpcredit.server.votes import VoteOrders
 from mpcredit.server.web import Parts, page, wants_json
 
 __all__ = ["create_app"]
@@ -122,19 +121,20 @@ def create_app(
     app.state.parts = Parts(settings, node, people, audit, applications_, provider)
     security.install(app, settings, people)
 
-    for module in (account, oidc, events, health, auditing, administration, reviews, retention, footprints):
+    for module in (account, oidc, events, health, auditing, administration, reviews, retention, footprints, proposals):
         app.include_router(module.router)
     app.state.shelf = Shelf(audit, settings.solc)
+    kind = VOTE if node.role == "institution" else APPROVAL
+    app.state.orders = Orders(audit, kind, tell=lambda number: node.publish("order", str(number)))
+    node.each_round(app.state.orders.follow)
     if applications_ is None:
         app.state.looks = Looks(audit, minutes=settings.drill_down_minutes)
         node.each_round(app.state.shelf.keep_own)
-        for module in (tellings, supervision, proposals, looks):
+        for module in (tellings, supervision, looks):
             app.include_router(module.router)
     else:
         app.state.book = BookDesk(settings, applications_.database, node, audit)
-        app.state.votes = VoteOrders(audit, tell=lambda number: node.publish("vote", str(number)))
-        node.each_round(app.state.votes.follow)
-        for module in (listing, applications, corrections, inquiries, furnishing, book, votes, api):
+        for module in (listing, applications, corrections, inquiries, furnishing, book, api):
             app.include_router(module.router)
     app.mount("/static", _Static(directory=HERE / "static"), name="static")
 

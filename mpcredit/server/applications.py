@@ -2,7 +2,8 @@
 
 An application, its consent, the inquirer's request and the audit entry are one transaction, so nothing is asked twice and
 nothing without a trace. `follow` copies what the party knows into the application after each round of work, so that a page
-needs no lock on the party. The customer's number is not kept: only its last characters and its tag.
+needs no lock on the party. The customer's number is not kept: only its last characters and its tag, which follows the
+newest tag key (`misuse`).
 
     waiting -> asking -> checking -> ready -> [review ->] decided          waiting: also while the window rule holds it back
                   `---------------> stopped -> waiting (asked again)   stopped -> asking: a reorganisation changed the end
@@ -214,7 +215,6 @@ class Applications:
             "income": None if draft.income is None else str(draft.income.minor),
             "months": draft.months,
             "purpose": draft.purpose.value,
-            "tag": to_hex(consent.tag),
         }
         identifier = secrets.token_hex(8)
         self.consents.record(connection, consent, draft, by=officer)
@@ -228,7 +228,8 @@ class Applications:
                 fingerprint=draft.fingerprint,
                 consent=to_hex(consent.hash),
                 value=json.dumps(value),
-                tag=value["tag"],
+                tag=to_hex(consent.tag),
+                tag_key_version=consent.tag_key_version,
                 settled=settled or None,
             )
         )
@@ -280,7 +281,6 @@ class Applications:
 
     def _request(self, institution: Institution, officer: str, pack: Sequence[tuple[Application, Consent]]) -> None:
         request = institution.inquirer.request(
-            [consent.tag for _, consent in pack],
             [application.label for application, _ in pack],
             [consent for _, consent in pack],
             officer=officer,
@@ -322,7 +322,7 @@ class Applications:
                 parse_canonical_json(self.consents.receipt(application.consent).encode())
             )
             institution = _institution(party)
-            request = institution.inquirer.request([consent.tag], [application.label], [consent], officer=officer)
+            request = institution.inquirer.request([application.label], [consent], officer=officer)
             self._save(application, Step.WAITING, request=request.id, place=0, seen={}, answer=None)
             self.audit.append(officer, "application.asked_again", f"application/{application.id}", application.purpose)
         self.node.wake()

@@ -86,15 +86,15 @@ def ledger_anchors(
     Args:
         state, events: as a `Follower` has them.
         member: index of an institution: its reports and daily anchors.
-        supervisor: account of a supervisor: its verdicts and daily anchors.
+        supervisor: owner account of a supervisor: its verdicts and daily anchors.
     """
     found = []
-    operators: dict[str, int] = {}
-    """By account the member that it acted for at that time."""
+    owners: dict[str, int] = {}
+    """By owner account the member that it governed at that time."""
     for event in events:
         about, head = None, _START
         if isinstance(event, RosterChanged):
-            _follow_operators(operators, event)
+            _follow_owners(owners, event)
         elif isinstance(event, Reported):
             inquiry = state.inquiries.get(event.inquiry)
             if inquiry is not None and inquiry.inquirer == member:
@@ -102,7 +102,7 @@ def ledger_anchors(
         elif isinstance(event, Attested):
             if event.supervisor == supervisor:
                 about, head = event.inquiry, event.anchor
-        elif isinstance(event, Anchored) and _is_by(event, operators, member, supervisor):
+        elif isinstance(event, Anchored) and (event.owner == supervisor or owners.get(event.owner, -1) == member):
             head = event.head
         # Zeros: sent before there was a log, or without a server.
         if head != _START:
@@ -110,19 +110,15 @@ def ledger_anchors(
     return found
 
 
-def _follow_operators(operators: dict[str, int], event: RosterChanged) -> None:
-    if event.kind not in (Change.MEMBER_INVITED, Change.OPERATOR_SET):
-        return
-    values = abi_decode(CHANGE_TYPES[event.kind], event.data)
-    account, allowed = (values[2], True) if event.kind is Change.MEMBER_INVITED else (values[1], values[2])
-    if allowed:
-        operators[account] = values[0]
-    else:
-        operators.pop(account, None)
-
-
-def _is_by(event: Anchored, operators: Mapping[str, int], member: int | None, supervisor: str | None) -> bool:
-    return event.by == supervisor or (member is not None and operators.get(event.by) == member)
+def _follow_owners(owners: dict[str, int], event: RosterChanged) -> None:
+    """A replaced owner account may govern another party later."""
+    if event.kind in (Change.MEMBER_INVITED, Change.OWNER_REPLACED):
+        index, owner, *_name = abi_decode(CHANGE_TYPES[event.kind], event.data)
+        for former in [account for account, member in owners.items() if member == index]:
+            del owners[former]
+        owners[str(owner)] = int(index)
+    elif event.kind is Change.SUPERVISOR_ADDED:
+        owners.pop(str(abi_decode(CHANGE_TYPES[event.kind], event.data)[0]), None)
 
 
 def _source(anchor: Anchor) -> str:

@@ -155,12 +155,15 @@ class BookDesk:
         """The books in use, one for each schema."""
         return current_snapshots(self.database)
 
-    def terms(self) -> tuple[int, int]:
-        """How old a book may be, in seconds, and the version of the tag key in force; 0 where the ledger was not read yet."""
+    def terms(self) -> tuple[int, int, str]:
+        """How old a book may be, in seconds; the newest version of the tag key; and why that is not in use here, if so.
+
+        The numbers are 0 where the ledger was not read yet.
+        """
         with self.node.locked() as party:
             state = party.follower.state
             limit = state.parameters.book_age_seconds if state.parameters else 0
-            return limit, max(state.tag_keys, default=0)
+            return limit, max(party.follower.tag_keys, default=0), party.desk.tag_key_hindrance
 
     @property
     def some_rejected(self) -> bool:

@@ -11,7 +11,7 @@ whole process (benchmarks/bookimport.py measures it).
 
 A row says from which snapshot on, and before which one, it holds. So what an import writes is invisible until the swap,
 whoever has the snapshot before still reads that one whole, and an import that fails or is killed leaves nothing behind
-that counts. Only tags and figures are stored, never identity numbers.
+that counts. Only tags and figures are stored, never identity numbers; `bookraise` brings them to a newer tag key.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ from mpcredit.tags import Tagger
 __all__ = [
     "CsvFile",
     "Imported",
-    "NoBook",
     "Progress",
     "Snapshot",
     "SnapshotBook",
@@ -186,35 +185,6 @@ class SnapshotBook:
         if found is None:
             raise StoreError(f"loan book {snapshot.number} has been replaced twice", remedy="try again")
         return _decode(schema, bytes(found))
-
-
-class NoBook:
-    """Stands for a book whose tags are of a tag key that is no longer in force.
-
-    Its time is 1970, so that the disclosure policy refuses, for every subject alike (R26).
-    """
-
-    as_of = 0
-    customers = 0
-    hindrance = (
-        "the loan book was imported under an earlier tag key: import it again, until then every inquiry is refused"
-    )
-    """Why nothing can be answered, and what would help."""
-
-    def __init__(self, currency: str) -> None:
-        self.currency = currency
-
-    def record(self, schema: Schema, _tag: bytes) -> Mapping[str, int]:
-        """Refuse.
-
-        Raises:
-            Refused: always.
-        """
-        raise Refused(
-            "the loan book was imported under an earlier tag key",
-            code="unknown_schema",
-            remedy="import the loan book again: mpcredit book import",
-        )
 
 
 def _unknown_schema(schema: Schema) -> Refused:
@@ -769,6 +739,10 @@ class _Loading:
         row = {"schema": self._schema, "tag": tag, "first": self.number, "hash": content, "figures": figures}
         self._flush([] if new else [tag], [row])
 
+    def count(self, **counts: int) -> None:
+        """State how many customers there are, and how many of them were added, changed and removed."""
+        self._counts |= counts
+
     def _present(self) -> Iterator[tuple[bytes, bytes]]:
         """Tag and hash of the present snapshot's rows. Nobody else writes rows meanwhile (`_exclusive`)."""
         after = b""
@@ -813,8 +787,12 @@ class _Loading:
         if done.rowcount != 1:
             raise StoreError("another import took over", remedy="import again")
 
-    def swap(self, audit: AuditLog, actor: str, now: int) -> Snapshot:
-        """Make this snapshot the current one."""
+    def swap(self, audit: AuditLog, actor: str, now: int, *, action: str = "book.imported") -> Snapshot:
+        """Make this snapshot the current one.
+
+        Args:
+            action: for the audit log.
+        """
         table = snapshots_table
         with self._database.transaction() as connection:
             self._still_ours(connection)
@@ -828,7 +806,7 @@ class _Loading:
             snapshot = _snapshot(row._mapping)
             audit.append(
                 actor,
-                "book.imported",
+                action,
                 f"book/{self.number}",
                 source=snapshot.source,
                 schema=self._schema,

@@ -28,6 +28,7 @@ applications_table = Table(
     Column("value", Text, nullable=False),
     # What the limits against misuse are judged by (mpcredit.server.misuse).
     Column("tag", String(66), nullable=True, index=True),
+    Column("tag_key_version", BigInteger, nullable=True),
     Column("ready_at", BigInteger, nullable=True),
     Column("settled", String(16), nullable=True),
     Index("ix_application_created_at", "created_at", "tag"),

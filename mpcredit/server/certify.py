@@ -54,12 +54,13 @@ from mpcredit.identity import Subject
 from mpcredit.inquirer import Inquirer
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.keystore import KdfCost, KeyStore, MemoryKeyStore
-from mpcredit.ledger.roster import SUPERVISOR
-from mpcredit.local import DEFAULT_PARAMETERS, sign_key
+from mpcredit.local import DEFAULT_PARAMETERS
 from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import SPEC_VERSION
+from mpcredit.roles.tenure import tenure_of
 from mpcredit.schema import FIGURES_1
 from mpcredit.server.candidate import ADAPTER, SQL, book_kind
+from mpcredit.server.founders import begin_supervision, begin_tenure, confirm_member
 from mpcredit.server.plan import Plan, quoted, write_private
 from mpcredit.server.processes import quiet, run_chain
 from mpcredit.server.settings import ServerSettings
@@ -76,7 +77,8 @@ START_SECONDS: Final = 900.0
 STEP_SECONDS: Final = 180.0
 """After which an answer that does not come counts as missing."""
 LEAST_MINIMUM: Final = 4
-READY_SECONDS: Final = 6 * 86_400
+PERIOD_SECONDS: Final = 1
+"""Of readiness, on the chain of the rehearsal."""
 POLL_SECONDS: Final = 0.1
 SINGLES: Final = 3
 CHECKED_SCHEMA: Final = FIGURES_1
@@ -235,7 +237,7 @@ class _Forgetful(Desk):
 class _Rogue(Inquirer):
     """Opens whatever it is given: the candidate, and not this code, is to say no."""
 
-    def _check_request(self, tags: Sequence[bytes], consents: Sequence[Consent]) -> Purpose:
+    def _check_request(self, consents: Sequence[Consent]) -> Purpose:
         return consents[0].purpose
 
 
@@ -697,7 +699,8 @@ def _revoked(stage: _Stage) -> str:
     subject, bank = stage.subjects[0], stage.others[3]
     consent = stage.consent(3, subject)
     row = bank.desk.post(
-        f"revoke/{to_hex(consent.hash)}", Call(str(bank.desk.state.joint_credit), "revokeConsent", (consent.hash,))
+        f"revoke/{to_hex(consent.hash)}",
+        Call(str(bank.desk.state.joint_credit), "revokeConsent", (bank.index, consent.hash)),
     )
     stage.until(lambda: _mined(bank, row.key), "the revocation was not mined", furnish=False)
     return _refuse(stage, 3, subject, consent, RefusalCode.CONSENT)
@@ -714,8 +717,6 @@ def _foreign(stage: _Stage) -> str:
 
 
 def _cooldown(stage: _Stage) -> str:
-    if stage.parameters.cooldown_seconds == 0:
-        return "the terms have no cool-down"
     subject = stage.subjects[0]
     return _refuse(stage, 1, subject, stage.consent(1, subject), RefusalCode.COOLDOWN)
 
@@ -727,10 +728,10 @@ def _refuse(stage: _Stage, who: int, subject: Subject, consent: Consent, code: R
 
 
 def _leave(stage: _Stage, who: int) -> None:
-    """One of the others is not ready any more."""
+    """One of the others switches off."""
     bank = stage.others[who]
     bank.desk.store.put("meta", "readiness", {"held": True})
-    bank.membership.declare(0)
+    bank.membership.switch(False)
     stage.absent.add(who)
     stage.ready(len(stage.others) + 1 - len(stage.absent))
 
@@ -751,13 +752,22 @@ def _small_cohort(stage: _Stage) -> str:
 
 def _old_book(stage: _Stage) -> str:
     stage.say("letting time pass, until its book is too old")
-    for who in sorted(stage.absent):
-        stage.others[who].desk.store.put("meta", "readiness", {"held": False})
-    stage.absent.clear()
+    looks = stage.looks()
     stage.advance(stage.parameters.book_age_seconds + 86_400)
-    stage.ready(len(stage.others) + 1)
-    subject = stage.subjects[2 % len(stage.subjects)]
-    return _refuse(stage, 3, subject, stage.consent(3, subject), RefusalCode.BOOK)
+    observer = stage.others[0]
+
+    def off() -> bool:
+        observer.sync()
+        return not observer.desk.state.ready_next() >> stage.index & 1
+
+    stage.until(
+        off,
+        "it stayed ready with a loan book that is older than the terms permit",
+        remedy="the adapter's as_of must say of when the figures are; then it switches itself off",
+    )
+    if stage.looks() != looks:
+        raise _Failure("it looked into its book, which is too old", "the book is not read when it is too old (R26)")
+    return "switched off by itself"
 
 
 def _moment(seconds: int) -> str:
@@ -892,7 +902,7 @@ def _run(stage: _Stage, fail_fast: bool, only: Collection[str], tell: Callable[[
         "refuses_cooldown": lambda: _cooldown(stage),
         "refuses_window": lambda: _window(stage),
         "refuses_small_cohort": lambda: _small_cohort(stage),
-        "refuses_old_book": lambda: _old_book(stage),
+        "old_book": lambda: _old_book(stage),
     }
     assert list(steps) == list(CHECKS)
     checks: list[Check] = []
@@ -947,11 +957,15 @@ def _terms(config: Config) -> Parameters:
     found = DEFAULT_PARAMETERS
     if config.founding is not None and config.founding.exists():
         found = read_founding(config.founding).parameters
+    answer = max(found.answer_seconds, 3_600)
+    repeat = max(found.repeat_seconds, answer)
     return replace(
         found,
         minimum_cohort=3,
         subjects_per_day=max(found.subjects_per_day, 10_000),
-        answer_seconds=max(found.answer_seconds, 3_600),
+        answer_seconds=answer,
+        repeat_seconds=repeat,
+        cooldown_seconds=max(found.cooldown_seconds, repeat),
         report_seconds=max(found.report_seconds, 3_600),
         minimum_modulus_bits=min(found.minimum_modulus_bits, config.bits),
     )
@@ -986,7 +1000,8 @@ def _scratch(
     say("founding a consortium on it")
     tag_key = TagKey.generate()
     owners: list[LocalAccount] = [Account.create() for _ in names]
-    operators: list[LocalAccount] = [Account.create() for _ in names]
+    accounts: list[LocalAccount] = [Account.create() for _ in names]
+    supervisor_owner: LocalAccount = Account.create()
     supervisor_account: LocalAccount = Account.create()
     deployer: LocalAccount = Account.create()
     here = place / "candidate"
@@ -995,18 +1010,15 @@ def _scratch(
     write_private(here / "passphrase", secret + "\n")
     with quiet():
         keys = KeyStore(here / "keys", lambda _purpose: secret, cost=KdfCost.unsafe_light())
-        operators[-1] = keys.create_account()
+        accounts[-1] = keys.create_account()
         own_key = keys.create_institution_key(1)
         keys.save_tag_key(tag_key)
-    for account in (deployer, supervisor_account, *owners, *operators):
+    for account in (deployer, supervisor_owner, supervisor_account, *owners, *accounts):
         chain.fund(account.address)
 
     # (3) the contracts.
     parameters = _terms(config)
-    write_private(
-        here / "founding.toml",
-        _founding_text(names, owners, operators, supervisor_account.address, tag_key, parameters),
-    )
+    write_private(here / "founding.toml", _founding_text(names, owners, supervisor_owner.address, tag_key, parameters))
     founding = read_founding(here / "founding.toml")
     deployed = deploy(chain.url, deployer, founding.constructor_argument())
     ledger = ChainLedger(chain.url, deployed.consortium, chain_id=deployed.chain_id, first_block=deployed.first_block)
@@ -1023,37 +1035,31 @@ def _scratch(
         keys=supervisor_keys,
         pins=pins,
     )
-    signature = sign_key(supervisor_account, ledger.realm, SUPERVISOR, 1, supervisor_key.public)
-    supervisor.outbox.post(
-        "supervisor-key/1", Call("consortium", "rotateSupervisorKey", (supervisor_key.public, signature))
-    )
+    begin_supervision(ledger, supervisor_owner, supervisor_account.address, supervisor_key.public)
     books = _reference_books(names[:-1], known)
     others = []
-    for index in range(len(names)):
-        member_keys = MemoryKeyStore()
-        public = own_key.public if index == minimum else member_keys.create_institution_key(1).public
-        ChainSigner(ledger.web3, owners[index], deployed.consortium).transact(
-            Call("consortium", "confirm", (index, public, sign_key(owners[index], ledger.realm, index, 1, public)))
-        )
-        if index == minimum:  # the candidate, last
-            break
+    for index in range(minimum):
+        member_keys, store = MemoryKeyStore(), stack.enter_context(SqliteStore(place / f"{index}.sqlite"))
+        public, named = member_keys.create_institution_key(1).public, accounts[index].address
+        confirm_member(ledger, owners[index], index, public, named, tenure_of(store))
         others.append(
             Institution(
                 ledger=ledger,
-                signer=ChainSigner(ledger.web3, operators[index], deployed.consortium),
-                store=stack.enter_context(SqliteStore(place / f"{index}.sqlite")),
+                signer=ChainSigner(ledger.web3, accounts[index], deployed.consortium),
+                store=store,
                 keys=member_keys,
                 tagger=HmacTagger(tag_key),
                 book=books[index].index(HmacTagger(tag_key)),
                 policy=CreditPolicy.from_toml(),
                 pins=pins,
                 bits=config.bits,
-                ready_seconds=READY_SECONDS,
             )
         )
     _make_rogue(others[3])
 
     # (5) the candidate, to be started.
+    tenure = begin_tenure(scratch)
+    confirm_member(ledger, owners[-1], len(names) - 1, own_key.public, accounts[-1].address, tenure)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MPCREDIT_")}
     environment["MPCREDIT_PASSPHRASE_FILE"] = str(here / "passphrase")
     environment["MPCREDIT_LOG"] = "error"
@@ -1085,7 +1091,6 @@ def _advance(endpoint: Endpoint, seconds: int) -> None:
 def _founding_text(
     names: Sequence[str],
     owners: Sequence[LocalAccount],
-    operators: Sequence[LocalAccount],
     supervisor: str,
     tag_key: TagKey,
     parameters: Parameters,
@@ -1094,6 +1099,8 @@ def _founding_text(
         'name = "Rehearsal"',
         f'supervisors = ["{supervisor}"]',
         f'tag_key_commitment = "{to_hex(tag_key.commitment)}"',
+        "opens_from = 0",
+        f"period_seconds = {PERIOD_SECONDS}",
         "",
         "[parameters]",
         *(f"{name} = {value}" for name, value in vars(parameters).items()),
@@ -1101,9 +1108,8 @@ def _founding_text(
         "[[schema]]",
         f"id = {CHECKED_SCHEMA.id}",
     ]
-    for name, owner, operator in zip(names, owners, operators, strict=True):
-        lines += ["", "[[founder]]", f"name = {quoted(name)}"]
-        lines += [f'owner = "{owner.address}"', f'operator = "{operator.address}"']
+    for name, owner in zip(names, owners, strict=True):
+        lines += ["", "[[founder]]", f"name = {quoted(name)}", f'owner = "{owner.address}"']
     return "\n".join(lines) + "\n"
 
 
@@ -1134,7 +1140,6 @@ def _configuration(
         "[inquiry]",
         f"bits = {config.bits}",
         f"minimum_cohort = {max(config.minimum_cohort, LEAST_MINIMUM)}",
-        f"ready_seconds = {READY_SECONDS}",
         "[book]",
     ]
     if book is not None:

@@ -145,7 +145,9 @@ class Consents:
             if state.joint_credit is None:
                 raise NotAllowed("the consortium is not founded yet")
             if institution.index not in state.revoked.get(digest, set()):
-                institution.desk.post(f"revoke/{consent}", Call(state.joint_credit, "revokeConsent", (digest,)))
+                institution.desk.post(
+                    f"revoke/{consent}", Call(state.joint_credit, "revokeConsent", (institution.index, digest))
+                )
         with self.database.transaction() as connection:
             connection.execute(
                 consents_table.update()

@@ -26,7 +26,9 @@ from sqlalchemy import BigInteger, Column, String, Table, Text, func, insert, se
 
 from mpcredit.amounts import Money
 from mpcredit.books import completed, written_fields
-from mpcredit.correcting import LOOK_BACK_SECONDS, Listener, Sender
+from mpcredit.consent import Consent
+from mpcredit.correcting import LOOK_BACK_SECONDS, Listener, Sender, named_tags
+from mpcredit.desk import Desk
 from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import InvalidSubject, Refused, StoreError, ValueOutOfRange
 from mpcredit.identity import Subject
@@ -41,7 +43,7 @@ from mpcredit.server.database import Database, metadata
 from mpcredit.server.drafts import Draft
 from mpcredit.server.footprint import tags_of
 from mpcredit.server.logs import get_logger
-from mpcredit.server.node import Node
+from mpcredit.server.node import Node, own_member
 from mpcredit.server.refusals import InvalidForm, NotAllowed, NotFound
 
 __all__ = ["Correction", "Corrections", "correction_table"]
@@ -207,7 +209,7 @@ class Corrections:
                 raise InvalidForm({"should_be": "is the figure that it was"})
             self._check_tries(officer, now)
             tags = tags_of(party, subject)
-            record = party.furnisher.book.record(schema, hex_bytes(tags[0], 32))
+            record = party.furnisher.book.record(schema, party.tagger.tag(subject))
             if record[field] != before:
                 # Whoever tries figures until one fits is seen: every look at a subject is in the audit log.
                 self.audit.append(
@@ -335,10 +337,11 @@ class Corrections:
 
     def follow(self, party: Institution | SupervisorNode) -> list[str]:
         """Do what is due; with the party locked, after each round (`Node.each_round`)."""
-        if not isinstance(party, Institution) or party.desk.state.by_operator(party.desk.outbox.signer.address) is None:
+        if not isinstance(party, Institution) or own_member(party) is None:
             return []  # not a member yet, which the round itself has said
         if self._sender is None or self._listener is None or self._listener.desk is not party.desk:
-            self._sender = Sender(party.desk, pending=self._unsaid, said=self._said)
+            desk = party.desk
+            self._sender = Sender(desk, pending=lambda: self._unsaid(desk), said=self._said)
             self._listener = Listener(party.desk)
         told = self._listener.step()
         lines = told + self._mark(party)
@@ -355,10 +358,7 @@ class Corrections:
         """Bring confirmed corrections into the book, or see that they are in it."""
         lines = []
         for row in self._rows("confirmed"):
-            schema, book, tag = _schema(party), party.furnisher.book, hex_bytes(json.loads(row.tags)[0], 32)
-            if row.tag_key_version != party.tagger.version:
-                lines += self._end(row, "stale", "the tag key was rotated meanwhile: enter it again", party)
-                continue
+            schema, book, tag = _schema(party), party.furnisher.book, _newest_tag(row, party.desk)
             figure = _record(book, schema, tag).get(row.field)
             if figure == row.should_be:
                 lines += self._end(row, "applied", "", party)
@@ -367,7 +367,8 @@ class Corrections:
             elif isinstance(book, SnapshotBook):
                 newest = SnapshotBook(self.database, current_snapshots(self.database))
                 record = dict(newest.record(schema, tag))
-                if record[row.field] == row.was:  # else it is written, and in use from the next round on
+                same_tags = newest.tag_key_version == party.tagger.version  # else the party uses the raised one soon
+                if same_tags and record[row.field] == row.was:  # else it is written, and in use from the next round on
                     record[row.field] = int(row.should_be)
                     correct_row(self.database, self.audit, schema, tag, completed(schema, record), clock=self._clock)
                     self.node.wake()
@@ -395,11 +396,11 @@ class Corrections:
         self._book, lines = party.furnisher.book, []
         schema = _schema(party)
         for row in self._rows("applied"):
-            if row.watch == "moved" or row.tag_key_version != party.tagger.version:
+            if row.watch == "moved":
                 continue
             if row.applied_at < party.follower.next_time - WATCH_SECONDS:
                 continue
-            figure = _record(party.furnisher.book, schema, hex_bytes(json.loads(row.tags)[0], 32)).get(row.field)
+            figure = _record(party.furnisher.book, schema, _newest_tag(row, party.desk)).get(row.field)
             watch = {row.should_be: "right", row.was: "wrong"}.get(figure, "moved")
             if watch == row.watch:
                 continue
@@ -419,7 +420,7 @@ class Corrections:
             query = select(correction_table).where(c.state == state).order_by(c.entered_at, c.id)
             return list(connection.execute(query).all())
 
-    def _unsaid(self) -> list[tuple[str, list[Corrected]]]:
+    def _unsaid(self, desk: Desk) -> list[tuple[str, list[Corrected]]]:
         c = correction_table.c
         with self.database.read() as connection:
             rows = connection.execute(
@@ -432,7 +433,10 @@ class Corrections:
         return [
             (
                 row.id,
-                [Corrected(hex_bytes(tag, 32), int(row.since), int(row.applied_at)) for tag in json.loads(row.tags)],
+                [
+                    Corrected(tag, int(row.since), int(row.applied_at))
+                    for tag in named_tags(desk, _newest_tag(row, desk))
+                ],
             )
             for row in rows
         ]
@@ -513,7 +517,8 @@ class Corrections:
                 "reference": application.reference,
             }
             draft = attach(Draft.parse({**first, **fields}, currency=application.currency))
-            if str(application.value["tag"]) not in tags_of(party, draft.subject):
+            consent = Consent.parse(desk.consents.receipt(application.consent).encode())
+            if party.desk.newest_tag(consent) != party.tagger.tag(draft.subject):
                 raise InvalidForm({"number": "is another customer's: this page asks again about the same one"})
             opened, terms = application.seen.get("opened_at"), party.desk.state.parameters
             if opened and terms and party.follower.next_time < opened + terms.cooldown_seconds:
@@ -552,6 +557,11 @@ class Corrections:
 
 def _label(subject: Subject) -> str:
     return f"{subject.country} …{subject.number[-3:]}"
+
+
+def _newest_tag(row: Any, desk: Desk) -> bytes:
+    """Of the customer of a correction, which keeps the tags of all versions up to that of its entry."""
+    return desk.tagger.raised(hex_bytes(json.loads(row.tags)[-1], 32), int(row.tag_key_version))
 
 
 def _schema(party: Institution) -> Schema:

@@ -48,10 +48,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Programmin
 
 from mpcredit.errors import StoreError
 from mpcredit.server.settings import ServerSettings
+from mpcredit.store import FirstVersion
 
 __all__ = ["Database", "DatabaseInUse", "metadata", "open_database"]
 
 VERSION_TABLE: Final = "mpcredit_version"
+_VERSION_1: Final = "00"
+"""So began the numbers of the tables that version 1 wrote."""
 _BUSY_SECONDS: Final = 30
 """How long a writer waits for another one before it gives up."""
 _UPGRADE_LOCK: Final = 0x6D70_6372_6564_0001
@@ -260,10 +263,10 @@ contract_source_table = Table(
     CheckConstraint("state IN ('shipped', 'rebuilt')", name="state"),
 )
 
-# --- an institution's votes on proposals, by two people (mpcredit.server.votes)
+# --- votes and approvals that people ordered (mpcredit.server.orders)
 
-vote_order_table = Table(
-    "vote_order",
+proposal_order_table = Table(
+    "proposal_order",
     metadata,
     Column("id", Number, primary_key=True, autoincrement=True),
     Column("proposal", BigInteger, nullable=False, index=True),
@@ -277,7 +280,7 @@ vote_order_table = Table(
     Column("decided_at", BigInteger),
     Column("why", Text),
     Column("block", BigInteger),
-    CheckConstraint("kind IN ('vote', 'withdraw')", name="kind"),
+    CheckConstraint("kind IN ('give', 'withdraw')", name="kind"),
     CheckConstraint("state IN ('asked', 'confirmed', 'refused', 'cancelled', 'started', 'done')", name="state"),
     sqlite_autoincrement=True,
 )
@@ -589,6 +592,8 @@ class Database:
 
     def _drop_claim(self) -> None:
         if self._claim is not None:
+            with contextlib.suppress(SQLAlchemyError):  # PostgreSQL notices the end of a connection only after a while
+                self._claim.exec_driver_sql("SELECT pg_advisory_unlock_all()")
             with contextlib.suppress(SQLAlchemyError):
                 self._claim.invalidate()  # closes the connection itself and with it the lock, instead of pooling it
             with contextlib.suppress(SQLAlchemyError):
@@ -652,11 +657,22 @@ class Database:
         """The version of this release's tables."""
         return alembic.script.ScriptDirectory.from_config(_scripts_config()).get_current_head() or ""
 
+    def version(self, connection: Connection) -> str:
+        """The version of the tables; empty where there is none.
+
+        Raises:
+            FirstVersion: version 1 of mpcredit wrote them.
+        """
+        heads = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
+        if any(head.startswith(_VERSION_1) for head in heads):
+            raise FirstVersion(self.url_safe)
+        return ", ".join(heads)
+
     def upgrade(self) -> None:
         """Bring the tables to this release's version; several processes may try at once.
 
         Raises:
-            StoreError: a newer mpcredit wrote them, or the database is something else's.
+            StoreError: version 1 or a newer mpcredit wrote them, or the database is something else's.
         """
         config = _scripts_config()
         scripts = alembic.script.ScriptDirectory.from_config(config)
@@ -670,16 +686,16 @@ class Database:
                     f"{self.url_safe}: is a database of something else",
                     remedy="name an empty database, or the server's own",
                 )
-            present = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
-            if present == (scripts.get_current_head(),):
+            present = self.version(connection)
+            if present == self.newest_version():
                 return
             try:
-                known = all(scripts.get_revision(version) is not None for version in present)
+                known = not present or scripts.get_revision(present) is not None
             except alembic.util.CommandError:
                 known = False
             if not known or (tables and not present):
                 raise StoreError(
-                    f"{self.url_safe}: was written by another mpcredit (tables {', '.join(present) or 'of no version'})",
+                    f"{self.url_safe}: was written by another mpcredit (tables {present or 'of no version'})",
                     remedy="upgrade mpcredit; do not go back to an older backup",
                 )
             # (2) all steps in this one transaction: SQLite and PostgreSQL can take back changes of tables.

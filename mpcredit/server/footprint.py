@@ -2,7 +2,7 @@
 
 Somebody who has identified the customer makes a one-time link: an officer of his bank, or a person of the supervisor. At a
 bank it shows the inquiries in whose cohort the bank is, and its own: others' it cannot open, so it says how many those
-were. The supervisor opens all, of the whole consortium; to find the customer in them it needs the members' tag key, which
+were. The supervisor opens all, of the whole consortium; to find the customer in them it needs the members' tag keys, which
 one of them hands over (R4). A footprint names no institution that answered and holds no figure.
 """
 
@@ -19,18 +19,17 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, LargeBinary, String, Table, Text, delete, func, insert, select, update
 
 from mpcredit.consent import Consent
-from mpcredit.encoding import hex_bytes, parse_canonical_json, to_hex
-from mpcredit.errors import InvalidSubject, MpcreditError
+from mpcredit.encoding import hex_bytes, to_hex
+from mpcredit.errors import InvalidSubject, KeyStoreError, MpcreditError
 from mpcredit.events import Stage
 from mpcredit.identity import Subject
-from mpcredit.inquirer import Request
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database, metadata
 from mpcredit.server.node import Node, Party
 from mpcredit.server.refusals import InvalidForm, NotAllowed
 from mpcredit.state import Inquiry, LedgerState
-from mpcredit.tags import HmacTagger
+from mpcredit.tags import Tagger, tagger_of
 
 __all__ = ["Footprint", "Footprints", "Link", "footprint_link_table", "tags_of"]
 
@@ -117,7 +116,7 @@ class Footprints:
 
         Raises:
             InvalidForm: the document is not right, or it is not said how the customer was identified.
-            NotAllowed: the officer has made too many today; or the supervisor has no tag key, or another than the members.
+            NotAllowed: the officer has made too many today; or the supervisor lacks a tag key, or has another than the members.
         """
         problems = {}
         if len(identified.strip()) < 5:
@@ -242,45 +241,52 @@ class Footprints:
 
 
 def tags_of(party: Party, subject: Subject) -> list[str]:
-    """Of every tag key at hand: older inquiries were asked under older keys."""
-    if isinstance(party, SupervisorNode):
-        return [to_hex(tagger.tag(subject)) for tagger in _supervisors_taggers(party)]
-    keys: Any = party.desk.keys  # the port that the use cases see has no tag keys
-    versions: Iterable[int] = keys.tag_versions()
-    taggers = [HmacTagger(keys.tag_key(version)) for version in versions if version != party.tagger.version]
-    return list(dict.fromkeys(to_hex(tagger.tag(subject)) for tagger in [party.tagger, *taggers]))
+    """The tags of a subject under every version of the tag key, version 1 first: older inquiries name older ones."""
+    tagger = party.tagger if isinstance(party, Institution) else _supervisors_tagger(party)
+    return [to_hex(tag) for tag in tagger.tags(subject)]
 
 
-def _supervisors_taggers(party: SupervisorNode) -> list[HmacTagger]:
-    """Of every tag key that a member has handed over, each compared with its commitment on the ledger (R4).
+def _supervisors_tagger(party: SupervisorNode) -> Tagger:
+    """Of the tag keys that a member has handed over, each compared with its commitment on the ledger (R4).
 
     Raises:
-        NotAllowed: there is none, or it is another one: with that, a customer would seem never to have been asked about.
+        NotAllowed: one is missing, or is another one: with that, a customer would seem never to have been asked about.
     """
-    keys: Any = party.supervisor.keys
-    versions, in_force = list(keys.tag_versions()), party.supervisor.state.tag_keys
-    missing = sorted(set(in_force) - set(versions))
-    if not versions or (in_force and max(in_force) in missing):
+    keys = party.supervisor.keys
+    in_force = party.follower.tag_keys
+    missing = sorted(set(in_force) - set(keys.tag_versions()))
+    if missing:
         raise NotAllowed(
-            f"the supervisor has no tag key of version {max(in_force, default=1)}, so it cannot find a customer here",
-            remedy="let a member export it (`mpcredit keys tag --export FILE`), and import it at the supervisor "
+            f"the supervisor has no tag key of version {missing[0]}, so it cannot find a customer here",
+            remedy="let a member export the tag keys (`mpcredit keys tag --export FILE`), and import them at the supervisor "
             "(`mpcredit keys tag --import FILE`)",
         )
-    found = [keys.tag_key(version) for version in versions]
-    for key in found:
-        if in_force and in_force.get(key.version) != key.commitment:
-            raise NotAllowed(
-                f"the tag key of version {key.version} is not the consortium's",
-                remedy="destroy it (`mpcredit keys destroy tag`) and import the one that the members have",
-            )
-    return [HmacTagger(key) for key in found]
+    try:
+        return tagger_of(keys, in_force)
+    except KeyStoreError as error:
+        raise NotAllowed(error.message, remedy=error.remedy) from error
+
+
+def _until_now(party: Party, tags: list[bytes]) -> set[bytes]:
+    """What a link's customer is looked for by.
+
+    Args:
+        tags: under versions 1 to that of the time when the link was made.
+    """
+    version = len(tags)
+    if isinstance(party, Institution):
+        return {party.tagger.raised(tags[-1], version)} if version <= party.tagger.version else set()
+    if max(party.follower.tag_keys, default=1) <= version:
+        return set(tags)
+    return {*tags, *_supervisors_tagger(party).later(tags[-1], version)}
 
 
 def _document(party: Party, name: str, label: str, tags: list[bytes], now: int) -> dict[str, Any]:
+    wanted = _until_now(party, tags)
     if isinstance(party, SupervisorNode):
-        entries, unread = _seen_by_supervisor(party, set(tags))
+        entries, unread = _seen_by_supervisor(party, wanted)
     else:
-        entries, unread = _seen_by_bank(party, name, set(tags))
+        entries, unread = _seen_by_bank(party, name, wanted)
     realm = party.follower.ledger.realm
     return {
         "format": "mpcredit/footprint",
@@ -322,8 +328,8 @@ def _seen_by_bank(party: Institution, name: str, wanted: set[bytes]) -> tuple[li
     for request in party.inquirer.requests():
         if request.inquiry is None:
             continue
-        for consent in _consents(request):
-            if consent.tag in wanted:
+        for consent in request.consents:
+            if desk.newest_tag(consent) in wanted:
                 inquiry = desk.state.inquiries.get(request.inquiry)
                 entries[request.inquiry] = _entry(desk.state, request.inquiry, inquiry, name, consent)
     # (2) others' inquiries that this institution could read.
@@ -339,7 +345,8 @@ def _seen_by_bank(party: Institution, name: str, wanted: set[bytes]) -> tuple[li
             subjects = None if own or inquiry is None else desk.subjects(inquiry)
         except MpcreditError:  # a key that was destroyed since
             subjects = None
-        found = [entry.consent for entry in subjects.entries if entry.tag in wanted] if subjects is not None else []
+        consents = [entry.consent for entry in subjects.entries] if subjects is not None else []
+        found = [consent for consent in consents if desk.newest_tag(consent) in wanted]
         entries[seen.inquiry] = _entry(desk.state, seen.inquiry, inquiry, who, found[0] if found else None)
         entries[seen.inquiry]["asked_at"] = seen.opened_at
     unread = [
@@ -348,10 +355,6 @@ def _seen_by_bank(party: Institution, name: str, wanted: set[bytes]) -> tuple[li
         if inquiry.inquirer != party.index and party.index not in inquiry.cohort
     ]
     return list(entries.values()), len(unread)
-
-
-def _consents(request: Request) -> list[Consent]:
-    return [Consent.from_json_object(parse_canonical_json(s["consent"].encode())) for s in request.value["subjects"]]
 
 
 def _name(party: Institution, index: int) -> str:

@@ -14,7 +14,7 @@ A settled customer is one who gives no reason to ask, and it is one who is asked
     nothing_owed   where it asks for no amount, and he owes this institution nothing, by its own loan book;
     ended          where it asks for no amount, and an application of his was decided less than `ended_days` ago.
 
-Whether it does is judged as it is entered and kept with it. Tags of an earlier tag key are not compared with later ones.
+Whether it does is judged as it is entered and kept with it. Applications are compared by tag, under the newest tag key.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ from mpcredit.server.node import Node
 from mpcredit.server.people import People, PeopleError, User
 from mpcredit.server.refusals import NotAllowed, NotFound, TooMuch
 from mpcredit.server.settings import MisuseSettings
+from mpcredit.server.tagtables import raise_tags
 from mpcredit.server.webhook import Webhook
 
 __all__ = ["Finding", "Look", "Misuse", "Rule", "Suspension", "judge", "suspension_table"]
@@ -322,6 +323,7 @@ class Misuse:
         self.clock = clock
         self.webhook = webhook
         self._last = 0
+        self._raised = 0
 
     def attach(self) -> None:
         """Have the party's inquirer hold back what suspended people asked for."""
@@ -360,6 +362,8 @@ class Misuse:
     def settled(self, connection: Connection, draft: Draft, tag: bytes, party: Institution) -> str:
         """Why the customer of an application that is entered now is a settled one; empty: he is not."""
         # (1) decided applications of his, with the consent documents that they rested on.
+        if party.tagger.version != self._raised:  # not noted as done: an error takes the whole transaction back
+            raise_tags(self.database, applications_table, party.tagger)
         query = (
             select(applications_table.c.value, consents_table.c.receipt)
             .join_from(applications_table, consents_table, consents_table.c.hash == applications_table.c.consent)
@@ -466,8 +470,11 @@ class Misuse:
             lines.append(f"{suspension.actor} is {how}: limit {suspension.findings[0]['rule']} against misuse")
         return lines
 
-    def round(self, _party: Institution | SupervisorNode) -> list[str]:
+    def round(self, party: Institution | SupervisorNode) -> list[str]:
         """Judge what time brought about; called after each round of the worker (`Node.each_round`)."""
+        if isinstance(party, Institution) and party.tagger.version != self._raised:
+            raise_tags(self.database, applications_table, party.tagger)
+            self._raised = party.tagger.version
         now = self._now()
         if self._last <= now < self._last + LOOK_SECONDS:
             return []

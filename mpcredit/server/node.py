@@ -19,16 +19,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeVar
 
 from mpcredit.encoding import to_hex
-from mpcredit.errors import LedgerError, MpcreditError
+from mpcredit.errors import LedgerError, MpcreditError, NotYet
 from mpcredit.events import Stage
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.ledger.roster import Member
 from mpcredit.outbox import Outbox
 from mpcredit.pairkeys import Realm
 from mpcredit.ports import Store
+from mpcredit.roles.leaving import LONGEST_SECONDS
 from mpcredit.state import Inquiry, LedgerState, ProposalRecord
 
-__all__ = ["Change", "Node", "NodeBusy", "NodeStatus", "Party", "Subscription"]
+__all__ = ["Change", "Node", "NodeBusy", "NodeStatus", "Party", "Subscription", "own_member", "own_owner"]
 
 log = logging.getLogger("mpcredit")
 
@@ -46,10 +47,33 @@ LOCK_SECONDS: Final = 30.0
 BACKLOG: Final = 1_000
 """Changes that one listener may be behind."""
 LINES: Final = 200
-WITHDRAW_AFTER: Final = 60.0
-"""Seconds of trouble after which the institution tells the ledger that it is not ready."""
+SWITCH_OFF_AFTER: Final = 60.0
+"""Seconds of trouble after which the institution switches its readiness off."""
+LEAVING_PAUSE: Final = 0.2
+"""Seconds between two looks whether an orderly stop is over."""
 LOOK_ROUNDS: Final = 10
 """Requests are compared at least every so many rounds, whatever the rounds said they did."""
+
+
+def own_member(party: Party) -> Member | None:
+    """The member that an institution is; None for a supervisor, and while nobody has named its service account."""
+    if not isinstance(party, Institution):
+        return None
+    try:
+        return party.desk.member
+    except NotYet:
+        return None
+
+
+def own_owner(party: Party) -> str:
+    """The owner account of a party; empty while it has not named the service account with which the party signs."""
+    if isinstance(party, Institution):
+        member = own_member(party)
+        return "" if member is None else member.owner
+    try:
+        return party.supervisor.owner
+    except NotYet:
+        return ""
 
 
 class NodeBusy(MpcreditError):
@@ -90,7 +114,7 @@ class NodeStatus:
     state: str
     """starting, working, waiting (the ledger is down), held up (other trouble) or stopped."""
     ready: bool
-    """Whether it does its service; an institution is also declared ready on the ledger."""
+    """Whether it does its service; an institution is also ready on the ledger."""
     why: str
     """Why it is not ready."""
     trouble: str
@@ -108,7 +132,14 @@ class NodeStatus:
     restored_at: int = -1
     book_as_of: int | None = None
     book_customers: int | None = None
-    ready_until: int = 0
+    ready_now: bool = False
+    """Whether the ledger has it ready in this period."""
+    ready_next: bool = False
+    """Whether the ledger has it ready from the next period on."""
+    owner: str = ""
+    """Owner account of the party; empty while the ledger shows none."""
+    account: str = ""
+    """Its service account, with which this server signs."""
     endpoints: tuple[dict[str, Any], ...] = ()
     """Name, state, trouble and newest block of each endpoint of the ledger, the preferred one first."""
     alarms: tuple[str, ...] = ()
@@ -201,18 +232,23 @@ def _inquiry_facts(inquiry: Inquiry) -> dict[str, Any]:
     }
 
 
-def _member_facts(member: Member) -> dict[str, Any]:
+def _member_facts(member: Member, state: LedgerState) -> dict[str, Any]:
     return {
         "name": member.name,
-        "ready_until": member.ready_until,
-        "serving": member.serving,
+        "ready": bool(state.ready_next() >> member.index & 1),
+        "serving": state.is_serving(member.index),
         "suspended": member.suspended,
         "removed": member.removed,
     }
 
 
 def _proposal_facts(record: ProposalRecord) -> dict[str, Any]:
-    return {"votes": sorted(record.votes), "approvals": sorted(record.approvals), "executed": record.executed}
+    return {
+        "votes": sorted(record.votes),
+        "approvals": sorted(record.approvals),
+        "executed": record.executed,
+        "withdrawn": record.withdrawn,
+    }
 
 
 def _mark(facts: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -264,7 +300,7 @@ class Node:
         self._lines: deque[tuple[float, str]] = deque(maxlen=LINES)
         self._seen = _Seen()
         self._woken = False
-        self._withdrawn = False
+        self._switched_off = False
         ledger = party.follower.ledger
         self._status = NodeStatus(
             role=self.role,
@@ -304,7 +340,7 @@ class Node:
         return self._outbox.store
 
     def _member(self) -> Member | None:
-        return self._state.by_operator(self._outbox.signer.address) if self.role == "institution" else None
+        return own_member(self.party)
 
     def _registered_name(self) -> str:
         member = self._member()
@@ -411,11 +447,41 @@ class Node:
         self._worker = threading.Thread(target=self._run, name="mpcredit-node", daemon=True)
         self._worker.start()
 
-    def stop(self, *, withdraw: bool = False, timeout: float = 60.0) -> None:
+    def leave(self, hurry: threading.Event, *, timeout: float = 60.0) -> None:
+        """Stop in order: an institution switches off, and answers what still opens over it, before it stops (R28).
+
+        Args:
+            hurry: ends it at once when it is set.
+            timeout: seconds to wait for a round.
+
+        Raises:
+            NodeBusy: a round did not end in time.
+        """
+        try:
+            if isinstance(self.party, Institution) and self._worker is not None and not hurry.is_set():
+                self._leave(hurry)
+        except NodeBusy as error:
+            log.warning("the stop is not in order: %s", error)
+        self.stop(timeout=timeout)
+
+    def _leave(self, hurry: threading.Event) -> None:
+        with self.locked() as party:
+            leaving = party.leave()
+        self._tell_line(f"stopping: switched off first, answering for at most {LONGEST_SECONDS} s more")
+        self.wake()
+        while not hurry.wait(LEAVING_PAUSE):
+            with self.locked():
+                if leaving.over:
+                    break
+        with self.locked():
+            left = leaving.last_words()
+        for line in left:
+            self._tell_line(line)
+
+    def stop(self, *, timeout: float = 60.0) -> None:
         """Finish the round and stop. The store stays open.
 
         Args:
-            withdraw: an institution tells the ledger first that it is not ready any more.
             timeout: seconds to wait for the round.
 
         Raises:
@@ -428,9 +494,6 @@ class Node:
             worker.join(timeout)
             if worker.is_alive():
                 raise NodeBusy(timeout)
-        if withdraw:
-            with self.locked(timeout):
-                self._withdraw("it is stopped")
         self._note(state="stopped", ready=False, why="it is stopped")
         self.end_subscriptions()
 
@@ -484,29 +547,29 @@ class Node:
     # ----------------------------------------------------------------- readiness
 
     def _guard_readiness(self, state: str) -> None:
-        """Withdraw readiness when trouble lasts: nobody should wait for an institution that cannot answer (R28)."""
+        """Switch off when trouble lasts: nobody should wait for an institution that cannot answer (R28)."""
         if state == "working":
-            self._withdrawn = False
+            self._switched_off = False
             return
-        lasting = state == self._status.state == "held up" and self._clock() - self._status.since >= WITHDRAW_AFTER
-        if lasting and not self._withdrawn:
-            self._withdraw(self._status.trouble)
+        lasting = state == self._status.state == "held up" and self._clock() - self._status.since >= SWITCH_OFF_AFTER
+        if lasting and not self._switched_off:
+            self._switch_off(self._status.trouble)
 
-    def _withdraw(self, why: str) -> None:
-        """Declare this institution not ready; it declares itself ready again by itself when it works again."""
+    def _switch_off(self, why: str) -> None:
+        """Switch this institution off; it switches itself on again when it works again."""
         party = self.party
         if not isinstance(party, Institution):
             return
         try:
             party.follower.sync()
             member = self._member()
-            if member is None or not member.confirmed or member.ready_until <= party.follower.next_time:
+            if member is None or not member.confirmed or not party.membership.is_ready:
                 return
-            party.membership.declare(0)
-            self._withdrawn = True
-            self._tell_line(f"withdrew readiness: {why}")
+            party.membership.switch(False)
+            self._switched_off = True
+            self._tell_line(f"switched readiness off: {why}")
         except MpcreditError as error:
-            log.warning("readiness could not be withdrawn: %s", error)
+            log.warning("readiness could not be switched off: %s", error)
 
     # ----------------------------------------------------------------- status
 
@@ -541,7 +604,9 @@ class Node:
             "rounds": before.rounds + 1,
             "last_round": self._clock(),
             "last_round_seconds": round(seconds, 3),
-            "ready_until": member.ready_until if member else 0,
+            "owner": own_owner(self.party),
+            "account": self._outbox.signer.address,
+            **self._readiness(member),
         }
         endpoints = getattr(self.party.follower.ledger, "endpoints", None)
         facts["endpoints"] = tuple(asdict(one) for one in endpoints()) if endpoints is not None else ()
@@ -560,18 +625,32 @@ class Node:
             facts["book_customers"] = getattr(book, "customers", None)
         self._note(**facts)
 
-    def _why_not_ready(self, member: Member | None) -> str:
-        if not isinstance(self.party, Institution):
-            return ""
+    def _readiness(self, member: Member | None) -> dict[str, bool]:
         if member is None:
-            return "its ledger account is no operator of a member"
+            return {"ready_now": False, "ready_next": False}
+        now, state = self._state.ready(self.party.follower.next_time), self._state
+        return {"ready_now": bool(now >> member.index & 1), "ready_next": bool(state.ready_next() >> member.index & 1)}
+
+    def _why_not_ready(self, member: Member | None) -> str:
+        state = self._state
+        if not isinstance(self.party, Institution):
+            return "" if own_owner(self.party) else "its ledger account is no supervisor's service account"
+        if member is None:
+            return "its ledger account is no member's service account"
         if member.suspended:
             return "it is suspended by the supervisor"
-        if not member.serving:
+        if state.in_force is None:
+            return "no period key is in force"
+        if not state.is_serving(member.index):
             return "the supervisor has not audited its mask keys yet"
-        if member.ready_until <= self.party.follower.next_time:
-            return self.party.membership.hindrance or "it is not declared ready on the ledger"
-        return self.party.membership.hindrance
+        if why := self.party.membership.why_not:
+            return why
+        if self.party.membership.leaving:
+            return "it is being stopped"
+        if not self._readiness(member)["ready_now"]:
+            on = self._readiness(member)["ready_next"]
+            return "it is ready from the next period on" if on else "it is not ready on the ledger"
+        return ""
 
     # ----------------------------------------------------------------- changes
 
@@ -611,7 +690,7 @@ class Node:
                 seen.inquiries[inquiry_id] = _mark(facts)
                 self.publish("inquiry", to_hex(inquiry_id), **facts)
         for index, member in state.members.items():
-            facts = _member_facts(member)
+            facts = _member_facts(member, state)
             if seen.members.get(index) != _mark(facts):
                 seen.members[index] = _mark(facts)
                 self.publish("member", str(index), **facts)

@@ -7,7 +7,8 @@ on who is a customer (I14); a thread of its own looks afterwards whose tag it is
 a notice is queued once, also after a crash or a reorganisation. Delivery is `webhook`'s.
 
 A tag cannot be turned back into a customer. So the bank gives a list, once and whenever it changes, of its customers'
-identities and its own references for them; what is kept are tags and references (`import_customers`).
+identities and its own references for them; what is kept are tags and references (`import_customers`). The thread brings the
+list to the newest tag key, under which all tags are compared; the worker tells it the newest tagger.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from mpcredit.server.audit import AuditLog
 from mpcredit.server.casefile import applications_table
 from mpcredit.server.database import Database, metadata
 from mpcredit.server.logs import get_logger
+from mpcredit.server.node import own_member
+from mpcredit.server.tagtables import raise_tags
 from mpcredit.server.webhook import Webhook
 from mpcredit.state import Inquiry
 from mpcredit.tags import Tagger
@@ -46,6 +49,7 @@ notice_table = Table(
     metadata,
     Column("inquiry", String(66), primary_key=True),
     Column("tag", String(66), primary_key=True),
+    Column("tag_key_version", BigInteger, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("asked_by", String(200), nullable=False),
     Column("asked_at", BigInteger, nullable=False, index=True),
@@ -53,13 +57,13 @@ notice_table = Table(
     Column("consent", String(66), nullable=False),
     Column("state", String(16), nullable=False, index=True),
 )
-"""State: new, queued, or nobody (no customer of this bank)."""
+"""The tag is the one that the inquiry names. State: new, queued, or nobody (no customer of this bank)."""
 notice_customer_table = Table(
     "notice_customer",
     metadata,
     Column("tag", LargeBinary, primary_key=True),
     Column("reference", String(REFERENCE_LENGTH), nullable=False),
-    Column("tag_key_version", BigInteger, nullable=False),
+    Column("tag_key_version", BigInteger, nullable=False, index=True),
     Column("given", BigInteger, nullable=False, index=True),
 )
 
@@ -84,14 +88,15 @@ class Notices:
         self._since = 0
         self._looked: tuple[int, int, int] | None = None
         self._pruned = 0.0
-        self._told_version = 0
+        self._tagger: Tagger | None = None
 
     # ----------------------------------------------------------------- the worker's part
 
     def follow(self, party: Institution | SupervisorNode) -> list[str]:
         """Note what was asked and answered since; with the party locked, after each round (`Node.each_round`)."""
-        if not isinstance(party, Institution) or party.desk.state.by_operator(party.desk.outbox.signer.address) is None:
+        if not isinstance(party, Institution) or own_member(party) is None:
             return []  # not a member yet, which the round itself has said
+        self._tagger = party.tagger
         follower = party.follower
         looked = (follower.replays, len(follower.events), follower.final_block)
         if looked == self._looked:
@@ -107,7 +112,7 @@ class Notices:
                 connection.execute(insert(notice_table), rows)
             noted.add(inquiry.id)
         self._looked = looked
-        return self._old_list(party)
+        return []
 
     def _start(self, party: Institution) -> set[bytes]:
         """What was noted before. What was asked before notices were switched on is not told now."""
@@ -142,41 +147,27 @@ class Notices:
             request = next((r for r in party.inquirer.requests() if r.inquiry == inquiry.id), None)
             if request is None:
                 return []
-            purpose, tags = str(request.value["purpose"]), request.tags
+            purpose, consents = str(request.value["purpose"]), request.consents
         else:
             try:
                 subjects = party.desk.subjects(inquiry)
             except MpcreditError as error:  # answered, so it opened: a key that is not at hand now
                 log.debug("a subject cannot be read", inquiry=to_hex(inquiry.id), trouble=str(error))
                 return []
-            purpose, tags = subjects.purpose.value, [entry.tag for entry in subjects.entries]
+            purpose, consents = subjects.purpose.value, [entry.consent for entry in subjects.entries]
         return [
             {
                 "inquiry": to_hex(inquiry.id),
-                "tag": to_hex(tag),
+                "tag": to_hex(consent.tag),
+                "tag_key_version": consent.tag_key_version,
                 "kind": "asked" if own else "answered",
                 "asked_by": inquiry.names[inquiry.inquirer],
                 "asked_at": inquiry.opened.at.timestamp,
                 "purpose": purpose,
-                "consent": to_hex(consent),
+                "consent": to_hex(consent.hash),
                 "state": "new",
             }
-            for tag, consent in zip(tags, inquiry.opening.consents, strict=True)
-        ]
-
-    def _old_list(self, party: Institution) -> list[str]:
-        version = party.tagger.version
-        if version == self._told_version:
-            return []
-        self._told_version = version
-        c = notice_customer_table.c
-        with self.database.read() as connection:
-            newest = connection.scalar(select(func.max(c.tag_key_version)))
-        if newest is None or int(newest) == version:
-            return []
-        return [
-            f"the list of customers for notices is of tag key {newest}, in force is {version}: give it again "
-            "(mpcredit book customers)"
+            for consent in consents
         ]
 
     # ----------------------------------------------------------------- the thread's part
@@ -187,14 +178,19 @@ class Notices:
         Returns:
             How many notices were queued.
         """
+        tagger = self._tagger
+        if tagger is None or self._ahead(tagger):
+            return 0
+        raise_tags(self.database, notice_customer_table, tagger)
         queued = 0
         while True:
             with self.database.transaction() as connection:
                 c = notice_table.c
-                query = select(notice_table).where(c.state == "new").order_by(c.asked_at, c.inquiry, c.tag).limit(200)
+                wanted = (c.state == "new") & (c.tag_key_version <= tagger.version)
+                query = select(notice_table).where(wanted).order_by(c.asked_at, c.inquiry, c.tag).limit(200)
                 rows = connection.execute(query).all()
                 for row in rows:
-                    customer = self._customer(row)
+                    customer = self._customer(row, tagger)
                     if customer is not None:
                         self._queue(row, customer)
                         queued += 1
@@ -206,11 +202,19 @@ class Notices:
             if len(rows) < 200:
                 return queued
 
-    def _customer(self, row: Any) -> dict[str, Any] | None:
+    def _ahead(self, tagger: Tagger) -> bool:
+        """Whether a command that has read the ledger further gave a list under a later tag key: the worker follows soon."""
+        c = notice_customer_table.c
+        with self.database.read() as connection:
+            newest = connection.scalar(select(func.max(c.tag_key_version)))
+        return newest is not None and int(newest) > tagger.version
+
+    def _customer(self, row: Any, tagger: Tagger) -> dict[str, Any] | None:
         """The bank's own reference of the customer, and the application if this bank asked."""
+        tag = tagger.raised(hex_bytes(row.tag, 32), int(row.tag_key_version))
         with self.database.read() as connection:
             c = notice_customer_table.c
-            reference = connection.scalar(select(c.reference).where(c.tag == hex_bytes(row.tag, 32)))
+            reference = connection.scalar(select(c.reference).where(c.tag == tag))
             if row.kind == "answered":
                 return None if reference is None else {"customer": str(reference), "application": None}
             a = applications_table.c

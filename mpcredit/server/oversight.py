@@ -16,9 +16,9 @@ from mpcredit.encoding import to_hex
 from mpcredit.errors import MpcreditError
 from mpcredit.events import Stage
 from mpcredit.institution import SupervisorNode, coverage_of
-from mpcredit.proposals import facts_of
 from mpcredit.server.tables import FIGURE, FLAG, INTEGER, TEXT, TIME, Table
 from mpcredit.state import Inquiry
+from mpcredit.supervisor import PERIOD_KEY_WAIT
 from mpcredit.timeline import timeline
 
 __all__ = [
@@ -31,8 +31,8 @@ __all__ = [
     "institution_table",
     "institutions",
     "overview",
-    "proposal",
-    "proposals",
+    "period_keys",
+    "supervisors",
     "verdicts_due",
 ]
 
@@ -50,7 +50,7 @@ class Alarm:
     """Something a supervisor should look into."""
 
     kind: str
-    """invalid, overdue, repeated, silent, one_sided."""
+    """invalid, overdue, repeated, silent, one_sided, no_period_key."""
     text: str
     inquiry: str
     """Id, or empty."""
@@ -206,8 +206,9 @@ def figures(node: SupervisorNode, inquiry: Inquiry) -> list[dict[str, Any]]:
 
 
 def institutions(node: SupervisorNode) -> list[dict[str, Any]]:
-    """Each institution: how fast it answers, what it refuses, when it was silent, what it asks."""
+    """Each institution: how fast it answers, what it refuses, when it was silent, what it asks, which accounts it has."""
     state, now = node.supervisor.state, node.follower.next_time
+    ready, ready_next = state.ready(now) & state.serving(), state.ready_next() & state.serving()
     rows: list[dict[str, Any]] = []
     for index in state.active():
         member = state.members[index]
@@ -239,11 +240,13 @@ def institutions(node: SupervisorNode) -> list[dict[str, Any]]:
                 "refused": refused,
                 "silent": silent,
                 "overdue": overdue,
-                "ready_until": member.ready_until,
-                "ready": member.serving and member.ready_until > now,
+                "ready": bool(ready >> index & 1),
+                "ready_next": bool(ready_next >> index & 1),
                 "suspended": member.suspended,
                 "key": member.key.version if member.keys else 0,
-                "audited": bool(member.keys) and member.audited_version == member.key.version,
+                "audited": bool(member.keys) and state.serving_key(index) == member.key,
+                "owner": member.owner,
+                "account": member.account,
             }
         )
     medians = [row["median"] for row in rows if row["median"] is not None]
@@ -251,6 +254,47 @@ def institutions(node: SupervisorNode) -> list[dict[str, Any]]:
     for row in rows:
         row["slow"] = row["median"] is not None and row["median"] > max(SLOW * usual, SLOW_SECONDS)
     return rows
+
+
+def supervisors(node: SupervisorNode) -> list[dict[str, Any]]:
+    """Each supervisor with its accounts."""
+    found = node.supervisor.state.supervisors.values()
+    own = node.outbox.signer.address
+    return [{"owner": one.owner, "account": one.account, "own": one.account == own} for one in found]
+
+
+def period_keys(node: SupervisorNode) -> list[dict[str, Any]]:
+    """Each key that a supervisor announced, the newest first, and which members are not audited for an announced one."""
+    state = node.supervisor.state
+    rows = []
+    for version, key in sorted(state.period_keys.items(), reverse=True):
+        missing = [
+            state.members[i].name
+            for i in state.active()
+            if not state.members[i].suspended and version not in state.members[i].audited
+        ]
+        rows.append(
+            {
+                "version": version,
+                "public": to_hex(key.public),
+                "supervisor": key.supervisor,
+                "announced_at": key.announced_at,
+                "state": _period_state(node, version),
+                "missing": missing if version == state.announced_key else [],
+                "at_the_latest": key.announced_at + PERIOD_KEY_WAIT if version == state.announced_key else None,
+            }
+        )
+    return rows
+
+
+def _period_state(node: SupervisorNode, version: int) -> str:
+    """announced, in_force, ended, or over: another one has taken its place."""
+    state = node.supervisor.state
+    if version == state.in_force:
+        return "in_force"
+    if version == state.announced_key:
+        return "announced"
+    return "ended" if version in state.ended_keys else "over"
 
 
 def _code(code: int) -> str:
@@ -279,6 +323,9 @@ def alarms(node: SupervisorNode) -> list[Alarm]:
 
 def _alarms(node: SupervisorNode) -> Iterator[Alarm]:
     state, now = node.supervisor.state, node.follower.next_time
+    if state.in_force is None and state.active():
+        text = "no period key is in force: no inquiry can be opened, and none answered under a key that was ended"
+        yield Alarm("no_period_key", text, "", node.follower.now)
     for finding in node.supervisor.findings:
         inquiry = state.inquiries.get(finding.inquiry) if finding.inquiry else None
         at = inquiry.opened.at.timestamp if inquiry else node.follower.now
@@ -312,33 +359,6 @@ def _alarms(node: SupervisorNode) -> Iterator[Alarm]:
                 f"{row['name']} inquires, but answered only {row['answered']} of {row['answered'] + missed} inquiries"
             )
             yield Alarm("one_sided", text, "", node.follower.now)
-
-
-# --------------------------------------------------------------------- proposals
-
-
-def proposals(node: SupervisorNode) -> list[dict[str, Any]]:
-    """Proposals to change the consortium, the newest first, each call in words."""
-    return [proposal(node, number) for number in sorted(node.supervisor.state.proposals, reverse=True)]
-
-
-def proposal(node: SupervisorNode, number: int) -> dict[str, Any]:
-    """One proposal: what it would do, who agrees and who has not said so, from when on it can be executed.
-
-    Raises:
-        KeyError: there is none.
-    """
-    own, record = node.outbox.signer.address, node.supervisor.state.proposals[number]
-    facts = facts_of(number, record, node.supervisor.state, node.follower.next_time)
-    for approval in facts["approvals"]:
-        approval["own"] = approval["account"] == own
-    return {
-        **facts,
-        "approved": own in record.approvals,
-        "orders": node.supervisor.approval_orders(number),
-        "ordered": node.supervisor.is_approval_under_way(number),
-        "awaits": facts["state"] == "open" and own not in record.approvals,
-    }
 
 
 # --------------------------------------------------------------------- for other programs
@@ -376,11 +396,13 @@ def institution_table(node: SupervisorNode) -> Table:
         "refused": TEXT,
         "silent": INTEGER,
         "overdue": INTEGER,
-        "ready_until": TIME,
         "ready": FLAG,
+        "ready_next": FLAG,
         "suspended": FLAG,
         "key": INTEGER,
         "audited": FLAG,
+        "owner": TEXT,
+        "account": TEXT,
     }
     rows = institutions(node)
     for row in rows:

@@ -39,13 +39,13 @@ __all__ = [
 DEFAULT_INSTITUTIONS: Final = 5
 DEFAULT_BITS: Final = 3072
 DEFAULT_PORT: Final = 8600
-READY_SECONDS: Final = 300
-"""Short, so that the others soon do without an institution that was killed."""
+PERIOD_SECONDS: Final = 2
+"""Of readiness: people who try it should not wait a minute until an institution is in cohorts."""
 TERMS: Final = replace(DEFAULT_PARAMETERS, minimum_cohort=3, answer_seconds=300)
 """Three suffice, so that a consortium of five works on without two."""
 RECORD: Final = "consortium.json"
 FORMAT: Final = "mpcredit/up"
-VERSION: Final = 1
+VERSION: Final = 2
 
 INSTITUTION_PEOPLE: Final = (
     ("officer", "Lin Mei"),
@@ -283,18 +283,17 @@ def configuration(party: Party, plan: Plan, url: str, *, password: bool) -> str:
     if party.role == "institution":
         lines += ["", "[book]", 'path = "book.csv"', "", "[inquiry]", f"bits = {plan.bits}"]
         lines += [f"minimum_cohort = {TERMS.minimum_cohort}", f"minimum_window_days = {TERMS.window_seconds // 86_400}"]
-        lines += [f"ready_seconds = {READY_SECONDS}"]
     return "\n".join(lines) + "\n"
 
 
-def founding_text(
-    parties: Sequence[Party], owners: dict[str, str], operators: dict[str, str], supervisor: str, tag_key: TagKey
-) -> str:
-    """The founding file: owner and operator accounts by name of the institution, the supervisor's account."""
+def founding_text(parties: Sequence[Party], owners: dict[str, str], supervisor: str, tag_key: TagKey) -> str:
+    """The founding file: owner accounts by name of the institution, the supervisor's owner account."""
     lines = [
         'name = "Local consortium"',
         f'supervisors = ["{supervisor}"]',
         f'tag_key_commitment = "{to_hex(tag_key.commitment)}"',
+        "opens_from = 0",
+        f"period_seconds = {PERIOD_SECONDS}",
         "",
         "[parameters]",
         *(f"{name} = {value}" for name, value in vars(TERMS).items()),
@@ -304,5 +303,5 @@ def founding_text(
     ]
     for party in parties:
         lines += ["", "[[founder]]", f"name = {quoted(party.name)}"]
-        lines += [f'owner = "{owners[party.name]}"', f'operator = "{operators[party.name]}"']
+        lines.append(f'owner = "{owners[party.name]}"')
     return "\n".join(lines) + "\n"

@@ -64,6 +64,11 @@ class Process:
         if self.alive:
             self.popen.terminate()
 
+    def end_input(self) -> None:
+        """Let it see that we are gone, at which it ends at once."""
+        if self.popen.stdin is not None:
+            self.popen.stdin.close()
+
     def wait(self, until: float) -> None:
         """Wait for its end until a time of the monotonic clock, then kill it."""
         try:

@@ -9,8 +9,8 @@ The ledger keeps its ciphertexts for ever, so keys are what can be destroyed. On
 
 Without its openings no evidence file of an inquiry can be made any more: make it before, where a dispute is to be expected.
 
-- X25519 keys of a period that is over: an institution's and the supervisor's, so long after the last inquiry under them, if
-  none of those is open and nothing in force rests on them. What they sealed cannot be read or checked again.
+- X25519 keys: old institution keys, and period keys that are over, so long after the last inquiry under them, if none of those
+  is open. A period key that is announced or in force stays. What a destroyed key sealed cannot be read or checked again.
 
 Every entry of the audit log is written before what it tells of: cut off in between, the
 next run does it, and says so, again.
@@ -37,7 +37,7 @@ from mpcredit.server.node import Node
 from mpcredit.server.settings import RetentionSettings
 from mpcredit.state import Inquiry
 
-__all__ = ["Overview", "PeriodKey", "Retention"]
+__all__ = ["KeptKey", "Overview", "Retention"]
 
 DAY: Final = 86_400
 LINK_DAYS: Final = 30
@@ -49,18 +49,19 @@ _Secret = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class PeriodKey:
-    """A key of the supervisor, or an institution key of this party."""
+class KeptKey:
+    """A period key of this supervisor, or an institution key of this institution."""
 
     version: int
     public: bytes
-    in_force: bool
+    in_use: bool
+    """Whether new inquiries rest on it, or will: it stays, whatever its age."""
     inquiries: int
     """How many rest on it."""
     last: int | None
     """Unix seconds of the last of them."""
     due: int | None
-    """When its period is over; None if none is set, or it is in force."""
+    """When its retention period is over; None if none is set, or it is in use."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Overview:
     """Keys at hand that no request names."""
     decided: int
     next_application: int | None
-    institution_keys: tuple[PeriodKey, ...]
-    supervisor_keys: tuple[PeriodKey, ...]
+    institution_keys: tuple[KeptKey, ...]
+    period_keys: tuple[KeptKey, ...]
     tag_keys: tuple[int, ...]
 
     @property
@@ -137,12 +138,10 @@ class Retention:
         """
         Footprints(self.audit.database, self.node, self.audit).prune(int(self._clock()) - LINK_DAYS * DAY)
         if isinstance(party, SupervisorNode):
-            if not self._sealed_anew(party):
-                return []
-            return self._destroy_periods(
-                party, "supervisor", self._supervisor_keys(party), party.supervisor.keys, self.settings.disclosures
+            return self._destroy_keys_in_turn(
+                party, "period", self._period_keys(party), party.supervisor.keys, self.settings.disclosures
             )
-        lines = self._destroy_periods(
+        lines = self._destroy_keys_in_turn(
             party, "institution", self._institution_keys(party), party.desk.keys, self.settings.institution_keys
         )
         destroyed = self._destroy_keys(party)
@@ -253,8 +252,8 @@ class Retention:
         value = None if application.request_id is None else party.desk.store.get("request", application.request_id)
         return None if value is None else Request(str(application.request_id), value)
 
-    def _destroy_periods(
-        self, party: Institution | SupervisorNode, kind: str, found: Iterable[PeriodKey], keys: Any, days: int
+    def _destroy_keys_in_turn(
+        self, party: Institution | SupervisorNode, kind: str, found: Iterable[KeptKey], keys: Any, days: int
     ) -> list[str]:
         now = min(int(self._clock()), party.follower.now)
         lines = []
@@ -263,7 +262,7 @@ class Retention:
                 continue
             self.audit.append(
                 "node",
-                "retention.period_key_destroyed",
+                f"retention.{kind}_key_destroyed",
                 f"{kind}_key/{key.version}",
                 f"{days} days are over",
                 inquiries=key.inquiries,
@@ -272,20 +271,6 @@ class Retention:
             lines.append(f"destroyed {kind} key {key.version} after {days} days")
         return lines
 
-    @staticmethod
-    def _sealed_anew(party: SupervisorNode) -> bool:
-        """Whether every member has sealed its mask keys to the supervisor's key in force: older copies are not needed then."""
-        state = party.follower.state
-        if state.supervisor_key is None:
-            return False
-        sealed = {
-            (event.member, event.key_version)
-            for event in state.mask_keys
-            if event.supervisor_key_version == state.supervisor_key.version
-        }
-        members = (state.members[index] for index in state.active())
-        return all(not member.keys or (member.index, member.key.version) in sealed for member in members)
-
     # ----------------------------------------------------------------- the page
 
     def overview(self, party: Institution | SupervisorNode) -> Overview:
@@ -293,7 +278,7 @@ class Retention:
         keys: Any = party.desk.keys if isinstance(party, Institution) else party.supervisor.keys
         if isinstance(party, SupervisorNode):
             held = tuple(keys.tag_versions())  # that members handed over, for customers' footprints
-            return Overview(0, None, 0, 0, 0, None, (), self._supervisor_keys(party), held)
+            return Overview(0, None, 0, 0, 0, None, (), self._period_keys(party), held)
         present = set(keys.inquiry_keys())
         ends, named = [], set()
         for request in party.inquirer.requests():
@@ -313,36 +298,39 @@ class Retention:
             decided=len(decided),
             next_application=_due(decided, self.settings.applications),
             institution_keys=self._institution_keys(party),
-            supervisor_keys=(),
+            period_keys=(),
             tag_keys=tuple(keys.tag_versions()),
         )
 
-    def _supervisor_keys(self, party: SupervisorNode) -> tuple[PeriodKey, ...]:
+    def _period_keys(self, party: SupervisorNode) -> tuple[KeptKey, ...]:
         keys: Any = party.supervisor.keys
         state = party.follower.state
-        current = None if state.supervisor_key is None else state.supervisor_key.public
+        in_use = {state.period_keys[v].public for v in (state.in_force, state.announced_key) if v is not None}
         return tuple(
-            self._period(version, public, public == current, under, self.settings.disclosures)
+            self._kept(version, public, public in in_use, under, self.settings.disclosures)
             for version, public in keys.supervisor_versions().items()
-            for under in [[i for i in state.inquiries.values() if i.supervisor_key.public == public]]
+            for under in [[i for i in state.inquiries.values() if i.period_key.public == public]]
         )
 
-    def _institution_keys(self, party: Institution) -> tuple[PeriodKey, ...]:
+    def _institution_keys(self, party: Institution) -> tuple[KeptKey, ...]:
         keys: Any = party.desk.keys
         state, own = party.desk.state, party.index
-        newest = max(state.members[own].keys, default=0)
+        member = state.members[own]
+        newest = max(member.keys, default=0)
+        # Cohorts keep to the key that was audited until the newer one is: R10.
+        audited = {member.audited.get(v) for v in (state.in_force, state.announced_key) if v is not None}
         return tuple(
-            self._period(version, public, version >= newest, under, self.settings.institution_keys)
+            self._kept(version, public, version >= newest or version in audited, under, self.settings.institution_keys)
             for version, public in keys.institution_versions().items()
             for under in [[i for i in state.inquiries.values() if own in i.keys and i.keys[own].public == public]]
         )
 
     @staticmethod
-    def _period(version: int, public: bytes, in_force: bool, under: list[Inquiry], days: int) -> PeriodKey:
+    def _kept(version: int, public: bytes, in_use: bool, under: list[Inquiry], days: int) -> KeptKey:
         last = max((i.opened.at.timestamp for i in under), default=None)
         pending = any(i.verdict is None and not i.stage.failed for i in under)
-        due = None if in_force or pending or last is None or not days else last + days * DAY
-        return PeriodKey(version, public, in_force, len(under), last, due)
+        due = None if in_use or pending or last is None or not days else last + days * DAY
+        return KeptKey(version, public, in_use, len(under), last, due)
 
 
 def _secrets(requests: Iterable[Request]) -> Iterator[_Secret]:

@@ -23,18 +23,19 @@ from mpcredit.books import LoanBook
 from mpcredit.config import (
     Config,
     book_adapter,
+    book_under,
     institution_from_config,
     read_config,
     supervisor_from_config,
-    tag_key_of,
 )
-from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError, WrongLedger
+from mpcredit.errors import InvalidFile, KeyStoreError, LedgerError, MpcreditError, StoreError, WrongLedger
 from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.ports import Book
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
-from mpcredit.server.bookimport import NoBook, SnapshotBook, current_snapshots, retire, sweep
+from mpcredit.server.bookimport import SnapshotBook, current_snapshots, retire, sweep
+from mpcredit.server.bookraise import BookRaiser, raise_books
 from mpcredit.server.database import Database, open_database
 from mpcredit.server.logs import configure_logging, get_logger
 from mpcredit.server.misuse import Misuse
@@ -46,12 +47,14 @@ from mpcredit.server.rpc import stop_with_parent
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.store import SqlStore
 from mpcredit.server.webhook import Webhook
-from mpcredit.tags import HmacTagger, Tagger
+from mpcredit.tags import Tagger
 
 __all__ = ["BookFile", "BookKeeper", "main", "serve_party"]
 
 LEDGER_PAUSE: Final = 2.0
 """Seconds between attempts to reach the ledger at start."""
+RAISE_SECONDS: Final = 5.0
+"""For so long the first round waits for the loan book to be raised to a new tag key; most books take less."""
 SWEPT: Final = 2_000
 """Rows of old loan books that are deleted in one round."""
 STOP_SECONDS: Final = 10
@@ -59,7 +62,7 @@ STOP_SECONDS: Final = 10
 
 
 class BookFile:
-    """The loan book's file: read again when it changes, and indexed anew when another tag key comes into force.
+    """The loan book's file: read again when it changes, and raised when another tag key comes into force.
 
     Args:
         config: of the institution.
@@ -71,21 +74,18 @@ class BookFile:
         self._path = config.book
         self._mark = self._look()
 
-    def __call__(self, institution: Institution) -> list[str]:
+    def __call__(self, institution: Institution, tagger: Tagger) -> list[str]:
         """Do what is due.
+
+        Args:
+            tagger: of the newest tag key that is at hand.
 
         Raises:
             InvalidFile: the new file is not right; the book in memory stays in use.
-            KeyStoreError: the tag key in force is not at hand.
         """
-        in_force = institution.follower.state.tag_keys
-        if in_force and max(in_force) != institution.tagger.version:
-            keys: Any = institution.desk.keys  # the port that the use cases see has no tag keys
-            tagger = HmacTagger(tag_key_of(keys, in_force))
-            book = LoanBook.read_csv(self._path, collect=True)
-            institution.tagger = institution.desk.tagger = tagger
-            institution.use_book(book.index(tagger))
-            return [f"tag key {tagger.version} is in force; the loan book is indexed with it"]
+        if tagger.version > institution.tagger.version:
+            institution.use_tagger(tagger, book_under(tagger, institution.furnisher.book, self._config))
+            return [f"tag key {tagger.version} is in force; the loan book is raised to it"]
         mark = self._look()
         if mark is None or mark == self._mark:
             return []
@@ -96,7 +96,7 @@ class BookFile:
             raise InvalidFile(
                 error.place, error.problem, f"{error.remedy}; until then the book from before is used"
             ) from error
-        institution.use_book(book.index(institution.tagger))
+        institution.use_book(book.index(tagger))
         return [f"read the loan book anew: {len(book)} customers"]
 
     def _look(self) -> tuple[int, int, int] | None:
@@ -113,16 +113,17 @@ class BookKeeper:
     Args:
         config: of the institution.
         mode: "file", "database", or "auto": the file until the first import.
-        database: of the server.
+        database, audit: of the server.
 
     Raises:
         InvalidFile: there is no book.
     """
 
-    def __init__(self, config: Config, mode: str, database: Database) -> None:
+    def __init__(self, config: Config, mode: str, database: Database, audit: AuditLog) -> None:
         self._adapter = book_adapter(config)
         self._mode = "file" if self._adapter is not None else mode
         self._database = database
+        self._audit = audit
         self._used = () if self._mode == "file" else current_snapshots(database)
         if not self._used and self._adapter is None:
             if mode == "database":
@@ -136,43 +137,40 @@ class BookKeeper:
                     f"{config.path}, [book] path", "is missing", "name the loan book, or run `mpcredit book import`"
                 )
         self._file = BookFile(config) if config.book is not None and self._adapter is None else None
+        self._raiser = BookRaiser(database, audit)
         self._sweeping = True
+        self._told = ""
 
     @property
     def book(self) -> Callable[[Tagger], Book] | None:
         """Gives the book for a tag key; None: the file is the book."""
-        return self._adapter or (self._of if self._used else None)
+        return self._adapter or (self._at_start if self._used else None)
 
     def __call__(self, institution: Institution) -> list[str]:
-        """Do what is due: use the newest book, under the tag key in force.
+        """Do what is due: use the newest book, under the newest tag key.
 
         Raises:
             InvalidFile, StoreError: the newer book cannot be had; the one before stays in use.
-            KeyStoreError: the tag key in force is not at hand.
         """
+        tagger, lines = self._newest(institution)
         found = () if self._mode == "file" else current_snapshots(self._database)
         if self._adapter is not None:
-            return self._adapted(institution, self._adapter)
+            return lines + self._adapted(institution, self._adapter, tagger)
         if not found:
-            return [] if self._file is None else self._file(institution)
-        lines, tagger = [], institution.tagger
-        # (1) another tag key: the tags in the database cannot be made anew without the identity numbers.
-        in_force = institution.follower.state.tag_keys
-        if in_force and max(in_force) != tagger.version:
-            keys: Any = institution.desk.keys
-            tagger = HmacTagger(tag_key_of(keys, in_force))
-            lines.append(f"tag key {tagger.version} is in force")
-        # (2) a newer import.
-        if lines or found != self._used:
+            return lines if self._file is None else lines + self._file(institution, tagger)
+        # (1) a book under an earlier tag key is raised first; the institution judges and opens nothing meanwhile.
+        if any(one.tag_key_version < tagger.version for one in found):
+            self._raiser.advance(tagger, RAISE_SECONDS)
+            found = current_snapshots(self._database)
+        if any(one.tag_key_version != tagger.version for one in found):
+            return lines  # not raised yet, or imported by a command that has read the ledger further than this node
+        # (2) a newer import, or the raised one.
+        if tagger.version != institution.tagger.version or found != self._used:
             self._used, self._sweeping = found, True
-            book = self._of(tagger)
-            institution.use_tagger(tagger, book)
-            institution.membership.hindrance = getattr(book, "hindrance", "")
+            institution.use_tagger(tagger, SnapshotBook(self._database, found))
             lines.append(
-                f"loan book {max(one.number for one in found)} is in use: {max(one.customers for one in found)} customers"
-                if all(one.tag_key_version == tagger.version for one in found)
-                else f"the loan book in the database is not of tag key {tagger.version}: import it again; until then "
-                "this institution refuses all inquiries"
+                f"loan book {max(one.number for one in found)} is in use: {max(one.customers for one in found)} "
+                f"customers, tag key {tagger.version}"
             )
         # (3) rows of books that nobody reads any more, some in each round.
         if self._sweeping:
@@ -180,19 +178,37 @@ class BookKeeper:
             self._sweeping = sweep(self._database, SWEPT) > 0
         return lines
 
-    def _adapted(self, institution: Institution, adapter: Callable[[Tagger], Book]) -> list[str]:
+    def _newest(self, institution: Institution) -> tuple[Tagger, list[str]]:
+        """The tagger of the newest tag key that is at hand, and what to tell of one that is not, once."""
+        try:
+            found, trouble = institution.desk.next_tagger(), ""
+        except KeyStoreError as error:  # the rest of the service goes on; it is not ready (`Membership.why_not`)
+            found, trouble = None, str(error)
+        before, self._told = self._told, trouble
+        return found or institution.tagger, [trouble] if trouble and trouble != before else []
+
+    @staticmethod
+    def _adapted(institution: Institution, adapter: Callable[[Tagger], Book], tagger: Tagger) -> list[str]:
         """An own adapter keeps its figures fresh by itself; another tag key is told to it."""
-        in_force = institution.follower.state.tag_keys
-        if not in_force or max(in_force) == institution.tagger.version:
+        if tagger.version == institution.tagger.version:
             return []
-        keys: Any = institution.desk.keys
-        tagger = HmacTagger(tag_key_of(keys, in_force))
         institution.use_tagger(tagger, adapter(tagger))
         return [f"tag key {tagger.version} is in force; the book's adapter was asked for the book under it"]
 
-    def _of(self, tagger: Tagger) -> Book:
-        if any(one.tag_key_version != tagger.version for one in self._used):
-            return NoBook(self._used[0].currency)
+    def _at_start(self, tagger: Tagger) -> Book:
+        """The imported book, raised if a tag key came into force while the server did not run.
+
+        Raises:
+            LedgerError: the book is under a tag key that the node does not know yet.
+            StoreError: it cannot be raised now.
+        """
+        if any(one.tag_key_version > tagger.version for one in self._used):
+            raise LedgerError(
+                "the loan book is under a tag key that this node has not heard of",
+                remedy="see to the node: it is behind",
+            )
+        if any(one.tag_key_version < tagger.version for one in self._used):
+            self._used = raise_books(self._database, self._audit, tagger)
         return SnapshotBook(self._database, self._used)
 
 
@@ -232,7 +248,7 @@ def serve_party(
     with_parent: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve the party of a configuration until SIGTERM or Ctrl-C.
+    """Serve the party of a configuration until SIGTERM or Ctrl-C; a second one ends it without waiting for answers.
 
     Args:
         path: the configuration file.
@@ -244,13 +260,19 @@ def serve_party(
     Raises:
         InvalidFile, KeyStoreError, StoreError, LedgerError: what is wrong, where, and the remedy.
     """
-    stop = threading.Event()
+    stop, hurry = threading.Event(), threading.Event()
     server: list[_Server] = []
 
     def told(_signal: int = 0, _frame: FrameType | None = None) -> None:
+        if stop.is_set():
+            hurry.set()  # told twice: at once
         stop.set()
         for running in server:
             running.should_exit = True
+
+    def orphaned() -> None:
+        hurry.set()
+        told()
 
     # (1) everything that can be wrong without touching the database.
     config = read_config(path)
@@ -260,7 +282,7 @@ def serve_party(
     listening = _listen(settings)
     before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
     if with_parent:
-        stop_with_parent(told)
+        stop_with_parent(orphaned)
     with contextlib.ExitStack() as stack:
         stack.callback(listening.close)
         stack.callback(lambda: [signal.signal(number, handler) for number, handler in before.items()])
@@ -278,15 +300,13 @@ def serve_party(
             sign_in_minutes=settings.sign_in_minutes,
         )
         # (3) the party; a ledger that is down is waited for.
-        keeper = BookKeeper(config, settings.book, database) if config.role == "institution" else None
+        keeper = BookKeeper(config, settings.book, database, audit) if config.role == "institution" else None
         party = _party(config, store, audit, keeper, attest, restored, stop)
         if party is None:
             return
         if isinstance(party, SupervisorNode):
             party.supervisor.by_hand = settings.verdicts == "by_hand"
         upkeep = [keeper] if keeper is not None else []
-        if isinstance(party, Institution):
-            party.membership.hindrance = getattr(party.furnisher.book, "hindrance", "")
         node = Node(party, upkeep=upkeep, say=_logger(config))
         # (4) the pages, and the worker behind them.
         webhook = _webhook(settings, database, audit) if isinstance(party, Institution) else None
@@ -298,7 +318,7 @@ def serve_party(
         uvicorn_config = uvicorn.Config(app, **settings.uvicorn(), timeout_graceful_shutdown=STOP_SECONDS)
         server.append(_Server(uvicorn_config, node, lambda: say(f"{node.name} serves at {settings.origin}")))
         node.start()
-        stack.callback(node.stop, withdraw=True)
+        stack.callback(node.leave, hurry)
         if webhook is not None:
             webhook.start()
             stack.callback(webhook.stop)

@@ -12,14 +12,12 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Row, delete, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mpcredit.errors import StoreError
 from mpcredit.ports import OutboxRow, Version
 from mpcredit.server.database import (
-    VERSION_TABLE,
     Database,
     item_table,
     open_database,
@@ -250,11 +248,10 @@ class ReadSqlStore(SqlStore):
         database = Database(settings.database, create=False, password=settings.database_password())
         try:
             with database.read() as connection:
-                context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-                present = context.get_current_heads()
-            if present != (database.newest_version(),):
+                present = database.version(connection)
+            if present != database.newest_version():
                 raise StoreError(
-                    f"{database.url_safe}: has tables of {', '.join(present) or 'no version'}, not of this release's",
+                    f"{database.url_safe}: has tables of {present or 'no version'}, not of this release's",
                     remedy="start the server of this release once (`mpcredit serve`); it upgrades them",
                 )
             super().__init__(database, claim=False)

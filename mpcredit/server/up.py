@@ -5,7 +5,7 @@
       chain.sqlite          the embedded chain (anvil.json: Anvil's)
       bank-a/               all that the process of Bank A is given
         bank.toml  founding.toml  keys/  passphrase  owner-account.json  owner-passphrase  book.csv  server.sqlite  server.log
-      supervisor/           the same, with supervisor.toml
+      supervisor/           the same, with supervisor.toml and without a book
 
 For trying and for demonstrations: the passphrases lie beside the keys that they open, and are stretched cheaply. A real
 founding is docs/founding.md; each party then runs `mpcredit serve` by itself.
@@ -34,16 +34,13 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from mpcredit import bookmaker
-from mpcredit.chain import ChainLedger, ChainSigner, deploy
-from mpcredit.errors import InvalidFile, LedgerError, MpcreditError, StoreError
-from mpcredit.events import Call
+from mpcredit.chain import ChainLedger, deploy
+from mpcredit.errors import InvalidFile, MpcreditError, StoreError
 from mpcredit.founding import read_founding
 from mpcredit.keystore import KdfCost, KeyStore
-from mpcredit.ledger.roster import SUPERVISOR
-from mpcredit.local import sign_key
-from mpcredit.outbox import Outbox
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import open_database
+from mpcredit.server.founders import begin_supervision, begin_tenure, confirm_member
 from mpcredit.server.people import People
 from mpcredit.server.plan import (
     Link,
@@ -66,15 +63,12 @@ from mpcredit.server.processes import (
     run_chain,
 )
 from mpcredit.server.settings import ServerSettings
-from mpcredit.server.store import SqlStore
 from mpcredit.tags import TagKey
 
 __all__ = ["Link", "Party", "Plan", "Running", "up"]
 
 START_SECONDS: Final = 180.0
 """Within which all parties must be ready; a small machine with many institutions takes its time."""
-KEY_SECONDS: Final = 300.0
-"""How long the chain may take for the one step of the setting up that is waited for."""
 
 
 # --------------------------------------------------------------------- founding
@@ -83,10 +77,11 @@ KEY_SECONDS: Final = 300.0
 @dataclass
 class _Founder:
     party: Party
-    keys: KeyStore
     account: LocalAccount
+    """Service account."""
     public: bytes
-    owner: LocalAccount | None
+    """Institution key, or the supervisor's period key."""
+    owner: LocalAccount
 
 
 def _make_party(party: Party, tag_key: TagKey, password: str | None) -> _Founder:
@@ -99,14 +94,14 @@ def _make_party(party: Party, tag_key: TagKey, password: str | None) -> _Founder
     keys = KeyStore(party.directory / "keys", lambda _purpose: secret, cost=KdfCost.unsafe_light())
     account = keys.create_account()
     keys.save_tag_key(tag_key)
-    if party.role == "supervisor":
-        return _Founder(party, keys, account, keys.create_supervisor_key(1).public, None)
+    supervises = party.role == "supervisor"
+    public = (keys.create_supervisor_key(1) if supervises else keys.create_institution_key(1)).public
     owner: LocalAccount = Account.create()
     owner_secret = secrets.token_urlsafe(24)
     write_private(party.directory / "owner-passphrase", owner_secret + "\n")
     sealed = Account.encrypt(owner.key, owner_secret, kdf="scrypt", iterations=KdfCost.unsafe_light().account_n)
     write_private(party.directory / "owner-account.json", json.dumps(sealed, indent=2) + "\n")
-    return _Founder(party, keys, account, keys.create_institution_key(1).public, owner)
+    return _Founder(party, account, public, owner)
 
 
 def _found(
@@ -135,15 +130,16 @@ def _found(
 
     # (2) the founding file, of which each has its copy, and the contracts: R37.
     say("founding the consortium")
-    owners = {m.party.name: str(m.owner.address) for m in members if m.owner is not None}
-    operators = {m.party.name: str(m.account.address) for m in members}
-    text = founding_text([m.party for m in members], owners, operators, supervisor.account.address, tag_key)
+    owners = {member.party.name: str(member.owner.address) for member in members}
+    text = founding_text([member.party for member in members], owners, supervisor.owner.address, tag_key)
     for founder in founders:
         write_private(founder.party.directory / "founding.toml", text)
     founding = read_founding(supervisor.party.directory / "founding.toml")
     deployer: LocalAccount = Account.create()
-    for address in (deployer.address, supervisor.account.address, *owners.values(), *operators.values()):
-        chain.fund(address)
+    chain.fund(deployer.address)
+    for founder in founders:
+        chain.fund(founder.owner.address)
+        chain.fund(founder.account.address)
     deployed = deploy(chain.url, deployer, founding.constructor_argument())
     plan = replace(plan, chain_id=deployed.chain_id, consortium=deployed.consortium, first_block=deployed.first_block)
 
@@ -151,39 +147,14 @@ def _found(
     for party in parties:
         write_private(party.config, configuration(party, plan, chain.url, password=password is not None))
 
-    # (4) the supervisor's key, by way of its outbox: its account has one writer. R12.
+    # (4) the supervisor's service account and first period key: R9, R12.
     ledger = ChainLedger(chain.url, plan.consortium, chain_id=plan.chain_id, first_block=plan.first_block)
-    database = open_database(ServerSettings.load(supervisor.party.config))
-    try:
-        store = SqlStore(database)
-        signer = ChainSigner(ledger.web3, supervisor.account, plan.consortium, chain_id=plan.chain_id)
-        signature = sign_key(supervisor.account, ledger.realm, SUPERVISOR, 1, supervisor.public)
-        call = Call("consortium", "rotateSupervisorKey", (supervisor.public, signature))
-        outbox = Outbox(store, signer, ledger)
-        row = outbox.post("supervisor-key/1", call)
-        end = time.monotonic() + KEY_SECONDS
-        while row.state != "mined":
-            if time.monotonic() > end:
-                raise LedgerError(
-                    f"the supervisor's key was not mined within {KEY_SECONDS:.0f} seconds",
-                    remedy="see whether the chain makes blocks, delete the directory, try again",
-                )
-            if row.state == "failed":
-                raise LedgerError("the supervisor's key was not registered", remedy="delete the directory, try again")
-            time.sleep(0.2)
-            outbox.drive()
-            row = store.outbox_by_key(row.key) or row
-        store.close()
-    finally:
-        database.close()
+    begin_supervision(ledger, supervisor.owner, supervisor.account.address, supervisor.public)
 
-    # (5) each founder's confirmation, with its institution key: R9.
+    # (5) each founder's confirmation, with its institution key, its service account and the tenure of its store: R9.
     for index, member in enumerate(members):
-        assert member.owner is not None
-        signature = sign_key(member.owner, ledger.realm, index, 1, member.public)
-        ChainSigner(ledger.web3, member.owner, plan.consortium, chain_id=plan.chain_id).transact(
-            Call("consortium", "confirm", (index, member.public, signature))
-        )
+        tenure = begin_tenure(member.party.config)
+        confirm_member(ledger, member.owner, index, member.public, member.account.address, tenure)
 
     # (6) from here on it can be started again.
     save_plan(plan, directory)
@@ -305,9 +276,9 @@ class Running:
         return found
 
     def stop(self) -> None:
-        """Stop all parties, together."""
+        """Stop all parties, together and at once: nobody is left whom an orderly stop would serve."""
         for process in self._processes.values():
-            process.ask_to_stop()
+            process.end_input()
         end = time.monotonic() + STOP_SECONDS
         for process in self._processes.values():
             process.wait(end)

@@ -45,12 +45,10 @@ SAID: Final[Mapping[str, str]] = {
     "lifted": "The suspension is lifted. What was held goes on by itself.",
     "asked": "Saved. A reviewer must confirm it before it holds.",
     "attested": "The verdict is ordered; it is sent until it is on the ledger.",
-    "approval_ordered": "Your approval is ordered; it is sent until it is on the ledger.",
-    "withdrawal_ordered": "Taking the approval back is ordered; it is sent until it is on the ledger.",
     "rebuilt": "The code was rebuilt from its sources, and is the same.",
-    "vote_confirmed": "The order is confirmed. It is carried out with `mpcredit vote`, where the owner key is.",
-    "vote_refused": "The order is refused.",
-    "vote_cancelled": "The order is taken back.",
+    "order_confirmed": "The order is confirmed. It is carried out at the command line, where the owner key is.",
+    "order_refused": "The order is refused.",
+    "order_cancelled": "The order is taken back.",
     "look_asked": "Another supervisor must confirm that you may see the figures.",
     "look_confirmed": "The figures are open to who asked.",
     "look_refused": "The request is refused.",
@@ -262,7 +260,7 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
         ("/supervision", "Inquiries", {Role.SUPERVISOR}, False),
         ("/supervision/institutions", "Institutions", {Role.SUPERVISOR}, False),
         ("/supervision/alarms", "Alarms", {Role.SUPERVISOR}, False),
-        ("/supervision/proposals", "Proposals", {Role.SUPERVISOR}, False),
+        ("/proposals", "Proposals", {Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}, False),
         ("/supervision/looks", "Looks", {Role.SUPERVISOR}, False),
         ("/supervision/corrections", "Corrections", {Role.SUPERVISOR}, False),
         ("/footprints", "Footprints", {Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}, False),
@@ -282,9 +280,9 @@ def _navigation(user: User | None, institution: bool) -> list[tuple[str, str]]:
 
 def _waiting(request: Request, the: Parts) -> int:
     """How many matters wait for a reviewer."""
-    found = len(the.people.changes("pending"))
+    found = len(the.people.changes("pending")) + len(request.app.state.orders.waiting())
     if the.applications is not None:
-        found += the.applications.counts()[Step.REVIEW.value] + len(request.app.state.votes.waiting())
+        found += the.applications.counts()[Step.REVIEW.value]
         found += len(request.app.state.corrections.todo())
         found += len(the.applications.misuse.open()) if the.applications.misuse is not None else 0
     return found

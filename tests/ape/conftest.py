@@ -22,6 +22,21 @@ _specification.loader.exec_module(_compile_tool)
 
 SUPERVISOR = 255
 DAY = 86_400
+NONE = bytes(32)
+PERIOD_SECONDS = 60
+TERMS = {
+    "minimumCohort": 4,
+    "minimumModulusBits": 2048,
+    "answerSeconds": 600,
+    "reportSeconds": 3600,
+    "silenceSeconds": 60,
+    "windowSeconds": 30 * DAY,
+    "cooldownSeconds": DAY,
+    "repeatSeconds": 3600,
+    "delaySeconds": 3600,
+    "subjectsPerDay": 1000,
+    "bookAgeSeconds": 7 * DAY,
+}
 
 
 def pytest_ignore_collect(collection_path: Any, config: pytest.Config) -> bool | None:
@@ -39,13 +54,30 @@ class Council:
     contract: Any
     deployer: Any
     supervisor: Any
+    """Its owner account."""
+    service: Any
+    """The supervisor's service account."""
     owners: list[Any]
-    operators: list[Any]
+    accounts: list[Any]
+    """The members' service accounts."""
 
-    def sign(self, account: Any, member: int, key: bytes) -> bytes:
+    def signed_key(self, owner: Any, party: int, key: bytes) -> bytes:
         """A first key's signature by its owner (R9)."""
-        statement = self.contract.keyStatement(member, 1, key, bytes(32))
-        return bytes(account.sign_message(encode_defunct(primitive=bytes(statement))).encode_rsv())
+        return _signature(owner, self.contract.keyStatement(party, 1, key, NONE))
+
+    def signed_account(self, owner: Any, party: int, account: Any, tenure: bytes) -> bytes:
+        """The signature of the first naming of a service account by its owner (R9)."""
+        return _signature(owner, self.contract.accountStatement(party, owner, account, 1, tenure))
+
+    def confirmation(self, index: int, owner: Any) -> tuple[Any, ...]:
+        """The arguments with which an owner confirms a member."""
+        key, tenure, account = public_key(f"bank {index}"), keccak(text=f"tenure {index}"), self.accounts[index]
+        signed = self.signed_account(owner, index, account, tenure)
+        return index, key, self.signed_key(owner, index, key), account, tenure, signed
+
+
+def _signature(owner: Any, statement: Any) -> bytes:
+    return bytes(owner.sign_message(encode_defunct(primitive=bytes(statement))).encode_rsv())
 
 
 def public_key(name: str) -> bytes:
@@ -62,32 +94,38 @@ def init_code(project: Any) -> bytes:
 @pytest.fixture
 def council(accounts: Any, project: Any, init_code: bytes) -> Council:
     """Deployed; nobody has confirmed."""
-    deployer, supervisor, *others = accounts[:10]
-    owners, operators = others[0::2], others[1::2]
+    deployer, supervisor, service, *others = accounts[:11]
+    owners, own_accounts = others[0::2], others[1::2]
     founding = (
         "River valley",
-        [(owner, operator, f"Bank {i}") for i, (owner, operator) in enumerate(zip(owners, operators, strict=True))],
+        [(owner, f"Bank {i}") for i, owner in enumerate(owners)],
         [supervisor],
         [(1, b'{"id":1}')],
-        (4, 2048, 600, 3600, 30 * DAY, DAY, 1000, 7 * DAY, 3600),
+        tuple(TERMS.values()),
+        0,
+        PERIOD_SECONDS,
         keccak(init_code),
         keccak(b"tag key 1"),
     )
     contract = deployer.deploy(project.Consortium, founding)
-    return Council(contract, deployer, supervisor, owners, operators)
+    return Council(contract, deployer, supervisor, service, owners, own_accounts)
 
 
 @pytest.fixture
 def founded(council: Council, init_code: bytes, chain: Any) -> Council:
-    """All four have confirmed, were audited and are ready; the JointCredit is created."""
+    """All four have confirmed, are audited and ready; the JointCredit is created."""
+    contract, supervisor, service = council.contract, council.supervisor, council.service
+    naming = council.signed_account(supervisor, SUPERVISOR, service, NONE)
+    contract.nameAccount(SUPERVISOR, service, NONE, naming, sender=supervisor)
     key = public_key("supervisor")
-    council.contract.rotateSupervisorKey(
-        key, council.sign(council.supervisor, SUPERVISOR, key), sender=council.supervisor
-    )
-    council.contract.createJointCredit(init_code, sender=council.deployer)
-    for index, (owner, operator) in enumerate(zip(council.owners, council.operators, strict=True)):
-        key = public_key(f"bank {index}")
-        council.contract.confirm(index, key, council.sign(owner, index, key), sender=owner)
-        council.contract.auditOk(index, 1, sender=council.supervisor)
-        council.contract.declareReady(chain.pending_timestamp + DAY, sender=operator)
+    contract.announcePeriodKey(key, council.signed_key(supervisor, SUPERVISOR, key), sender=supervisor)
+    contract.createJointCredit(init_code, sender=council.deployer)
+    for index, owner in enumerate(council.owners):
+        contract.confirm(*council.confirmation(index, owner), sender=owner)
+        contract.auditOk(supervisor, index, 1, 1, sender=service)
+    contract.putPeriodKeyInForce(supervisor, 1, sender=service)
+    for index, account in enumerate(council.accounts):
+        contract.setReady(index, True, sender=account)
+    chain.pending_timestamp += PERIOD_SECONDS
+    chain.mine()
     return council

@@ -36,16 +36,19 @@ def test_joint_credit__created__knows_its_consortium(founded, project):
     credit = project.JointCredit.at(founded.contract.jointCredit())
 
     assert credit.consortium() == founded.contract.address
-    assert credit.lastNonce(0) == 0
+    assert credit.version() == "2"
 
 
 def test_confirm__by_the_deployer__reverts(council):
-    key = bytes([9]) + bytes(31)
-    signature = council.sign(council.deployer, 0, key)
-
     with ape.reverts(council.contract.NotOwner):
-        council.contract.confirm(0, key, signature, sender=council.deployer)
-    council.contract.confirm(0, key, council.sign(council.owners[0], 0, key), sender=council.owners[0])
+        council.contract.confirm(*council.confirmation(0, council.deployer), sender=council.deployer)
+    council.contract.confirm(*council.confirmation(0, council.owners[0]), sender=council.owners[0])
+
+
+def test_set_ready__by_the_owner__reverts_and_by_the_service_account_does_not(founded):
+    with ape.reverts(founded.contract.NotAccount):
+        founded.contract.setReady(0, False, sender=founded.owners[0])
+    founded.contract.setReady(0, False, sender=founded.accounts[0])
 
 
 def test_upgrade__votes_approval_delay__and_not_before(founded, chain, init_code):

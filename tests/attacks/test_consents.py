@@ -178,7 +178,7 @@ def test_own_request__hash_squatted_by_another__is_still_accepted(town: FakeTown
     bank = town[0]
     bank.sync()
 
-    assert bank.inquirer.request([consent.tag], ["x"], [consent], officer="o").state is RequestState.WANTED
+    assert bank.inquirer.request(["x"], [consent], officer="o").state is RequestState.WANTED
 
 
 def test_own_request__consent_expires_or_is_revoked_while_it_waits__ends_without_asking(town: FakeTown) -> None:
@@ -186,7 +186,7 @@ def test_own_request__consent_expires_or_is_revoked_while_it_waits__ends_without
     bank = town[0]
     short, other = town.consent(1, days=1), town.consent(2)
     bank.sync()
-    waits = [bank.inquirer.request([c.tag], ["x"], [c], officer="o").id for c in (short, other)]
+    waits = [bank.inquirer.request(["x"], [c], officer="o").id for c in (short, other)]
     town.settle()
     bank.desk.outbox.post("revoke", town.call("revokeConsent", other.hash))
     town.chain.advance(DAY)

@@ -114,7 +114,6 @@ def test_correction__of_an_answer__reaches_its_inquirer_and_nobody_else(place: P
 def test_correction__packed_inquiry__names_the_subject(place: Place, town: FakeTown) -> None:
     bank = town[0]
     request = bank.inquirer.request(
-        [town.tagger.tag(subject(n)) for n in (1, 2, 3)],
         ["x", "y", "z"],
         [town.consent(n) for n in (1, 2, 3)],
         officer="o",
@@ -125,6 +124,39 @@ def test_correction__packed_inquiry__names_the_subject(place: Place, town: FakeT
     place.day(3)
 
     assert set(place.told(0)) == {f"0x{town.inquiry(request.id).id.hex()}/2"}
+
+
+@pytest.mark.parametrize("how", ["the tags as named", "the newest tag alone"])
+def test_correction__over_a_new_tag_key__reaches_both_inquirers_by_the_tags_that_they_named(
+    place: Place, town: FakeTown, how: str
+) -> None:
+    # The supervisor has no tag keys: to it the newest tag is another subject than the one of the first inquiry.
+    first = place.asked(1, by=0)
+    town.succeed_tag_key()
+    second = place.asked(1, by=1)
+    newest = town.tagger.tag(subject(1))
+    named = correcting.named_tags(town[3].desk, newest)
+    assert named == set(town.tagger.tags(subject(1)))
+
+    chosen = named if how == "the tags as named" else {newest}
+    end = town.chain.time + 1
+    place.parties[3].waits.append(("1", [Corrected(tag, 0, end) for tag in chosen]))
+    place.day(3)
+
+    assert set(place.told(1)) == {f"0x{second.id.hex()}/0"}
+    assert set(place.told(0)) == ({f"0x{first.id.hex()}/0"} if how == "the tags as named" else set())
+
+
+def test_named_tags__of_what_this_member_did_not_answer_or_long_ago__are_none(place: Place, town: FakeTown) -> None:
+    place.asked(1, by=0)
+    tag, other = town.tagger.tag(subject(1)), town.tagger.tag(subject(2))
+
+    assert correcting.named_tags(town[3].desk, tag) == {tag}
+    assert correcting.named_tags(town[3].desk, other) == set()
+    assert correcting.named_tags(town[0].desk, tag) == set()  # it asked
+    town.chain.advance(correcting.LOOK_BACK_SECONDS + 2 * DAY)
+    town[3].sync()
+    assert correcting.named_tags(town[3].desk, tag) == set()
 
 
 # --------------------------------------------------------------------- who corrected something

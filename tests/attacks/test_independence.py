@@ -180,6 +180,7 @@ def test_decide__any_memory__is_a_function_of_what_all_members_know(
             desk.subjects(inquiry),
             state=desk.state,
             memory=told,
+            tags=(tag,),
             tag_key_version=1,
             currency="TWD",
             book_as_of=at - age,

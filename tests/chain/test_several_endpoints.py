@@ -17,7 +17,8 @@ from relay import Relay
 
 from mpcredit.chain import ChainLedger, ChainSigner, Endpoints, Web3, deploy, several
 from mpcredit.chain.anvil import Anvil
-from mpcredit.cli.doctor import _endpoints, _Examination
+from mpcredit.cli._examination import Examination
+from mpcredit.cli.doctor import _endpoints
 from mpcredit.config import read_config
 from mpcredit.errors import EndpointsDisagree, LedgerError, WrongLedger
 from mpcredit.follower import Follower
@@ -462,7 +463,7 @@ chain_id = 31337
 consortium = "{town.deployed.consortium}"
 '''
     )
-    examination = _Examination()
+    examination = Examination()
 
     _endpoints(examination, read_config(place))
 

@@ -15,6 +15,7 @@ from mpcredit.books import LoanBook
 from mpcredit.config import institution_from_config, read_config
 from mpcredit.errors import InvalidFile, InvalidMessage
 from mpcredit.schema import FIGURES_1
+from mpcredit.server.audit import AuditLog
 from mpcredit.server.bookimport import SnapshotBook
 from mpcredit.server.database import open_database
 from mpcredit.server.serve import BookKeeper
@@ -70,7 +71,7 @@ def test_book__imported_from_file_then_query__is_shown_and_answered_from(served:
     # (2) what the server does with it.
     config = read_config(served.config)
     database = open_database(ServerSettings.load(served.config))
-    keeper = BookKeeper(config, "auto", database)
+    keeper = BookKeeper(config, "auto", database, AuditLog(database))
     with SqlStore(database) as store:
         bank = institution_from_config(
             served.config, ask=lambda _purpose: served.passphrase, store=store, book=keeper.book

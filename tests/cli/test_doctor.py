@@ -109,28 +109,6 @@ def test_old_loan_book_and_bad_loan_book__are_found(sick: Party) -> None:
     assert "row" in bad["detail"]
 
 
-def test_imported_book_of_another_tag_key__is_found_with_its_remedy(sick: Party) -> None:
-    from mpcredit.books import LoanBook
-    from mpcredit.server.audit import AuditLog
-    from mpcredit.server.bookimport import CsvFile, import_book
-    from mpcredit.server.database import Database
-    from mpcredit.tags import HmacTagger, TagKey
-
-    text = re.sub(r"(?m)^\[store\]\n(?:\w+ = .*\n)*", "", sick.config.read_text())
-    sick.config.write_text(text + '\n[server]\ndatabase = "sqlite:///doctor.sqlite"\n')
-    database = Database(f"sqlite:///{sick.home / 'doctor.sqlite'}")
-    database.upgrade()
-    book = CsvFile(sick.home / "book.csv")
-    import_book(database, AuditLog(database), book, HmacTagger(TagKey(2, b"n" * 32)))
-    found = look(sick, status=1)["loan book"]
-    database.close()
-
-    assert found["state"] == "WRONG"
-    assert "imported under tag key 2, and 1 is in force" in found["detail"]
-    assert "import it again" in found["remedy"]
-    assert f"{len(LoanBook.read_csv(book.path)):,} customers" in found["detail"]
-
-
 def test_store_behind_the_ledger__is_found(bank: Party, tmp_path_factory: pytest.TempPathFactory) -> None:
     store = bank.home / "store.sqlite"
     kept = store.rename(store.with_name("kept.sqlite"))

@@ -164,7 +164,6 @@ def test_other_proposals__say_what_they_do(consortium: Consortium, bank: Party, 
     assert "Bank A, Bank B, Microfinance C, Bank D" in call("group", "1", "Bank A", "1", "2", "3")
     assert call("supervisor", "add", THIRD) == f"addSupervisor: supervisor {THIRD}"
     assert to_hex(joint_credit_init_code_hash()) in call("joint-credit")
-    assert call("tag-key", "0x" + "ab" * 32) == f"setTagKey: commitment 0x{'ab' * 32}"
     assert call("replace-owner", "Bank B", OTHER).startswith("replaceOwner: index 1 (Bank B)")
     assert len(bank.ok("propose", "calls", str(calls))["calls"]) == 2
     listed = bank.ok("propose", "list")["proposals"]
@@ -174,6 +173,33 @@ def test_other_proposals__say_what_they_do(consortium: Consortium, bank: Party, 
 
     schema_done = bank.run("propose", "schema", str(schema))
     assert schema_done.status in (0, 2), schema_done.err
+
+
+def test_tag_key__that_a_member_lacks_or_has_voted_for_already__is_not_voted_for(
+    consortium: Consortium, bank: Party, tmp_path: Path
+) -> None:
+    other, file = consortium["Bank B"], str(tmp_path / "tags.json")
+    commitment = bank.ok("keys", "show")["tag_keys"][0]["commitment"]
+    refused(bank.run("propose", "tag-key", "0x" + "ab" * 32), 5, "version 2", "no tag key that is here")
+    refused(bank.run("propose", "tag-key", commitment), 5, "version 2", "your tag key 1")
+
+    made = bank.ok("keys", "tag", "--new")
+    first = bank.ok("propose", "tag-key", made["commitment"])
+    second = str(bank.ok("propose", "tag-key", made["commitment"])["proposal"])
+    assert first["calls"] == [f"setTagKey: commitment {made['commitment']}"]
+    number = str(first["proposal"])
+    refused(other.run("vote", number, "--yes"), 5, "no tag key that is here", "--import")
+    bank.ok("keys", "tag", "--export", file)
+    other.ok("keys", "tag", "--import", file)
+    try:
+        assert other.ok("vote", number, "--yes")["votes"] == [1]
+        refused(other.run("vote", second, "--yes"), 5, f"proposal {number} is open", "--withdraw")
+        other.ok("vote", number, "--withdraw", "--yes")
+        assert other.ok("vote", second, "--yes")["votes"] == [1]
+        other.ok("vote", second, "--withdraw", "--yes")
+    finally:
+        for party in (bank, other):
+            party.ok("keys", "destroy", "tag", "2", "--yes")
 
 
 @pytest.mark.parametrize(

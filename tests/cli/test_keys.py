@@ -104,9 +104,10 @@ def test_owner__of_the_supervisor__is_made_in_the_same_way(newcomer: Party) -> N
     assert (newcomer.home / "owner-account.json").exists()
 
 
-def test_tag__exported_and_imported__has_one_commitment(newcomer: Party, tmp_path: Path) -> None:
+def test_tag__exported_and_imported__is_the_same_key_and_none_is_made_over_it(newcomer: Party, tmp_path: Path) -> None:
     newcomer.ok("keys", "new")
     made = newcomer.ok("keys", "tag", "--new")
+    refused(newcomer.run("keys", "tag", "--new"), 7, "here already")
     newcomer.ok("keys", "tag", "--export", "for-b.json")
     other = Party("Other", "institution", tmp_path / "other", newcomer.runner, newcomer.url, newcomer.chain_id)
     other.home.mkdir(mode=0o700)
@@ -115,7 +116,7 @@ def test_tag__exported_and_imported__has_one_commitment(newcomer: Party, tmp_pat
 
     kept = other.ok("keys", "tag", "--import", str(newcomer.home / "for-b.json"))
 
-    assert kept["commitment"] == made["commitment"]
+    assert (kept["version"], kept["commitment"]) == (1, made["commitment"])
     assert "key" not in json.dumps(kept).replace("tag_key", "")
 
 
@@ -203,7 +204,7 @@ def test_rotate__by_the_account_of_another__is_refused(consortium: Consortium) -
 def test_destroy__a_key_in_force__is_refused_and_an_old_one_goes(consortium: Consortium) -> None:
     bank = consortium["Bank B"]
     refused(bank.run("keys", "destroy", "institution", "2", "--yes"), 7, "it is a key in force")
-    refused(bank.run("keys", "destroy", "tag", "1", "--yes"), 7, "in force")
+    refused(bank.run("keys", "destroy", "tag", "1", "--yes"), 7, "all versions")
     refused(bank.run("keys", "destroy", "passport", "1", "--yes"), 3, "no keys of kind")
     asked = bank.ok("keys", "destroy", "institution", "1")
     done = bank.ok("keys", "destroy", "institution", "1", "--yes")
@@ -211,6 +212,26 @@ def test_destroy__a_key_in_force__is_refused_and_an_old_one_goes(consortium: Con
     assert not asked["destroyed"]
     assert done["destroyed"]
     assert not (bank.home / "keys" / "institution-1.json").exists()
+
+
+def test_tag__next_one_made_in_vain__is_passed_on_with_all_before_it_and_may_be_destroyed(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    bank, file = consortium["Bank B"], str(tmp_path / "tags.json")
+    first = {key["version"]: key["commitment"] for key in bank.ok("keys", "show")["tag_keys"]}
+    made = bank.ok("keys", "tag", "--new")
+    bank.ok("keys", "tag", "--export", file)
+    other = Party("Other", "institution", tmp_path / "other", bank.runner, bank.url, bank.chain_id)
+    other.home.mkdir(mode=0o700)
+    other.write_config()
+    other.ok("keys", "new")
+    other.ok("keys", "tag", "--import", file)
+
+    shown = {key["version"]: key["commitment"] for key in other.ok("keys", "show", "--check")["tag_keys"]}
+    assert shown == {**first, 2: made["commitment"]}
+    assert set(first) == {1}
+    assert bank.ok("keys", "destroy", "tag", "2", "--yes")["destroyed"]
+    assert not (bank.home / "keys" / "tag-2.json").exists()
 
 
 def test_tag__handed_to_the_supervisor__is_kept_and_can_be_given_up(consortium: Consortium) -> None:

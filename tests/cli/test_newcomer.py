@@ -1,4 +1,4 @@
-"""An institution that joins later: invited, confirmed with the founding file, pinned by the others, in a cohort (R9, R12, R37)."""
+"""An institution that joins later: invited, confirmed with the founding file, pinned by the others, in a cohort (R9, R37)."""
 
 from __future__ import annotations
 

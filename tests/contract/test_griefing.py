@@ -5,7 +5,8 @@ with one cheap transaction a block, as often as it liked. Now, by one account al
 thousands (Prague, a consortium of five):
 
 account                       what it can move                                                              gas
-member's owner                rotateKey, once in 24 hours                                                    93
+member's owner                confirm, once                                                                 227
+                              rotateKey, once in 24 hours                                                    93
                               nameAccount, once in 24 hours                                                  84
                               takeAccount, once after each naming                                            55
 member's service account      setReady: no link; the cohort moves at the boundary of a period only           38
@@ -13,7 +14,7 @@ supervisor's owner            announcePeriodKey, once in 24 hours               
                               suspend and reinstate, in turn, without limit                           60 and 35
 supervisor's service account  suspend, once a member, until the owner reinstates it                          60
                               auditOk, once for each member, key and period key                              52
-                              putPeriodKeyInForce and endPeriodKey, once for each period key
+                              putPeriodKeyInForce and endPeriodKey, once for each period key          53 and 36
                               attest with culprits, as suspend
 anyone                        execute and createJointCredit, once for each proposal that was agreed to
 
@@ -43,6 +44,9 @@ COSTS = {
     "suspend": 60,
     "reinstate": 35,
     "auditOk": 52,
+    "confirm": 227,
+    "putPeriodKeyInForce": 53,
+    "endPeriodKey": 36,
 }
 FAILED = {1: 200, 10: 518, 100: 3718}
 
@@ -239,7 +243,12 @@ def test_gas__of_each_link(credit):
         "suspend": council.send(account, "suspend", own, 4),
         "reinstate": council.send(own, "reinstate", 4),
         "announcePeriodKey": council.announce(2),
+        "confirm": council.confirm(credit.bank(5)),
     }
+    council.audit([0, 1, 2, 3, 5], period=2)
+    council.audit([4], version=2, period=2)
+    receipts["putPeriodKeyInForce"] = council.put_in_force(2)
+    receipts["endPeriodKey"] = council.send(account, "endPeriodKey", own, 2)
 
     assert {name: round(receipts[name]["gas_used"] / 1000) for name in COSTS} == COSTS
 

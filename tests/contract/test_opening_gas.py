@@ -11,7 +11,7 @@ import json
 import pytest
 from governance import bitmap
 from inquiries import credit_on, key
-from nodes import AnvilChain
+from nodes import CAP, AnvilChain
 from onchain import ROOT, Chain
 
 from mpcredit.chain.gas import gas_bound, opening_gas
@@ -90,6 +90,11 @@ def test_opening_gas__of_a_long_body__is_the_floor_of_its_calldata(credit):
 
     assert bound == 21_000 + sum(40 if byte else 10 for byte in data)
     assert send(credit, data, bound)["gas_used"] == bound
+
+
+def test_opening_gas__of_the_largest_opening_that_nodes_take__is_below_the_cap_of_a_transaction():
+    # 131,072 bytes of a transaction; 2^24 of gas since Osaka (EIP-7825).
+    assert 12_000_000 < opening_gas(b"\1" * 131_072, blocks=16, modulus_bytes=512) < CAP == 2**24
 
 
 def test_open__with_less_gas_than_it_uses__fails(credit):

@@ -165,11 +165,15 @@ def test_set_ready__founding_with_another_period__counts_from_that_period_on(sec
 # ---------------------------------------------------------------- at once
 
 
+@pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("missing", ["suspended", "compromised", "removed", "account taken"])
-def test_opening_terms__member_that_drops_out__is_out_of_the_cohort_within_the_period(council, missing):
+def test_opening_terms__member_that_drops_out__is_out_of_the_cohort_within_the_period(council, missing, changed):
     call = council.encoded("removeMember", 4)
     removal = council.settled(call) if missing == "removed" else 0
     council.ready(range(5))
+    if changed:
+        # The contract then keeps two sets, of this period and of the next.
+        council.send(council.banks[3].account, "setReady", 3, False)
     before = council.terms()["ready"]
 
     if missing == "suspended":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flow_world import BITS, Customers, ask, restart, return_all, rows_of, sums, terms, withdraw
+from flow_world import BITS, Customers, ask, restart, return_all, rows_of, sums, switch_off, terms
 
 from mpcredit.disclosure import RefusalCode
 from mpcredit.encoding import to_hex
@@ -39,6 +39,7 @@ def customers(founded: LocalConsortium) -> Customers:
 def consortium(founded: LocalConsortium) -> Iterator[LocalConsortium]:
     """Asleep but for Bank A; all awake, ready and at rest again after the test."""
     founded.asleep.update(NAMES[1:])
+    founded.advance(2)  # a replaced block can be some seconds older, and everybody is ready there too
     yield founded
     for bank in founded.institutions.values():
         bank.follower.confirmations = 0
@@ -198,7 +199,7 @@ def test_inquiry_taken_away__its_tags_still_count_for_the_window_rule(
     consortium.asleep.add("Bank A")  # the inquirer does not send it again
 
     # Bank C never saw it, and asks over a cohort without Bank D.
-    withdraw(consortium, "Bank D")
+    switch_off(consortium, "Bank D")
     second = ask(consortium["Bank C"], subjects)
     until(consortium["Bank C"], lambda: second.request.state is RequestState.OPEN)
     consortium["Bank B"].work()
@@ -218,7 +219,7 @@ def test_opening_taken_away_and_cohort_moved__the_request_ends_with_advice(
     handle, _inquiry = opened(consortium, customers.take())
 
     reorganise(consortium, 1)
-    withdraw(consortium, "Bank D")
+    switch_off(consortium, "Bank D")
     until(consortium["Bank A"], lambda: handle.request.state is RequestState.FAILED)
 
     assert "ask the customer for a new consent" in handle.request.note

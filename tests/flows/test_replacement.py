@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from flow_world import BITS, DAY, Customers, ask, carry, encoded, execute, owner, propose, restart, sums, terms
+from flow_world import BITS, DAY, Customers, approve, ask, carry, encoded, execute, owner, propose, restart, sums, terms
 
 from mpcredit.chain import joint_credit_init_code, joint_credit_init_code_hash
 from mpcredit.encoding import keccak
@@ -21,7 +21,7 @@ CODE = joint_credit_init_code()
 @pytest.fixture(scope="module")
 def consortium() -> Iterator[LocalConsortium]:
     """Five institutions, ready; there is time for a proposal while an inquiry runs."""
-    with local_consortium(institutions=5, bits=BITS, parameters=terms(answer_seconds=DAY)) as made:
+    with local_consortium(institutions=5, bits=BITS, parameters=terms(answer_seconds=DAY, repeat_seconds=DAY)) as made:
         yield made
 
 
@@ -54,19 +54,19 @@ def test_proposal_without_votes_or_approval__changes_nothing(consortium: LocalCo
 
     with pytest.raises(Refused) as unapproved:
         execute(consortium, number, call)
-    consortium.supervisor.outbox.post(f"approve/{number}", Call("consortium", "approve", (number, calls_hash)))
-    with pytest.raises(Refused) as early:
-        execute(consortium, number, call)
-    consortium.advance(3_600)
     for name in ("Bank A", "Bank B", "Bank C"):  # two thirds of five are four
         owner(consortium, name).transact(Call("consortium", "vote", (number, calls_hash)))
     with pytest.raises(Refused) as outvoted:
+        approve(consortium, number, calls_hash)
+    owner(consortium, "Bank D").transact(Call("consortium", "vote", (number, calls_hash)))
+    approve(consortium, number, calls_hash)
+    with pytest.raises(Refused) as early:
         execute(consortium, number, call)
 
-    assert [str(found.value.code) for found in (unapproved, early, outvoted)] == [
+    assert [str(found.value.code) for found in (unapproved, outvoted, early)] == [
         "ApprovalMissing",
-        "TooEarly",
         "VotesMissing",
+        "TooEarly",
     ]
     assert refusal_of_creation(consortium, CODE) == "InitCodeDiffers"
 
@@ -109,7 +109,9 @@ def test_replaced_while_an_inquiry_is_open__it_ends_on_the_old_one_and_new_ones_
     # (2) the new one is on the new contract.
     result = following.wait(1)
     assert result.inquiry.joint_credit == new
-    assert result.totals == sums(consortium.books.values(), more)
+    assert result.coverage == "4 of 5 institutions; not ready: Bank D"  # it was silent for longer than silence_seconds
+    others = [book for name, book in consortium.books.items() if name != "Bank D"]
+    assert result.totals == sums(others, more)
     assert result.attested
 
     # (3) a fold from the first block follows both.
@@ -125,7 +127,7 @@ def test_old_contract__refuses_only_open(consortium: LocalConsortium, customers:
     bank = consortium["Bank A"]
     bank.sync()
     last = max(bank.desk.state.inquiries.values(), key=lambda inquiry: inquiry.opened.at.block)
-    call = Call(consortium.deployed.joint_credit, "open", (last.opening.arguments(),))
+    call = Call(consortium.deployed.joint_credit, "open", (bank.index, last.opening.arguments()))
 
     with pytest.raises(Refused) as refused:
         bank.desk.outbox.signer.sign(call, 0)

@@ -25,11 +25,22 @@ from mpcredit.chain.artifacts import consortium as consortium_artifact
 from mpcredit.chain.artifacts import joint_credit
 from mpcredit.chain.transactions import parse_signed
 from mpcredit.disclosure import RefusalCode
-from mpcredit.events import Attested, Call, Contributed, Expired, NotSent, Opened, Refusal, Reported, Stage
+from mpcredit.events import (
+    Attested,
+    Call,
+    Contributed,
+    Expired,
+    Opened,
+    ReadinessLapsed,
+    ReadinessSet,
+    Refusal,
+    Reported,
+    Stage,
+)
 from mpcredit.identity import Subject
 from mpcredit.inquirer import RequestState
 from mpcredit.institution import InquiryHandle, Institution, SupervisorNode
-from mpcredit.local import LocalConsortium, local_consortium
+from mpcredit.local import DEFAULT_PARAMETERS, LocalConsortium, local_consortium
 from mpcredit.store import SqliteStore
 
 NAMES = ("Bank A", "Bank B", "Bank C", "Bank D")
@@ -38,6 +49,9 @@ CHANGING = {
     *("sign", "broadcast", "keep_inquiry_key", "destroy_inquiry_key"),
 }
 """Calls that change store, keystore or ledger; `sign` asks the node for gas, and so shows it the payload."""
+
+
+SILENCE = DEFAULT_PARAMETERS.silence_seconds
 
 
 class Crash(BaseException):
@@ -98,7 +112,7 @@ class Record:
     sent: set[bytes] = field(default_factory=set)
     """Calldata in transactions handed to the node."""
     steps: dict[tuple[str, bytes], set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    """Calldata by step and inquiry; `contribute`, `refuse` and `notSent` are one step, of which there is one."""
+    """Calldata by step and inquiry; `contribute` and `refuse` are one step, of which there is one."""
     openings: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     """Calldata of `open` by nonce."""
 
@@ -109,12 +123,12 @@ class Record:
             artifact = consortium_artifact() if call.contract == "consortium" else joint_credit()
             data = artifact.call_data(call.function, call.arguments)
             self.signed.add(data)
-            if call.function in ("contribute", "refuse", "notSent"):
+            if call.function in ("contribute", "refuse"):
                 self.steps["answer", call.arguments[0]].add(data)
-            if call.function in ("report", "expire", "attest"):
+            if call.function in ("report", "lapse", "expire", "attest"):
                 self.steps[call.function, call.arguments[0]].add(data)
             if call.function == "open":
-                self.openings[call.arguments[0][0]].add(data)
+                self.openings[call.arguments[1][0]].add(data)
         elif name == "broadcast":
             self.sent.add(parse_signed(arguments[0]).data)
 
@@ -182,7 +196,7 @@ class World:
 
     def _start_institution(self, name: str, store: SqliteStore) -> None:
         made, old = self.consortium, self.consortium.institutions[name]
-        signer = ChainSigner(made.ledger.web3, made.operators[name], made.deployed.consortium)
+        signer = ChainSigner(made.ledger.web3, made.accounts[name], made.deployed.consortium)
         made.institutions[name] = Institution(
             ledger=self.wired(name, made.ledger),
             signer=self.wired(name, signer, self.records[name].tell),
@@ -193,7 +207,7 @@ class World:
             policy=old.policy,
             pins=made.pins,
             bits=old.inquirer.bits,
-            ready_seconds=old.membership.ready_seconds,
+            ready=old.membership.ready,
         )
 
     def _start_supervisor(self, store: SqliteStore) -> None:
@@ -347,22 +361,39 @@ def test_furnisher_that_refuses_crashes_at_any_point__refuses_once_and_gives_no_
     assert renewed
 
 
-def test_silent_furnisher_crashes_at_any_point_of_its_return__states_not_sent_once(
+def test_silent_furnisher_crashes_at_any_point_of_its_return__answers_once_and_is_switched_on(
     world: World, subjects: list[Subject]
 ) -> None:
-    request = opened(world, subjects, silent=("Bank B",), until=lambda: world.consortium.advance(HOUR))
+    request = opened(world, subjects, silent=("Bank B",), until=lambda: world.consortium.advance(SILENCE))
+    assert not world.consortium["Bank A"].desk.state.ready_next() >> 1 & 1
 
     def run() -> None:
         world.settle()
-        [stated] = world.events(NotSent)
-        assert stated.member == 1
-        assert world.events(Contributed) == []
-        assert world.consortium["Bank A"].inquirer.get(request).state is RequestState.EXPIRED
-        assert world.consortium["Bank B"].desk.member.ready_until > 0
+        finished_once(world, request, subjects)
+        [switched] = world.events(ReadinessSet)
+        assert (switched.member, switched.ready) == (1, True)
+        [answered] = [event for event in world.events(Contributed) if event.member == 1]
+        assert answered.at.block < switched.at.block
 
     crashes = world.sweep("Bank B", run)
 
     assert crashes >= 6
+
+
+def test_inquirer_crashes_while_a_member_is_silent__switches_it_off_once(world: World, subjects: list[Subject]) -> None:
+    request = opened(world, subjects, silent=("Bank B",))
+
+    def run() -> None:
+        world.consortium.asleep.add("Bank B")
+        world.consortium.advance(SILENCE)
+        world.settle()
+        [lapsed] = world.events(ReadinessLapsed)
+        assert lapsed.members == 0b0010
+        assert world.consortium["Bank A"].inquirer.get(request).state is RequestState.OPEN
+
+    crashes = world.sweep("Bank A", run)
+
+    assert crashes >= 4
 
 
 def test_inquirer_crashes_around_the_deadline__expires_once(world: World, subjects: list[Subject]) -> None:
@@ -399,8 +430,8 @@ def test_member_crashes_while_it_seals_after_a_rotation__serves_again(world: Wor
     def run() -> None:
         world.settle()
         member = world.consortium["Bank A"].desk.state.members[1]
-        assert member.audited_version == member.key.version
-        assert member.serving
+        assert member.key.version == 2
+        assert world.consortium["Bank A"].desk.state.serving_key(1) == member.key
 
     crashes = world.sweep("Bank B", run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from flow_world import BITS, STRANGER, Customers, ask, carry, encoded, propose, sums
+from flow_world import BITS, STRANGER, Customers, approve, ask, carry, encoded, propose, sums
 
 from mpcredit.books import LoanBook, TaggedBook
 from mpcredit.chain import ChainSigner
@@ -63,13 +63,15 @@ def test_unregistered_schema__nobody_can_ask(consortium: LocalConsortium) -> Non
 def test_proposal_without_votes__registers_nothing(consortium: LocalConsortium) -> None:
     call = encoded("registerSchema", 2, GUARANTEES_2.definition)
     number, calls_hash = propose(consortium, call, reason="too early")
-    consortium.supervisor.outbox.post(f"approve/{number}", Call("consortium", "approve", (number, calls_hash)))
+    with pytest.raises(Refused) as unapproved:
+        approve(consortium, number, calls_hash)
     consortium.advance(3_600)
 
     with pytest.raises(Refused) as refused:
         execute_as_anybody(consortium, number, call)
 
-    assert refused.value.code == "VotesMissing"
+    assert unapproved.value.code == "VotesMissing"
+    assert refused.value.code == "ApprovalMissing"
     assert 2 not in consortium["Bank A"].desk.state.schemas
 
 
@@ -132,5 +134,5 @@ def test_inquirer_without_such_a_book__is_told_and_opens_nothing(
 
 def execute_as_anybody(consortium: LocalConsortium, number: int, call: bytes) -> None:
     """Execution needs no right of its own."""
-    anybody = ChainSigner(consortium.ledger.web3, consortium.operators["Bank A"], consortium.deployed.consortium)
-    anybody.sign(Call("consortium", "execute", (number, [call], consortium.supervisor_account.address)), 0)
+    anybody = ChainSigner(consortium.ledger.web3, consortium.accounts["Bank A"], consortium.deployed.consortium)
+    anybody.sign(Call("consortium", "execute", (number, [call], consortium.supervisor_owner.address)), 0)

@@ -143,9 +143,8 @@ def test_another_program_with_the_account__told_and_the_same_answer_goes_under_t
     stored = consortium.stores[FURNISHER].get("answer", inquiry)
 
     anvil.do("anvil_dropTransaction", to_hex(row.tx_hash))
-    other = ChainSigner(anvil.web3, consortium.operators[FURNISHER], consortium.deployed.consortium)
-    until = bank.follower.now + 100_000
-    taker = other.sign(Call("consortium", "declareReady", (until,)), row.nonce)
+    other = ChainSigner(anvil.web3, consortium.accounts[FURNISHER], consortium.deployed.consortium)
+    taker = other.sign(Call("consortium", "anchor", (consortium.owners[FURNISHER].address, b"\x01" * 32)), row.nonce)
     other.broadcast(taker.raw)
     anvil.mine(1)
     still(consortium, False)

@@ -19,6 +19,7 @@ from web_world import Site, World, world
 from mpcredit.cli import audit as command
 from mpcredit.encoding import abi_encode
 from mpcredit.events import Anchored, Change, Position, RosterChanged
+from mpcredit.ledger.roster import CHANGE_TYPES
 from mpcredit.pairkeys import Realm
 from mpcredit.server.anchoring import DailyAnchor, own_anchors
 from mpcredit.server.audit import AuditLog, ledger_anchors
@@ -47,7 +48,7 @@ def run(there: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def run_it(*arguments: str, site: Site | None = None, database: str | None = None) -> Done:
         found = site or there.bank
         account = (
-            there.consortium.supervisor_account if found is there.supervisor else there.consortium.operators["Bank A"]
+            there.consortium.supervisor_account if found is there.supervisor else there.consortium.accounts["Bank A"]
         ).address
         config = tmp_path / "party.toml"
         config.write_text(
@@ -94,7 +95,7 @@ def test_verify__of_another__must_be_named_and_does_not_fit(there: World, run: A
     assert run("verify", "--of", "Bank B").status == 0  # it has not asked: no head of it is on the ledger
     assert run("verify", "--of", "Bank Z").status != 0
     assert run("verify", "--of", "supervisor", site=there.supervisor).status != 0
-    assert run("verify", "--of", there.consortium.supervisor_account.address.lower(), site=there.supervisor).status == 0
+    assert run("verify", "--of", there.consortium.supervisor_owner.address.lower(), site=there.supervisor).status == 0
 
 
 def test_verify__end_written_anew__is_found_by_the_ledger_alone(there: World, run: Any, tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_daily_anchor__of_another_party__binds_nothing_here(there: World) -> Non
     events, state = there.bank.node.party.follower.events, there.bank.node.party.follower.state
     bank = {anchor.hash for anchor in ledger_anchors(state, events, member=0)}
     supervisor = {
-        anchor.hash for anchor in ledger_anchors(state, events, supervisor=there.consortium.supervisor_account.address)
+        anchor.hash for anchor in ledger_anchors(state, events, supervisor=there.consortium.supervisor_owner.address)
     }
 
     assert bank
@@ -218,24 +219,26 @@ def test_daily_anchor__of_another_party__binds_nothing_here(there: World) -> Non
     assert ledger_anchors(state, events) == []
 
 
-def test_daily_anchor__by_an_operator_forbidden_since__still_binds() -> None:
-    realm, operator, head = "0x" + "11" * 20, "0x" + "22" * 20, b"\x05" * 32
+def test_daily_anchor__by_an_owner_that_was_replaced__binds_for_its_own_time() -> None:
+    realm, owner, head = "0x" + "11" * 20, "0x" + "22" * 20, b"\x05" * 32
 
     def at(block: int) -> Position:
         return Position(block, bytes(32), 0, block, bytes(32), realm)
 
-    def operator_set(block: int, member: int, allowed: bool) -> RosterChanged:
-        data = abi_encode(["uint8", "address", "bool"], [member, operator, allowed])
-        return RosterChanged(at(block), bytes(32), Change.OPERATOR_SET, data)
+    def changed(block: int, kind: Change, *values: object) -> RosterChanged:
+        return RosterChanged(at(block), bytes(32), kind, abi_encode(CHANGE_TYPES[kind], list(values)))
 
     events = [
-        Anchored(at(1), operator, b"\x04" * 32),
-        operator_set(2, 3, True),
-        Anchored(at(3), operator, head),
-        operator_set(4, 3, False),
-        Anchored(at(5), operator, b"\x06" * 32),
-        operator_set(6, 2, True),
-        Anchored(at(7), operator, b"\x07" * 32),
+        Anchored(at(1), owner, b"\x04" * 32),
+        changed(2, Change.MEMBER_INVITED, 3, owner, "Bank D"),
+        Anchored(at(3), owner, head),
+        changed(4, Change.OWNER_REPLACED, 3, "0x" + "33" * 20),
+        Anchored(at(5), owner, b"\x06" * 32),
+        changed(6, Change.MEMBER_INVITED, 2, owner, "Bank C"),
+        Anchored(at(7), owner, b"\x07" * 32),
+        changed(8, Change.OWNER_REPLACED, 2, "0x" + "44" * 20),
+        changed(9, Change.SUPERVISOR_ADDED, owner),
+        Anchored(at(10), owner, b"\x08" * 32),
     ]
     state = LedgerState(Realm(1, realm))
 

@@ -20,7 +20,7 @@ from sqlalchemy import delete, select
 from test_bookimport import TAGGER, Bank, bank, person, row
 from test_footprint import ask
 from test_webhook import SECRET
-from web_world import EVIDENCE, World, world
+from web_world import EVIDENCE, World, second_tag_key, world
 
 from mpcredit.correcting import Listener, Sender
 from mpcredit.encoding import to_hex
@@ -355,7 +355,7 @@ def test_book__in_the_database__is_corrected_and_derived_figures_with_it(
     others = [there.consortium.tagger.tag(one) for one in there.subjects]
     before = [party.furnisher.book.record(FIGURES_1, one) for one in others]
     nothing: Any = SimpleNamespace(path=None, book=None, book_adapter=None)
-    keeper = BookKeeper(nothing, "database", there.bank.database)  # as `serve` has it
+    keeper = BookKeeper(nothing, "database", there.bank.database, there.bank.audit)  # as `serve` has it
     made = confirmed(there, subject, owed, owed + 12_300)
     there.bank.node._upkeep.append(keeper)
     try:
@@ -463,6 +463,31 @@ def test_correction__after_an_answer__reaches_the_inquirer(there: World, in_data
     assert mine is not None
     assert "Told to the supervisor." in there.bank.sign_in("auditor").get("/corrections").text
     assert there.supervisor.audit.search(action="correction.told", limit=1)
+
+
+def test_correction__entered_before_a_new_tag_key__is_applied_and_told_under_both_keys(
+    there: World, in_database: tuple[Subject, int]
+) -> None:
+    subject, owed = in_database
+    asked = {"Bank B": ask(there, "Bank B", subject)}
+    made = desk_of(there).enter(**form(subject, owed, owed + 5_000), officer="user:officer")
+    with second_tag_key(there) as tagger:
+        asked["Bank C"] = ask(there, "Bank C", subject)
+        desk_of(there).decide(made.id, reviewer="user:reviewer", agree=True, remark="")
+        there.bank.node.round()
+        use_newest(there)
+
+        next_day(there, 2)
+
+        book = there.consortium["Bank A"].furnisher.book
+        assert book.record(FIGURES_1, tagger.tag(subject))["outstanding"] == owed + 5_000
+        correction = desk_of(there).get(made.id)
+        assert (correction.state, correction.told_day is not None) == ("applied", True)
+        for name, inquiry in asked.items():
+            inquirer = there.consortium[name]
+            inquirer.sync()
+            Listener(inquirer.desk).step()
+            assert inquirer.desk.store.get("corrected", f"{inquiry}/0"), name
 
 
 def correct_elsewhere(there: World, subject: Subject) -> None:

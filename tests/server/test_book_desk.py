@@ -19,6 +19,7 @@ from test_api import system, token
 from web_world import Site, World, world
 
 from mpcredit.errors import InvalidFile, Refused
+from mpcredit.follower import Follower
 from mpcredit.identity import Subject
 from mpcredit.schema import FIGURES_1
 from mpcredit.server.bookdesk import BookDesk
@@ -356,27 +357,23 @@ def test_metrics__say_duration_rows_rejects_as_of_and_age(there: World, bank: Si
     assert 'mpcredit_book_imports_total{outcome="failed"' in text
 
 
-def test_tag_key__another_is_in_force__the_page_says_import_again_and_nobody_asks_this_institution(
+def test_tag_key__the_newest_is_missing__the_page_says_so_and_nobody_asks_this_institution(
     there: World, bank: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(bank, csv_of(row(ALICE), ago=-50))
     assert desk_of(bank).wait(20)
     there.settle()
     party = bank.node.party
-    monkeypatch.setattr(desk_of(bank), "terms", lambda: (40 * 86_400, 2))  # what the page compares with
-    text = bank.sign_in("administrator").get("/book").text
-    assert "Import the loan book again: the tag key has changed" in text
-    assert "Identity numbers are not stored" in text
-
-    # What BookKeeper says to the membership: readiness is withdrawn, so that the others ask without it.
-    party.membership.hindrance = "import it again"
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(Follower, "tag_keys", property(lambda self: {**self.state.tag_keys, 2: b"2" * 32}))
         there.settle()
+        text = bank.sign_in("administrator").get("/book").text
+        assert "The newest tag key is not in use yet: this institution is not ready" in text
+        assert "tag key of version 2 is not at hand" in text
+
         assert not party.follower.state.cohort(0, party.follower.next_time) >> party.index & 1
-        assert bank.node.status().why == "import it again"
+        assert "tag key of version 2 is not at hand" in bank.node.status().why
         assert bank.anonymous().get("/readyz").status_code == 503
-    finally:
-        party.membership.hindrance = ""
     there.settle()
     assert party.follower.state.cohort(0, party.follower.next_time) >> party.index & 1
     assert bank.anonymous().get("/readyz").status_code == 200

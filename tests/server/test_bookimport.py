@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, event, func, select, text
 
 from mpcredit.books import LoanBook
 from mpcredit.config import Config
-from mpcredit.errors import InvalidFile, Refused, StoreError
+from mpcredit.errors import InvalidFile, KeyStoreError, LedgerError, Refused, StoreError
 from mpcredit.identity import Subject
 from mpcredit.schema import FIGURES_1, GUARANTEES_2
 from mpcredit.server import bookimport
@@ -27,7 +27,6 @@ from mpcredit.server.audit import AuditLog
 from mpcredit.server.bookimport import (
     CsvFile,
     Imported,
-    NoBook,
     Progress,
     SnapshotBook,
     Source,
@@ -37,13 +36,14 @@ from mpcredit.server.bookimport import (
     retire,
     sweep,
 )
+from mpcredit.server.bookraise import raise_books
 from mpcredit.server.database import Database, book_row_table, book_snapshot_table
 from mpcredit.server.serve import BookKeeper
 from mpcredit.tags import HmacTagger, TagKey
 
 HEAD = "kind,country,number,currency,outstanding,credit_limit,overdue,loans,pending\n"
 TAGGER = HmacTagger(TagKey(1, b"k" * 32))
-NEXT = HmacTagger(TagKey(2, b"n" * 32))
+NEXT = HmacTagger(TagKey(1, b"k" * 32), TagKey(2, b"n" * 32))
 NOW = 1_795_000_000  # 2026-11-18
 PEAK_MIB = 256
 """What bookimport.py promises of any import, for the whole process."""
@@ -537,27 +537,25 @@ def test_record__unknown_schema__is_refused_whoever_is_asked_about(bank: Bank) -
 class _Institution:
     """As much of an institution as the keeper of books touches."""
 
-    def __init__(self, version: int = 1) -> None:
+    def __init__(self) -> None:
         self.tagger: Any = TAGGER
-        self.desk = SimpleNamespace(keys=_Keys())
-        key = TagKey(version, b"kn"[version - 1 : version] * 32)
-        self.follower = SimpleNamespace(state=SimpleNamespace(tag_keys={version: key.commitment}))
+        self.newest: Any = TAGGER
+        """Of the newest tag key; None: it is not at hand."""
+        self.desk = SimpleNamespace(next_tagger=self._next)
         self.used: Any = None
-        self.membership = SimpleNamespace(hindrance="")
+        self.furnisher = SimpleNamespace(book=None)
+
+    def _next(self) -> HmacTagger | None:
+        if self.newest is None:
+            raise KeyStoreError("the consortium's tag key of version 2 is not at hand")
+        return self.newest if self.newest.version > self.tagger.version else None
 
     def use_book(self, book: Any) -> None:
-        self.used = book
+        self.used = self.furnisher.book = book
 
     def use_tagger(self, tagger: Any, book: Any) -> None:
-        self.tagger, self.used = tagger, book
-
-
-class _Keys:
-    def tag_versions(self) -> list[int]:
-        return [1, 2]
-
-    def tag_key(self, version: int) -> TagKey:
-        return TagKey(version, b"kn"[version - 1 : version] * 32)
+        self.tagger = tagger
+        self.use_book(book)
 
 
 def _config(path: Path | None) -> Config:
@@ -566,7 +564,7 @@ def _config(path: Path | None) -> Config:
 
 def test_keeper__auto__is_the_file_until_the_first_import_then_the_database(bank: Bank) -> None:
     source = bank.file(row(1, "1"))
-    keeper = BookKeeper(_config(source.path), "auto", bank.database)
+    keeper = BookKeeper(_config(source.path), "auto", bank.database, bank.audit)
     institution: Any = _Institution()
 
     assert keeper.book is None
@@ -582,7 +580,7 @@ def test_keeper__auto__is_the_file_until_the_first_import_then_the_database(bank
     assert bank.states() == ["current"]
     assert len(bank.rows()) == 1
     assert institution.used.as_of == bank.book().as_of
-    started = BookKeeper(_config(None), "database", bank.database)
+    started = BookKeeper(_config(None), "database", bank.database, bank.audit)
     assert started.book is not None
     assert isinstance(started.book(TAGGER), SnapshotBook)
 
@@ -590,27 +588,138 @@ def test_keeper__auto__is_the_file_until_the_first_import_then_the_database(bank
 def test_keeper__no_book_at_all__is_told(bank: Bank) -> None:
     for path, mode in ((None, "auto"), (None, "file"), (bank.home / "book.csv", "database")):
         with pytest.raises(InvalidFile, match="book"):
-            BookKeeper(_config(path), mode, bank.database)
+            BookKeeper(_config(path), mode, bank.database, bank.audit)
 
 
-def test_keeper__another_tag_key_comes_into_force__refuses_until_the_next_import(bank: Bank) -> None:
+# --- another tag key (R4)
+
+
+def started(bank: Bank) -> tuple[BookKeeper, Any]:
+    """A keeper and an institution that answers from what was imported, as `serve` has them."""
+    keeper = BookKeeper(_config(None), "database", bank.database, bank.audit)
+    institution: Any = _Institution()
+    assert keeper.book is not None
+    institution.use_book(keeper.book(TAGGER))
+    return keeper, institution
+
+
+def outstanding(book: Any, tagger: HmacTagger, *numbers: int) -> list[int]:
+    return [int(book.record(FIGURES_1, tagger.tag(person(number)))["outstanding"]) for number in numbers]
+
+
+def test_keeper__another_tag_key__raises_the_book_without_an_import(bank: Bank) -> None:
+    bank.take(bank.file(row(1), row(2, "7"), row(3, "8")))
+    keeper, institution = started(bank)
+    first = current_snapshots(bank.database)[0]
+    institution.newest = NEXT
+
+    assert "loan book 2 is in use: 3 customers, tag key 2" in keeper(institution)[0]
+    assert institution.tagger is NEXT
+    assert outstanding(institution.used, NEXT, 1, 2, 3, 4) == [10_050, 700, 800, 0]
+    (now,) = current_snapshots(bank.database)
+    told = ("as_of", "currency", "source", "customers", "added", "changed", "removed", "rejected")
+    assert [getattr(now, name) for name in told] == [getattr(first, name) for name in told]
+    assert now.tag_key_version == 2
+    assert [entry.actor for entry in bank.audit.search(action="book.raised", limit=9)] == ["node"]
+    # The rows of the version before are swept, and nothing more is done.
+    assert keeper(institution) == []
+    assert len(bank.rows()) == 3
+
+
+def test_keeper__another_tag_key_that_is_not_at_hand__is_told_once_and_the_book_stays(bank: Bank) -> None:
     bank.take(bank.file(row(1)))
-    keeper = BookKeeper(_config(None), "database", bank.database)
-    institution: Any = _Institution(2)
+    keeper, institution = started(bank)
+    institution.newest = None
 
-    assert "import it again" in keeper(institution)[-1]
-    assert institution.tagger.version == 2
-    assert isinstance(institution.used, NoBook)
-    assert institution.used.as_of == 0
-    assert "import it again" in institution.membership.hindrance
-    with pytest.raises(Refused, match="earlier tag key"):
-        institution.used.record(FIGURES_1, NEXT.tag(person(1)))
+    assert keeper(institution) == ["the consortium's tag key of version 2 is not at hand"]
+    assert keeper(institution) == []
+    assert outstanding(institution.used, TAGGER, 1) == [10_050]
+    bank.take(bank.file(row(1, "9"), as_of="2026-11-03"))
+    assert "loan book 2 is in use" in keeper(institution)[0]
 
-    done = bank.take(bank.file(row(1)), NEXT).snapshot
-    assert (done.added, done.removed) == (1, 1)
+
+def test_keeper__import_under_the_key_before__is_raised_and_the_book_in_use_stays_until_then(bank: Bank) -> None:
+    # The import began before the new tag key came into force, and ended after.
+    bank.take(bank.file(row(1)))
+    keeper, institution = started(bank)
+    institution.newest = NEXT
     keeper(institution)
-    assert institution.membership.hindrance == ""
-    assert institution.used.record(FIGURES_1, NEXT.tag(person(1)))["outstanding"] == 10_050
+    bank.take(bank.file(row(1, "9"), row(2, "7"), as_of="2026-11-03"))
+
+    assert len(keeper(institution)) == 1
+    assert outstanding(institution.used, NEXT, 1, 2) == [900, 700]
+
+
+def test_keeper__import_under_a_key_that_the_node_does_not_show_yet__waits(bank: Bank) -> None:
+    bank.take(bank.file(row(1)))
+    keeper, institution = started(bank)
+    bank.take(bank.file(row(1, "9"), as_of="2026-11-03"), NEXT)
+
+    assert keeper(institution) == []
+    assert outstanding(institution.used, TAGGER, 1) == [10_050]
+    institution.newest = NEXT
+    assert len(keeper(institution)) == 1
+    assert outstanding(institution.used, NEXT, 1) == [900]
+
+
+def test_keeper__an_import_runs_meanwhile__is_told_and_raised_after_it(bank: Bank) -> None:
+    bank.take(bank.file(row(1)))
+    keeper, institution = started(bank)
+    institution.newest = NEXT
+    with bookimport._exclusive(bank.database), pytest.raises(StoreError, match="another import"):
+        keeper(institution)
+
+    assert institution.tagger is TAGGER
+    assert len(keeper(institution)) == 1
+    assert institution.tagger is NEXT
+
+
+def test_keeper__started_under_another_tag_key__raises_at_the_start(bank: Bank) -> None:
+    bank.take(bank.file(row(1)))
+    keeper = BookKeeper(_config(None), "database", bank.database, bank.audit)
+
+    assert keeper.book is not None
+    assert outstanding(keeper.book(NEXT), NEXT, 1) == [10_050]
+    behind = BookKeeper(_config(None), "database", bank.database, bank.audit)
+    assert behind.book is not None
+    with pytest.raises(LedgerError, match="has not heard of"):
+        behind.book(TAGGER)
+
+
+def test_keeper__file__is_raised_in_memory(bank: Bank) -> None:
+    source = bank.file(row(1), row(2, "7"))
+    keeper = BookKeeper(_config(source.path), "file", bank.database, bank.audit)
+    institution: Any = _Institution()
+    institution.use_book(LoanBook.read_csv(source.path).index(TAGGER))
+    source.path.unlink()  # it is not needed
+    institution.newest = NEXT
+
+    assert keeper(institution) == ["tag key 2 is in force; the loan book is raised to it"]
+    assert outstanding(institution.used, NEXT, 1, 2, 3) == [10_050, 700, 0]
+    assert institution.used.tag_key_version == 2
+
+
+def test_raise__cut_off_in_the_middle__leaves_the_book_before_and_is_done_again(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank.take(bank.file(row(1), row(2, "7")))
+    before = bank.rows()
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bookimport._Loading, "swap", killed)
+        with pytest.raises(KeyboardInterrupt):
+            raise_books(bank.database, bank.audit, NEXT, spool=bank.home)
+    assert bank.rows() == before
+    assert outstanding(bank.book(), TAGGER, 1, 2) == [10_050, 700]
+
+    (done,) = raise_books(bank.database, bank.audit, NEXT, spool=bank.home)
+    (again,) = raise_books(bank.database, bank.audit, NEXT, spool=bank.home)
+    assert again == done  # there was nothing left to do
+    assert done.tag_key_version == 2
+    assert outstanding(bank.book(), NEXT, 1, 2) == [10_050, 700]
 
 
 # --- many

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -18,7 +16,7 @@ from postgres import PASSWORD, Cluster
 from sqlalchemy import inspect, text
 
 from mpcredit.errors import StoreError
-from mpcredit.server.database import VERSION_TABLE, Database, _scripts_config, metadata, open_database
+from mpcredit.server.database import VERSION_TABLE, Database, metadata, open_database
 from mpcredit.server.settings import ServerSettings
 
 Opened = Callable[[str], Database]
@@ -113,43 +111,18 @@ def test_upgrade__tables__are_those_of_the_metadata(database: Database) -> None:
         assert compare_metadata(context, metadata) == []
 
 
-def test_upgrade__from_the_first_release__keeps_what_was_there(url: str, opened: Opened) -> None:
-    """0.1.0 had tables of version 0005; its applications are judged by the limits against misuse from now on."""
-    config = _scripts_config()
-    with contextlib.closing(Database(url)) as old, old.transaction() as connection:
-        config.attributes["connection"] = connection
-        alembic.command.upgrade(config, "0005")
-        connection.execute(text("INSERT INTO person (name, display, created_at) VALUES ('anna', 'Anna', 5)"))
-        connection.execute(text("INSERT INTO person_role (person, role) VALUES (1, 'officer')"))
-        for number, step in enumerate(("ready", "decided", "waiting"), start=1):
-            values = {
-                "id": f"{number:016x}",
-                "step": step,
-                "at": 100 + number,
-                "value": f'{{"tag": "0x{number:064x}"}}',
-            }
-            connection.execute(
-                text(
-                    "INSERT INTO application (id, officer, created_at, step, fingerprint, consent, value) "
-                    "VALUES (:id, 'user:anna', :at, :step, 'f', :id, :value)"
-                ),
-                values,
-            )
-
+@pytest.mark.parametrize("version", ["0001", "0005", "0012"])
+def test_upgrade__database_of_version_1__is_refused_and_unchanged(url: str, opened: Opened, version: str) -> None:
     database = opened(url)
+    with database.transaction() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{version}'"))
 
+    with pytest.raises(StoreError, match="version 1 of mpcredit") as caught:
+        database.upgrade()
+
+    assert (caught.value.exit_code, "keep this one for the auditor" in caught.value.remedy) == (8, True)
     with database.read() as connection:
-        rows = connection.execute(text("SELECT number, tag, ready_at, settled FROM application ORDER BY number")).all()
-        assert rows == [
-            (1, f"0x{1:064x}", 101, None),
-            (2, f"0x{2:064x}", None, None),
-            (3, f"0x{3:064x}", None, None),
-        ]
-        assert connection.execute(text("SELECT name, suspended_at, disabled_at FROM person")).all() == [
-            ("anna", None, None)
-        ]
-        assert connection.execute(text("SELECT role FROM person_role")).all() == [("officer",)]
-        assert connection.scalar(text("SELECT count(*) FROM audit")) == 0
+        assert connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) == version
 
 
 def test_upgrade__newer_version__is_refused_and_unchanged(database: Database) -> None:

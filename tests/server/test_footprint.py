@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from web_world import World, world
+from web_world import World, second_tag_key, world
 
 from mpcredit.consent import Consent, Purpose
 from mpcredit.encoding import to_hex
 from mpcredit.errors import KeyStoreError
+from mpcredit.follower import Follower
 from mpcredit.identity import Subject
 from mpcredit.server import footprint
 from mpcredit.server.footprint import Footprints
@@ -171,20 +172,25 @@ def test_document__consent_revoked_since__says_so(there: World, footprints: Foot
     assert entry["consent"]["revoked"] is True
 
 
-def test_link__tags_of_every_key_at_hand__are_looked_for(there: World, footprints: Footprints) -> None:
-    subject, bank = there.take(), there.consortium["Bank A"]
-    asked = ask(there, "Bank B", subject)
-    older, key = bank.tagger, TagKey(2, bytes(range(32)))
-    keys: Any = bank.desk.keys
-    keys.save_tag_key(older._key)  # type: ignore[attr-defined]
-    try:
-        bank.tagger = bank.desk.tagger = footprint.HmacTagger(key)
-        found = footprints.redeem(issue(footprints, subject))
-    finally:
-        bank.tagger = bank.desk.tagger = older
+@pytest.mark.parametrize("issued", ["before the new key", "after it"])
+def test_link__over_a_new_tag_key__shows_what_was_asked_under_both(
+    there: World, footprints: Footprints, issued: str
+) -> None:
+    subject, mine = there.take(), there.take()
+    asked = [ask(there, "Bank B", subject)]
+    there.enter(subject=mine)
+    there.settle()
+    token = issue(footprints, subject) if issued == "before the new key" else ""
+    with second_tag_key(there):
+        asked.append(ask(there, "Bank C", subject))
+        found = footprints.redeem(token or issue(footprints, subject))
+        own = footprints.redeem(issue(footprints, mine))
 
     assert found is not None
-    assert [entry["inquiry"] for entry in found[0].document["inquiries"]] == [asked]
+    assert own is not None
+    assert sorted(entry["inquiry"] for entry in found[0].document["inquiries"]) == sorted(asked)
+    assert all(entry["consent"] for entry in found[0].document["inquiries"])
+    assert [entry["asked_by"] for entry in own[0].document["inquiries"]] == ["Bank A"]
 
 
 def test_link__over_or_of_the_other_kind_or_unknown__shows_nothing(there: World) -> None:
@@ -265,7 +271,7 @@ def test_form__roles__officers_make_auditors_read(there: World) -> None:
 def supervised(there: World) -> Iterator[Footprints]:
     """The supervisor's, with the tag key that a member handed over (R4)."""
     keys = there.consortium.supervisor_keys
-    keys.save_tag_key(there.consortium.tagger._key)
+    keys.save_tag_key(there.consortium.tagger._keys[0])
     there.supervisor.node.round()
     yield Footprints(there.supervisor.database, there.supervisor.node, there.supervisor.audit)
     if 1 in keys.tag_versions():
@@ -323,6 +329,28 @@ def test_supervisor__period_key_destroyed__counts_what_it_cannot_read(
     assert found is not None
     assert found[0].document["inquiries"] == []
     assert found[0].document["not_readable_here"] >= 1
+
+
+def test_supervisor__link_over_a_new_tag_key__shows_both_once_the_key_was_handed_over(
+    there: World, supervised: Footprints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, keys = there.take(), there.consortium.supervisor_keys
+    asked = [ask(there, "Bank B", subject)]
+    token = issue(supervised, subject, officer="user:supervisor")
+    with second_tag_key(there) as tagger:
+        asked.append(ask(there, "Bank C", subject))
+        in_force = {key.version: key.commitment for key in tagger._keys}
+        monkeypatch.setattr(Follower, "tag_keys", property(lambda _self: in_force))
+        with pytest.raises(NotAllowed, match="no tag key of version 2"):
+            supervised.redeem(token)
+        keys.save_tag_key(tagger._keys[1])
+        try:
+            found = supervised.redeem(token)
+        finally:
+            keys.destroy_tag_key(2)
+
+    assert found is not None
+    assert sorted(entry["inquiry"] for entry in found[0].document["inquiries"]) == sorted(asked)
 
 
 def test_supervisor__no_tag_key_or_anothers__says_what_to_do(there: World) -> None:

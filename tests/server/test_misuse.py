@@ -23,7 +23,7 @@ import pytest
 from argon2 import PasswordHasher
 from clock import Clock
 from sqlalchemy import text
-from web_world import EVIDENCE, Site, World, world
+from web_world import EVIDENCE, Site, World, second_tag_key, world
 
 from mpcredit.identity import Subject
 from mpcredit.policy import Outcome
@@ -364,6 +364,10 @@ def test_settled__a_customer_with_nothing_new__counts_and_each_twin_does_not(the
     assert reason(customer, evidence="04" * 32) == "same_consent"
     assert reason(customer, evidence="05" * 32) == ""
     assert reason(customer, **review, evidence="06" * 32) == "ended"
+    with second_tag_key(there):  # the same customer under another tag
+        assert reason(customer, evidence="04" * 32) == "same_consent"
+        assert reason(other, evidence="04" * 32) == ""
+        bank.misuse.round(there.bank.node.party)
     bank.clock.now += 91 * DAY
     bank.desk.clock = lambda: time.time()  # the consent is judged by today's clock
     assert reason(customer, **review, evidence="07" * 32) == ""

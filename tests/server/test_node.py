@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from fakes import FakeTown, found_town, two_keys
+from fakes import DAY, PERIOD, FakeSigner, FakeTown, found_town, two_keys
 
 from mpcredit.chain import EndpointState
 from mpcredit.encoding import to_hex
 from mpcredit.errors import EndpointsDisagree, KeyStoreError, LedgerError
+from mpcredit.events import Call
+from mpcredit.roles.leaving import LONGEST_SECONDS
 from mpcredit.server import node as node_module
 from mpcredit.server.node import Change, Node, NodeBusy
 
@@ -86,7 +88,8 @@ def test_round__institution_at_rest__is_working_and_ready(town: FakeTown) -> Non
     assert (status.role, status.name, node.name) == ("institution", "Bank A", "Bank A")
     assert status.block == town.chain.head().number
     assert status.consortium == node.realm.consortium
-    assert status.ready_until > town.chain.time
+    assert (status.ready_now, status.ready_next) == (True, True)
+    assert (status.owner, status.account) == (town.owners[0].address, town.accounts[0].address)
     assert status.document()["rounds"] == 1
 
 
@@ -145,7 +148,7 @@ def test_published__facts__hold_no_figure_and_no_tag(town: FakeTown, monkeypatch
     assert totals is not None
     text = repr([change.facts for change in ear.heard])
     assert all(str(amount) not in text for record in totals for amount in record.values() if amount > 99)
-    assert to_hex(town[0].inquirer.get(request).tags[0]) not in text
+    assert to_hex(town[0].inquirer.get(request).consents[0].tag) not in text
 
 
 def test_idle_rounds__publish_nothing(town: FakeTown, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,48 +412,144 @@ def test_subscription__after_the_end__ends_at_once(town: FakeTown) -> None:
 # --------------------------------------------------------------------- readiness
 
 
-def declared(town: FakeTown, index: int) -> int:
-    """Until when the ledger has an institution ready."""
-    town.supervisor.follower.sync()
-    return int(town.supervisor.follower.state.members[index].ready_until)
+def is_on(town: FakeTown, index: int) -> bool:
+    """Whether the ledger has an institution ready from the next period on."""
+    return bool(town.chain.fold().ready_next() >> index & 1)
 
 
-def test_stop__withdraws_readiness_and_a_start_declares_it_again(town: FakeTown) -> None:
+def stopped_in_order(node: Node, town: FakeTown, hurry: threading.Event | None = None) -> threading.Thread:
+    """Begin an orderly stop in a thread, in the first second of a period; it goes on when the test lets time pass."""
+    with node.locked():
+        while town.chain.time % PERIOD != PERIOD - 1:
+            town.chain.mine([])
+    thread = threading.Thread(target=node.leave, args=(hurry or threading.Event(),), daemon=True)
+    thread.start()
+    return thread
+
+
+def test_leave__switches_off_for_the_next_period_and_a_start_switches_on_again(town: FakeTown) -> None:
     node = Node(town[0], pause=0.01)
     node.start()
     until(lambda: node.status().ready)
 
-    node.stop(withdraw=True)
+    thread = stopped_in_order(node, town)
+    until(lambda: not is_on(town, 0))
+    until(lambda: not node.status().ready)
+    status = node.status()
+    assert (status.ready_now, status.ready_next, status.state) == (True, False, "working")  # until the period is over
+    assert status.why == "it is being stopped"
+    with node.locked():
+        town.chain.advance(PERIOD)
+    thread.join(10)
 
-    assert declared(town, 0) == 0
+    assert (thread.is_alive(), node.status().state) == (False, "stopped")
+    town[0].membership.leaving = False  # of the process that ended
     again = Node(town[0])
     again.round()
+    assert again.status().why == "it is ready from the next period on"
+    town.chain.advance(PERIOD)
     again.round()
-    assert declared(town, 0) > town.chain.time
-    assert again.status().ready
+    assert (is_on(town, 0), again.status().ready) == (True, True)
 
 
-def test_stop__without_being_asked__leaves_readiness_alone(town: FakeTown) -> None:
+def test_leave__inquiry_that_is_open__is_answered_first(town: FakeTown, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = town.ask(1, by=1)
+    town[1].work()
+    inquiry = town.inquiry(request, by=1)
+    bank, answer = town[0], town[0].furnisher.step
+    monkeypatch.setattr(bank.furnisher, "step", lambda: answer() if bank.membership.leaving else [])
+    node = Node(bank, pause=0.01)
+    node.start()
+    until(lambda: node.status().ready)
+    assert 0 not in bank.desk.state.inquiries[inquiry.id].contributions
+
+    thread = stopped_in_order(node, town)
+    until(lambda: not is_on(town, 0))
+    with node.locked():
+        town.chain.advance(PERIOD)
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert 0 in town.chain.fold().inquiries[inquiry.id].contributions
+    assert not any("still waits" in text for _at, text in node.lines())
+
+
+def test_leave__inquiry_that_cannot_be_answered_in_time__is_named(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = town.ask(1, by=1)
+    town[1].work()
+    inquiry = town.inquiry(request, by=1)
+    node, now = Node(town[0], pause=0.01), [0.0]
+    monkeypatch.setattr(town[0].furnisher, "step", lambda: [])
+    leave = town[0].leave
+    monkeypatch.setattr(town[0], "leave", lambda: leave(lambda: now[0]))
+    node.start()
+
+    thread = stopped_in_order(node, town)
+    until(lambda: not is_on(town, 0))
+    with node.locked():
+        town.chain.advance(PERIOD)
+    time.sleep(3 * node_module.LEAVING_PAUSE)
+    assert thread.is_alive()  # it is still awaited
+    now[0] += LONGEST_SECONDS
+    thread.join(10)
+
+    assert not thread.is_alive()
+    told = [text for _at, text in node.lines() if "still waits for this institution" in text]
+    assert len(told) == 1
+    assert to_hex(inquiry.id)[:12] in told[0]
+
+
+def test_leave__told_to_hurry__ends_at_once(town: FakeTown) -> None:
+    node, hurry = Node(town[0], pause=0.01), threading.Event()
+    node.start()
+    until(lambda: node.status().ready)
+    thread = stopped_in_order(node, town, hurry)
+    until(lambda: not is_on(town, 0))
+
+    hurry.set()
+    thread.join(10)
+
+    assert (thread.is_alive(), node.status().state) == (False, "stopped")
+
+
+def test_leave__hurried_from_the_start__leaves_readiness_alone(town: FakeTown) -> None:
+    node, hurry = Node(town[0], pause=0.01), threading.Event()
+    hurry.set()
+    node.start()
+    until(lambda: node.status().ready)
+
+    node.leave(hurry)
+
+    assert (node.status().state, is_on(town, 0)) == ("stopped", True)
+
+
+def test_leave__ledger_down__ends_when_it_is_told_to_hurry(town: FakeTown) -> None:
+    node, hurry = Node(town[0], pause=0.01), threading.Event()
+    node.start()
+    until(lambda: node.status().ready)
+    town.chain.down = True
+    thread = threading.Thread(target=node.leave, args=(hurry,), daemon=True)
+    thread.start()
+    until(lambda: node.status().state == "waiting")
+
+    hurry.set()
+    thread.join(10)
+
+    assert (thread.is_alive(), node.status().state) == (False, "stopped")
+
+
+def test_stop__without_leaving__leaves_readiness_alone(town: FakeTown) -> None:
     node = Node(town[0])
     node.round()
 
     node.stop()
 
-    assert declared(town, 0) > town.chain.time
+    assert is_on(town, 0)
 
 
-def test_stop__ledger_down__stops_all_the_same(town: FakeTown, caplog: pytest.LogCaptureFixture) -> None:
-    node = Node(town[0])
-    node.round()
-    town.chain.down = True
-
-    node.stop(withdraw=True)
-
-    assert node.status().state == "stopped"
-    assert "readiness could not be withdrawn" in caplog.text
-
-
-def test_lasting_trouble__withdraws_readiness_once(town: FakeTown, clock: Clock) -> None:
+def test_lasting_trouble__switches_off_once(town: FakeTown, clock: Clock) -> None:
     trouble = [True]
 
     def upkeep(_party: object) -> list[str]:
@@ -461,19 +560,54 @@ def test_lasting_trouble__withdraws_readiness_once(town: FakeTown, clock: Clock)
     node = Node(town[0], upkeep=[upkeep], clock=clock)
     node.round()
     node.round()
-    assert declared(town, 0) > town.chain.time  # a hiccup is no reason
+    assert is_on(town, 0)  # a hiccup is no reason
 
-    clock.now += node_module.WITHDRAW_AFTER + 1
+    clock.now += node_module.SWITCH_OFF_AFTER + 1
     node.round()
     sent = len(town.chain.seen)
     node.round()
 
-    assert declared(town, 0) == 0
+    assert not is_on(town, 0)
     assert len(town.chain.seen) == sent
     trouble[0] = False
     node.round()
     node.round()
-    assert declared(town, 0) > town.chain.time
+    assert is_on(town, 0)
+
+
+def test_book_too_old__switches_off_and_a_newer_one_on_again(town: FakeTown) -> None:
+    node = Node(town[0])
+    town.chain.advance(town[0].desk.state.parameters.book_age_seconds + DAY)  # type: ignore[union-attr]
+
+    node.round()
+
+    assert not is_on(town, 0)
+    assert "older than the terms permit" in node.status().why
+    town.books[0].as_of = town.chain.time
+    node.round()
+    assert is_on(town, 0)
+
+
+def test_round__account_that_nobody_named__says_so(town: FakeTown) -> None:
+    for party, why in ((town[0], "no member's service account"), (town.supervisor, "no supervisor's service account")):
+        node = Node(party)
+        signer: Any = party.desk.outbox.signer if party is town[0] else town.supervisor.outbox.signer
+        signer.address = "0x" + "12" * 20
+
+        node.round()
+
+        status = node.status()
+        assert (status.ready, status.owner, why in (status.trouble + status.why)) == (False, "", True)
+
+
+def test_round__no_period_key_in_force__says_so(town: FakeTown) -> None:
+    node = Node(town[0])
+    ended = Call("consortium", "endPeriodKey", (town.supervisor_owner.address, 1))
+    FakeSigner(town.chain, town.supervisor_owner.address).transact(ended)
+
+    node.round()
+
+    assert (node.status().ready, node.status().why) == (False, "no period key is in force")
 
 
 # --------------------------------------------------------------------- what a person must look at
@@ -488,7 +622,7 @@ def test_step_that_cannot_be_mined__is_in_status_and_told_once_while_work_goes_o
     town.chain.floor = 5
     signer: Any = town[0].desk.outbox.signer
     signer.ceiling = 2
-    town[0].membership.declare(town.chain.time + 100)
+    town[0].membership.switch(False)
 
     for _ in range(3):
         node.round()

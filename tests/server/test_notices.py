@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import delete, select
 from test_footprint import ask
 from test_webhook import SECRET, Receiver, receiving
-from web_world import World, world
+from web_world import World, second_tag_key, world
 
 from mpcredit.encoding import to_hex
 from mpcredit.errors import InvalidFile
@@ -279,21 +279,41 @@ def test_list__other_columns_or_no_file__is_refused(there: World, notices: Notic
         import_customers(there.bank.database, there.bank.audit, tmp_path / "none.csv", there.consortium.tagger)
 
 
-def test_list__of_an_older_tag_key__is_told_once(
-    there: World, notices: Notices, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_list__over_a_new_tag_key__is_raised_and_not_asked_for_again(
+    there: World, notices: Notices, receiver: Receiver, tmp_path: Path
 ) -> None:
-    give(there, tmp_path / "list.csv", row(there.subjects[0], "K-1"))
-    party = there.bank.node.party
-    monkeypatch.setattr(party, "tagger", HmacTagger(TagKey(2, bytes(32))))
-    anew = notices_of(there, receiver)
+    first, second, stranger = (there.take() for _ in range(3))
+    give(there, tmp_path / "list.csv", row(first, "K-1"), row(second, "K-2"))
+    asked = [ask(there, "Bank B", first)]
+    notices.follow(there.bank.node.party)  # noted under the first key, not looked up yet
+    with second_tag_key(there) as tagger:
+        asked.append(ask(there, "Bank C", second))
+        ask(there, "Bank D", stranger)
+        assert tell(there, notices) == 2
 
-    lines = anew.follow(party)
-    party.follower.replays += 1
+    told = {value["notice"]["customer"]: value["notice"]["inquiry"] for value in receiver.values}
+    assert told == {"K-1": asked[0], "K-2": asked[1]}
+    with there.bank.database.read() as connection:
+        kept = connection.execute(select(notice_customer_table)).all()
+    assert {bytes(one.tag) for one in kept} == {tagger.tag(subject) for subject in (first, second)}
+    assert {one.tag_key_version for one in kept} == {2}
 
-    assert lines == [
-        "the list of customers for notices is of tag key 1, in force is 2: give it again (mpcredit book customers)"
-    ]
-    assert anew.follow(party) == []
+
+def test_list__under_a_key_that_the_worker_does_not_use_yet__waits(
+    there: World, notices: Notices, receiver: Receiver, tmp_path: Path
+) -> None:
+    subject = there.take()
+    path = tmp_path / "list.csv"
+    path.write_text(f"kind,country,number,reference\n{row(subject, 'K-1')}\n", encoding="utf-8")
+    ask(there, "Bank B", subject)
+    with second_tag_key(there) as tagger:
+        pass
+    import_customers(there.bank.database, there.bank.audit, path, tagger)  # a command that has read the ledger further
+
+    assert tell(there, notices) == 0
+    with second_tag_key(there):
+        assert tell(there, notices) == 1
+    assert receiver.values[0]["notice"]["customer"] == "K-1"
 
 
 def test_list__on_every_database__is_kept_by_tag(database: Database, audit: AuditLog, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Retention: what is over is destroyed once a day and said in the audit log; what is not, or is shared, stays.
 
 Branches: inquiry keys - over, not over, under way, kept for ever; applications - over, not decided, packed with one that
-stays; the supervisor's keys - in force, due; the day - once, after trouble; a clock that is wrong; the page.
+stays; the supervisor's keys - in force, announced, due; the day - once, after trouble; a clock that is wrong; the page.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def test_requests__of_no_application__are_erased_with_the_applications_period(
     named = there.bank.applications.get(application).request_id
     who = there.take()
     consent = Consent.grant(who, to=party, purpose=Purpose.REVIEW, days=5, now=party.follower.now)
-    loose = party.inquirer.request([consent.tag], ["TW"], [consent], officer="console")
+    loose = party.inquirer.request(["TW"], [consent], officer="console")
     for _ in range(8):
         there.consortium.work(but="Bank A")
         there.bank.node.round()
@@ -327,7 +327,7 @@ def test_applications__packed_together__keep_the_inquiry_until_the_last(
     assert len(party.inquirer.requests()) == len(keys(there)) == 0
 
 
-def test_supervisor__period_key__is_destroyed_when_it_is_over_and_all_have_sealed_to_the_next(
+def test_supervisor__period_key__is_destroyed_when_another_has_taken_its_place_and_it_is_old(
     there: World, later: Callable[[float], None]
 ) -> None:
     there.enter()
@@ -337,34 +337,39 @@ def test_supervisor__period_key__is_destroyed_when_it_is_over_and_all_have_seale
     job = Retention(RetentionSettings(disclosures=50), site.node, site.audit, None, clock=lambda: 2e9)
     later(51)
     assert job.run(node) == []  # in force
-    assert "it is in force" in site.sign_in("auditor").get("/retention").text
+    assert "it is announced or in force" in site.sign_in("auditor").get("/retention").text
     later(-51)
 
-    old = keys_of.supervisor_versions()[1]
-    new = keys_of.create_supervisor_key(2)
-    signature = sign_key(consortium.supervisor_account, consortium.ledger.realm, SUPERVISOR, 2, new.public, old)
-    node.outbox.post("supervisor-key/2", Call("consortium", "rotateSupervisorKey", (new.public, signature)))
-    site.node.round()
-    later(51)
-    assert job.run(node) == []  # nobody has sealed to the new one: the masks in force could not be checked
-    later(-51)
+    old, new = keys_of.supervisor_versions()[1], keys_of.create_supervisor_key(2)
+    consortium.advance(DAY)
+    signature = sign_key(consortium.supervisor_owner, consortium.ledger.realm, SUPERVISOR, 2, new.public, old)
+    owner = ChainSigner(consortium.ledger.web3, consortium.supervisor_owner, consortium.ledger.realm.consortium)
+    owner.transact(Call("consortium", "announcePeriodKey", (new.public, signature)))
     there.settle()
-    later(49)
+    kept = job.overview(node).period_keys
+    assert [(key.version, key.in_use) for key in kept] == [(1, True), (2, True)]  # nobody has accepted the new one yet
+    later(51)
+    assert job.run(node) == []
+    later(-51)
+    for institution in consortium.institutions.values():
+        institution.follower.use_pins(replace(consortium.pins, period_keys=frozenset({new.public})))
+    there.settle()
+    later(48)
     assert job.run(node) == []
     later(2)
     assert Retention(RetentionSettings(), site.node, site.audit, None, clock=lambda: 2e9).run(node) == []  # for ever
-    assert job.run(node) == ["destroyed supervisor key 1 after 50 days"]
+    assert job.run(node) == ["destroyed period key 1 after 50 days"]
 
     assert list(keys_of.supervisor_versions()) == [2]
     assert job.run(node) == []
     (entry,) = site.audit.search(action="retention.")
     assert (entry.action, entry.about, entry.facts["inquiries"]) == (
         "retention.period_key_destroyed",
-        "supervisor_key/1",
+        "period_key/1",
         1,
     )
     # The next inquiry is checked and attested under the new key.
-    later(-51)
+    later(-50)
     there.enter()
     there.settle()
     assert [inquiry.stage for inquiry in node.follower.state.inquiries.values()] == [Stage.VALID, Stage.VALID]
@@ -385,7 +390,7 @@ def test_institution__key_of_before_a_rotation__is_destroyed_when_its_last_inqui
     assert job.run(party) == []  # made, not registered
     signature = sign_key(consortium.owners["Bank A"], consortium.ledger.realm, old.member, 2, new.public, old.public)
     ChainSigner(consortium.ledger.web3, consortium.owners["Bank A"], consortium.ledger.realm.consortium).transact(
-        Call("consortium", "rotateKey", (old.member, new.public, signature))
+        Call("consortium", "rotateKey", (old.member, new.public, False, signature))
     )
     there.settle()
     later(39)
@@ -412,7 +417,7 @@ def test_overview__says_when_the_next_is_due(there: World) -> None:
     (inquiry,) = party.desk.state.inquiries.values()
     assert inquiry.verdict is not None
     assert has.next_key == inquiry.verdict.at.timestamp + 10 * DAY
-    assert has.institution_keys[0].in_force
+    assert has.institution_keys[0].in_use
     assert has.institution_keys[0].inquiries == 1
     party.desk.store.delete("request", party.inquirer.requests()[0].id)
     assert retention(there).overview(party).orphans == 1

@@ -13,17 +13,21 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 
 from mpcredit import bookmaker
+from mpcredit.books import TaggedBook
 from mpcredit.identity import Subject
 from mpcredit.local import LocalConsortium, local_consortium
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
+from mpcredit.server.bookimport import SnapshotBook
+from mpcredit.server.bookraise import raise_books
 from mpcredit.server.casefile import Step
 from mpcredit.server.database import Database
 from mpcredit.server.misuse import Misuse
 from mpcredit.server.node import Node
 from mpcredit.server.people import People
 from mpcredit.server.settings import MisuseSettings, ServerSettings
+from mpcredit.tags import HmacTagger, TagKey
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Starlette asks for httpx2 in place of httpx; both work
@@ -112,6 +116,25 @@ class World:
         found = re.match(r"/applications/([0-9a-f]{16})\?", answer.headers["location"])
         assert found
         return found[1]
+
+
+@contextlib.contextmanager
+def second_tag_key(there: World) -> Iterator[HmacTagger]:
+    """Every bank uses the next tag key, with its book raised to it; afterwards the one before again."""
+    banks = [there.consortium[name] for name in there.consortium.books]
+    before = [(bank, bank.tagger, bank.furnisher.book) for bank in banks]
+    tagger = HmacTagger(*there.consortium.tagger._keys, TagKey(2, bytes(range(32))))
+    try:
+        for bank, _, book in before:
+            if isinstance(book, TaggedBook):
+                bank.use_tagger(tagger, book.raised(tagger))
+            else:  # the looked at bank's, in its database
+                found = raise_books(there.bank.database, there.bank.audit, tagger)
+                bank.use_tagger(tagger, SnapshotBook(there.bank.database, found))
+        yield tagger
+    finally:
+        for bank, first, book in before:
+            bank.use_tagger(first, book)
 
 
 def _site(directory: Path, port: int, party: object, roles: tuple[str, ...], stack: contextlib.ExitStack) -> Site:

@@ -63,7 +63,7 @@ def test_grant__without_a_time__begins_now(bank: SimpleNamespace) -> None:
         ({"realm": Realm(31337, "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359")}, "consortium"),
         ({"inquirer": 1}, "inquirer"),
         ({"tag": bytes(32)}, "tag"),
-        ({"tag_key_version": 2}, "tag_key_version"),
+        ({"tag_key_version": 0}, "tag_key_version"),
         ({"purpose": Purpose.REVIEW}, "purpose"),
         ({"at": NOW - 1}, "valid_from"),
         ({"at": NOW + 30 * 86_400}, "valid_until"),

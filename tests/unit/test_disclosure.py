@@ -1,4 +1,4 @@
-"""R26, R27: the order of the codes, each with its twin that is answered; and the excuses of the window rule."""
+"""R26, R27: the order of the codes, each with its twin that is answered; used consents and repeated cohorts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 from fakes import DAY, TERMS, FakeTown, found_town, subject, two_keys
 
-from mpcredit import events as ev
 from mpcredit.consent import Purpose
-from mpcredit.disclosure import ADVICE, Refusal, RefusalCode, Seen, decide, window_conflict
-from mpcredit.events import Position, Stage
+from mpcredit.disclosure import ADVICE, Refusal, RefusalCode, Seen, UsedConsent, decide
 from mpcredit.sealing import SubjectEntry, SubjectList
-from mpcredit.state import Inquiry, LedgerState
+from mpcredit.state import Inquiry
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +36,7 @@ def seen(world: tuple[FakeTown, Inquiry], **changes: Any) -> Seen:
         cohort=inquiry.opening.cohort,
         opened_at=inquiry.opened.at.timestamp - DAY - 3600,
         order=(1, 0),
+        answered=True,
     )
     return replace(made, **changes)
 
@@ -51,10 +50,12 @@ def decided(
     given: dict[str, Any] = {
         "state": desk.state,
         "memory": memory,
+        "tags": tuple(entry.tag for entry in (subjects or desk.subjects(inquiry)).entries),
         "tag_key_version": 1,
         "currency": "TWD",
         "book_as_of": at,
         "now": at,
+        "consents": {},
         **changes,
     }
     return decide(inquiry, subjects or desk.subjects(inquiry), **given)
@@ -108,18 +109,61 @@ def test_decide__consent_that_does_not_fit__is_consent(world: tuple[FakeTown, In
     assert code(decided(world, [], replace(listed, purpose=Purpose.REVIEW))) == RefusalCode.CONSENT
     swapped = replace(listed, entries=(SubjectEntry(other.tag, other),))
     assert code(decided(world, [], swapped)) == RefusalCode.CONSENT
-    assert code(decided(world, [], tag_key_version=2)) == RefusalCode.CONSENT
+    assert code(decided(world, [], tag_key_version=0)) == RefusalCode.CONSENT
+    assert decided(world, [], tag_key_version=2) is None  # it names an earlier one
 
 
-def test_decide__consent_used_by_the_same_inquirer__is_consent_and_by_another_not(
+def used(inquiry: Inquiry, **changes: Any) -> dict[bytes, UsedConsent]:
+    """This member has answered under the consent of an inquiry, as the inquiry asks."""
+    made = UsedConsent(inquiry.opening.cohort, inquiry.opening.schema, inquiry.opening.currency, True)
+    return {inquiry.opening.consents[0]: replace(made, **changes)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"cohort": 0b01111}, RefusalCode.CONSENT),
+        ({"schema": 2}, RefusalCode.CONSENT),
+        ({"currency": "USD"}, RefusalCode.CONSENT),
+        ({"has_figures": False}, RefusalCode.CONSENT),
+    ],
+)
+def test_decide__used_consent__only_the_same_answer_is_given_again(
+    world: tuple[FakeTown, Inquiry], changes: dict[str, Any], expected: RefusalCode | None
+) -> None:
+    assert code(decided(world, [], consents=used(world[1], **changes))) == expected
+
+
+def test_decide__used_consent__neither_cooldown_nor_book_is_asked_and_the_rate_is(
     world: tuple[FakeTown, Inquiry],
 ) -> None:
-    _, inquiry = world
-    used = inquiry.opening.consents
-    long_ago = {"opened_at": 0, "consents": used}
+    town, inquiry = world
+    earlier = [seen(world, inquirer=0, opened_at=inquiry.opened.at.timestamp - 60)]
+    again = used(inquiry)
 
-    assert code(decided(world, [seen(world, inquirer=0, **long_ago)])) == RefusalCode.CONSENT
-    assert decided(world, [seen(world, inquirer=1, **long_ago)]) is None
+    assert code(decided(world, earlier)) == RefusalCode.COOLDOWN
+    assert decided(world, earlier, consents=again) is None
+    assert code(decided(world, [], book_as_of=0)) == RefusalCode.BOOK
+    assert decided(world, earlier, consents=again, book_as_of=0) is None
+    limited = (town, replace(inquiry, parameters=replace(TERMS, subjects_per_day=1)))
+    assert code(decided(limited, earlier, consents=again)) == RefusalCode.RATE
+
+
+def test_decide__time_of_a_consent__begins_with_the_first_opening_that_names_it_and_ends(
+    world: tuple[FakeTown, Inquiry],
+) -> None:
+    town, inquiry = world
+    state, at = town.chain.fold(), inquiry.opened.at.timestamp
+    (consent,) = inquiry.opening.consents
+    state.first_named[(0, consent)] = at - TERMS.repeat_seconds + 100
+
+    assert decided(world, [], state=state, now=at + 99) is None
+    assert code(decided(world, [], state=state, now=at + 100)) == RefusalCode.CONSENT
+    assert code(decided(world, [], state=state, now=at + 100, consents=used(inquiry))) == RefusalCode.CONSENT
+    del state.first_named[(0, consent)]
+    state.first_named[(1, consent)] = 0  # another member has written the hash into an inquiry of its own
+    assert decided(world, [], state=state) is None
 
 
 @pytest.mark.parametrize(
@@ -128,10 +172,11 @@ def test_decide__consent_used_by_the_same_inquirer__is_consent_and_by_another_no
         ({"cohort": 0b01111}, RefusalCode.WINDOW),
         ({"cohort": 0b01111, "opened_at": 0}, None),
         ({"cohort": 0b01111, "tags": (b"x" * 32,)}, None),
-        (
-            {"cohort": 0b01111, "order": (10**6, 0)},
-            RefusalCode.WINDOW,
-        ),  # not on the ledger any more: public all the same
+        ({"cohort": 0b01111, "answered": False}, None),  # only own answers count
+        ({"cohort": 0b11110}, None),  # without the inquirer, whose figures are known to it
+        ({"cohort": 0b11101}, None),  # without the earlier inquirer
+        ({"cohort": 0b01111, "order": (10**6, 0)}, RefusalCode.WINDOW),  # wherever a reorganisation puts it
+        ({"inquirer": 0, "opened_at": None, "answered": False}, None),
         ({"inquirer": 0}, None),
         ({"inquirer": 0, "opened_at": None}, RefusalCode.COOLDOWN),
         ({"inquirer": 1, "opened_at": None}, None),
@@ -173,102 +218,52 @@ def test_decide__several_reasons__the_first_of_the_list_is_given(world: tuple[Fa
     inquiry = world[1]
     at = inquiry.opened.at.timestamp
     bad = [seen(world, inquirer=0, cohort=0b1111, opened_at=at - 5)]
-    reasons = {"book_as_of": 0, "now": at + 10**6}
+    reasons = {"book_as_of": 0, "now": inquiry.opened.deadline}
 
     assert code(decided(world, bad, **reasons, currency="USD")) == RefusalCode.ENCODING
-    assert code(decided(world, bad, **reasons, tag_key_version=9)) == RefusalCode.CONSENT
+    assert code(decided(world, bad, **reasons, tag_key_version=0)) == RefusalCode.CONSENT
     assert code(decided(world, bad, **reasons)) == RefusalCode.WINDOW
     assert code(decided(world, [replace(bad[0], cohort=inquiry.opening.cohort)], **reasons)) == RefusalCode.COOLDOWN
     assert code(decided(world, [], **reasons)) == RefusalCode.BOOK
 
 
-# ---------------------------------------------------------------- excuses
+# ---------------------------------------------------------------- repeated cohorts (R27.3)
 
 
-def excuse(world: tuple[FakeTown, Inquiry], how: str) -> LedgerState:
-    """The ledger with the inquiry ended in some way as far as member 4 goes."""
+def repeating(world: tuple[FakeTown, Inquiry]) -> tuple[FakeTown, Inquiry]:
+    """The inquiry, if its cohort were one that it repeats."""
     town, inquiry = world
-    state = town.chain.fold()
-    found = state.inquiries[inquiry.id]
-    at = Position(99, bytes(32), 0, 0, bytes(32), inquiry.joint_credit)
-    if how == "stated":
-        found.stage = Stage.EXPIRED
-        found.not_sent = {4}
-    elif how == "stated, but it did not fail":
-        found.not_sent = {4}
-    elif how in ("refused", "refused after a restore"):
-        found.stage = Stage.REFUSED
-        found.refusal = ev.Refusal(at, inquiry.id, 4, RefusalCode.BOOK if how == "refused" else RefusalCode.RESTORED)
-    elif how == "another refused":
-        found.stage = Stage.REFUSED
-        found.refusal = ev.Refusal(at, inquiry.id, 3, RefusalCode.BOOK)
-    elif how == "named":
-        found.stage = Stage.VOID
-        found.verdict = ev.Attested(at, inquiry.id, "0x", False, 0b10000, bytes(32))
-    elif how == "silent":
-        found.stage = Stage.EXPIRED
-    return state
+    opened = replace(inquiry.opened, opening=replace(inquiry.opening, repeats=True))
+    return town, replace(inquiry, opened=opened)
 
 
-EXCUSED = {
-    "stated": True,
-    "refused": True,
-    "named": True,
-    "silent": False,
-    "stated, but it did not fail": False,
-    "refused after a restore": False,
-    "another refused": False,
-}
-
-
-@pytest.mark.parametrize("how", EXCUSED)
-def test_window_conflict__member_missing_from_the_second_cohort__only_if_it_has_put_nothing_in(
-    world: tuple[FakeTown, Inquiry], how: str
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"cohort": 0b11110}, None),  # with the inquirer added it is this one
+        ({"cohort": 0b01111}, RefusalCode.COHORT),
+        ({"repeats": True}, RefusalCode.COHORT),
+        ({"opened_at": 0}, RefusalCode.COHORT),
+        ({"tags": (b"x" * 32,)}, RefusalCode.COHORT),
+        ({"answered": True}, None),  # the window rule judges
+        ({"answered": True, "cohort": 0b01111}, RefusalCode.WINDOW),
+    ],
+)
+def test_decide__repetition__needs_an_opening_of_the_subject_over_all_that_were_ready(
+    world: tuple[FakeTown, Inquiry], changes: dict[str, Any], expected: RefusalCode | None
 ) -> None:
-    inquiry = world[1]
-    memory = [seen(world, inquiry=inquiry.id, opened_at=inquiry.opened.at.timestamp)]
-    state = excuse(world, how)
-    arguments = (memory[0].tags, 0b01111, memory[0].opened_at + 10, (99, 0), memory, state)
+    earlier = seen(world, **{"answered": False, **changes})
 
-    conflict = window_conflict(*arguments)
-
-    assert (conflict is None) == EXCUSED[how]
-    if conflict:
-        assert conflict[1] == (4,)
+    assert code(decided(repeating(world), [earlier])) == expected
 
 
-def test_window_conflict__one_excused_and_one_not__names_the_other(world: tuple[FakeTown, Inquiry]) -> None:
-    inquiry = world[1]
-    memory = [seen(world, inquiry=inquiry.id, opened_at=inquiry.opened.at.timestamp)]
-    state = excuse(world, "stated")
-
-    conflict = window_conflict(memory[0].tags, 0b00111, memory[0].opened_at + 10, (99, 0), memory, state)
-
-    assert conflict is not None
-    assert conflict[1] == (3,)
+def test_decide__repetition_without_any_opening__is_cohort(world: tuple[FakeTown, Inquiry]) -> None:
+    assert code(decided(repeating(world), [])) == RefusalCode.COHORT
 
 
-def test_window_conflict__member_added__is_never_excused(world: tuple[FakeTown, Inquiry]) -> None:
-    inquiry = world[1]
-    memory = [seen(world, inquiry=inquiry.id, cohort=0b01111, opened_at=inquiry.opened.at.timestamp)]
+def test_decide__window__names_the_cohort_to_repeat(world: tuple[FakeTown, Inquiry]) -> None:
+    refusal = decided(world, [seen(world, cohort=0b00110)])
 
-    conflict = window_conflict(
-        memory[0].tags, 0b11111, memory[0].opened_at + 10, (99, 0), memory, excuse(world, "stated")
-    )
-
-    assert conflict is not None
-    assert conflict[1] == (4,)
-
-
-@pytest.mark.parametrize(("answered", "counts"), [(False, False), (True, True)])
-def test_window_conflict__later_on_the_ledger__counts_only_if_answered(
-    world: tuple[FakeTown, Inquiry], answered: bool, counts: bool
-) -> None:
-    inquiry = world[1]
-    state = world[0].chain.fold()
-    order = (inquiry.opened.at.block, inquiry.opened.at.log_index)
-    memory = [seen(world, inquiry=inquiry.id, opened_at=inquiry.opened.at.timestamp, order=order, answered=answered)]
-
-    conflict = window_conflict(memory[0].tags, 0b01111, memory[0].opened_at, (order[0] - 1, 0), memory, state)
-
-    assert (conflict is not None) == counts
+    assert refusal is not None
+    assert refusal.repeat == 0b00111

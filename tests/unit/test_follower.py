@@ -55,6 +55,28 @@ def test_sync_piece_by_piece__ends_where_one_sync_ends(town: FakeTown) -> None:
     assert vars(pieces.state.members[0]) == vars(whole.state.members[0])
 
 
+def test_tag_keys__a_new_one__counts_when_its_block_is_final(town: FakeTown) -> None:
+    # What was raised to a key cannot be lowered: a key that a reorganisation can take away is not used yet.
+    follower = Follower(town.chain, town.pins, confirmations=2)
+    follower.sync()
+    assert list(follower.tag_keys) == [1]
+    key = town.succeed_tag_key()
+    for expected in ([1], [1], [1, 2]):
+        follower.sync()
+        assert list(follower.tag_keys) == expected
+        town.chain.advance(1)
+
+    assert follower.tag_keys[2] == key.commitment
+    assert list(Follower(town.chain, town.pins).tag_keys) == []
+
+
+def test_tag_keys__of_the_founding__counts_at_once() -> None:
+    follower = Follower(found_town(4, settle=False).chain, confirmations=50)
+    follower.sync()
+
+    assert list(follower.tag_keys) == [1]
+
+
 def test_block_replaced__starts_over_and_forgets_what_was_taken_away(town: FakeTown) -> None:
     follower = Follower(town.chain, town.pins)
     FakeTown.signer(town, 0).transact(Call("consortium", "setReady", (0, False)))

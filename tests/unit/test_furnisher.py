@@ -161,6 +161,58 @@ def test_figures__book_without_the_schema__is_refused_whoever_is_asked_about(
     assert refusal.code == RefusalCode.ENCODING
 
 
+# ---------------------------------------------------------------- tag keys (R4)
+
+
+def test_step__without_the_newest_tag_key__waits_and_answers_when_it_is_here(town: FakeTown, opened: Inquiry) -> None:
+    # What it would decide or look up meanwhile could miss a subject that it knows under the newest key.
+    book = town.books[2].figures
+    town.succeed_tag_key(2)
+    town[2].sync()
+    assert town[2].furnisher.step() == []
+    assert town[2].desk.store.get("answer", to_hex(opened.id)) is None
+
+    town.books[2].figures = {town.tagger.raised(tag, 1): found for tag, found in book.items()}
+    town[2].use_tagger(town.tagger, town.books[2])
+    town.settle()
+
+    assert 2 in town[2].desk.state.inquiries[opened.id].contributions
+    assert town.books[2].reads == [town.tagger.tag(subject(1))]
+
+
+def test_step__answer_stored_before_a_new_tag_key__is_sent_without_it(town: FakeTown, opened: Inquiry) -> None:
+    town.chain.held = True
+    town[2].work()
+    stored = town[2].desk.store.get("answer", to_hex(opened.id))
+    town.chain.mempool.clear()
+    town.chain.held = False
+    town.succeed_tag_key(2)
+    town.settle()
+
+    assert town[2].desk.store.get("answer", to_hex(opened.id)) == stored
+    assert 2 in town[2].desk.state.inquiries[opened.id].contributions
+
+
+def test_remember__over_new_tag_keys__has_the_newest_tags_and_those_that_were_named(
+    town: FakeTown, opened: Inquiry
+) -> None:
+    first = town.tagger.tag(subject(1))
+    town[2].desk.remember()
+    town.succeed_tag_key()
+    town.succeed_tag_key()
+
+    (seen,) = town[2].desk.remember()
+
+    assert seen.tags == (town.tagger.tag(subject(1)),)
+    assert seen.named == (first,)
+
+
+def test_remember__a_tag_under_a_key_that_never_was__equals_nobodys(town: FakeTown) -> None:
+    consent = town.consent(1, tag_key_version=7)
+    assert town[2].desk.newest_tag(consent) == consent.tag
+    assert town[2].desk.newest_tag(town.consent(1)) == town.tagger.tag(subject(1))
+
+
 # ---------------------------------------------------------------- memory
 
 

@@ -43,7 +43,7 @@ def test_request__to_its_end__has_the_sums(town: FakeTown) -> None:
     assert found.state is RequestState.ATTESTED
     assert found.totals == [figures(31) | {"lenders": 5}]
     assert found.state.final
-    assert found.tags == tags(town, 1)
+    assert [consent.tag for consent in found.consents] == tags(town, 1)
 
 
 def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
@@ -51,9 +51,7 @@ def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
     bank.sync()
     town.books[0].figures[tags(town, 3)[0]] = figures(100)
     wanted = [3, 9, 1]
-    request = bank.inquirer.request(
-        tags(town, *wanted), ["c", "z", "a"], [town.consent(n) for n in wanted], officer="o"
-    )
+    request = bank.inquirer.request(["c", "z", "a"], [town.consent(n) for n in wanted], officer="o")
     town.settle()
 
     totals = bank.inquirer.get(request.id).totals
@@ -61,29 +59,36 @@ def test_request__of_many__keeps_their_order(town: FakeTown) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["none", "twice", "no consent", "foreign consent", "two purposes", "unknown schema", "too many"]
+    "how",
+    [
+        "none",
+        "twice",
+        "no consent",
+        "foreign consent",
+        "of a key to come",
+        "two purposes",
+        "unknown schema",
+        "too many",
+    ],
 )
 def test_request__that_cannot_be__is_refused_and_stores_nothing(town: FakeTown, how: str) -> None:
     bank = town[0]
     bank.sync()
-    one, consent = tags(town, 1), town.consent(1)
-    given: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-        "none": ([], [], {}),
-        "twice": (one * 2, [consent] * 2, {}),
-        "no consent": (one, [], {}),
-        "foreign consent": (one, [town.consent(1, to=1)], {}),
-        "two purposes": (tags(town, 1, 2), [consent, town.consent(2, purpose=Purpose.REVIEW)], {}),
-        "unknown schema": (one, [consent], {"schema": 9}),
-        "too many": (
-            tags(town, *range(200)),
-            [town.consent(n) for n in range(200)],
-            {},
-        ),
+    consent = town.consent(1)
+    given: dict[str, tuple[int, Any, dict[str, Any]]] = {
+        "none": (0, [], {}),
+        "twice": (2, [consent, town.consent(1)], {}),
+        "no consent": (1, [], {}),
+        "foreign consent": (1, [town.consent(1, to=1)], {}),
+        "of a key to come": (1, [town.consent(1, tag_key_version=2)], {}),
+        "two purposes": (2, [consent, town.consent(2, purpose=Purpose.REVIEW)], {}),
+        "unknown schema": (1, [consent], {"schema": 9}),
+        "too many": (200, [town.consent(n) for n in range(200)], {}),
     }
-    wanted, consents, options = given[how]
+    subjects, consents, options = given[how]
 
     with pytest.raises((InvalidMessage, InvalidConsent)):
-        bank.inquirer.request(wanted, ["x"] * len(wanted), consents, officer="o", **options)
+        bank.inquirer.request(["x"] * subjects, consents, officer="o", **options)
     assert bank.inquirer.requests() == []
 
 
@@ -96,12 +101,12 @@ def test_request__of_more_than_a_node_takes__names_the_most_and_that_many_are_ta
     unsigned = [town.consent(n) for n in range(160)]
 
     with pytest.raises(InvalidMessage) as caught:
-        bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, signed, officer="o")
+        bank.inquirer.request(["x"] * 160, signed, officer="o")
 
     assert caught.value.remedy == "ask for at most 130"
     assert bank.inquirer.requests() == []
-    bank.inquirer.request(tags(town, *range(130)), ["x"] * 130, signed[:130], officer="o")
-    bank.inquirer.request(tags(town, *range(160)), ["x"] * 160, unsigned, officer="o")
+    bank.inquirer.request(["x"] * 130, signed[:130], officer="o")
+    bank.inquirer.request(["x"] * 160, unsigned, officer="o")
 
 
 def test_open__no_longer_fits_a_transaction__ends_with_the_most_that_would(
@@ -121,6 +126,45 @@ def test_open__no_longer_fits_a_transaction__ends_with_the_most_that_would(
 def test_get__unknown__is_refused(town: FakeTown) -> None:
     with pytest.raises(InvalidMessage):
         town[0].inquirer.get("nothing")
+
+
+# ---------------------------------------------------------------- tag keys (R4)
+
+
+def test_request__without_the_newest_tag_key__waits_and_opens_when_it_is_here(town: FakeTown) -> None:
+    request = town.ask(1)
+    town.succeed_tag_key(0)
+    town.settle()
+    found = town[0].inquirer.get(request)
+    assert found.state is RequestState.WANTED
+    assert "tag key of version 2 is not at hand" in found.note
+    assert opens(town) == 0
+
+    town[0].use_tagger(town.tagger, town.books[0])
+    town.settle()
+    assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def test_request__waiting_over_a_new_tag_key__is_opened_as_its_consent_names_it(town: FakeTown) -> None:
+    request, named = town.ask(1), town.tagger.tag(subject(1))
+    town.succeed_tag_key()
+    town.settle()
+
+    found = town[0].inquirer.get(request)
+    assert found.totals == [figures(31) | {"lenders": 5}]
+    assert town.supervisor.supervisor.tags(town.inquiry(request)) == (named,)
+
+
+def test_inquire__consent_of_an_earlier_tag_key__is_of_this_subject_and_of_no_other(town: FakeTown) -> None:
+    bank, old = town[0], town.consent(1)
+    town.succeed_tag_key()
+
+    with pytest.raises(InvalidConsent, match="tag is not that of the inquiry"):
+        bank.inquire([subject(2)], consents=[old], officer="o")
+    handle = bank.inquire([subject(1)], consents=[old], officer="o")
+    town.settle()
+
+    assert bank.result(handle.id)[subject(1)].lenders == 5
 
 
 # ---------------------------------------------------------------- waiting
@@ -267,7 +311,7 @@ def many(town: FakeTown, *numbers: int) -> str:
     bank = town[0]
     bank.sync()
     consents = [town.consent(n) for n in numbers]
-    return bank.inquirer.request(tags(town, *numbers), ["x"] * len(numbers), consents, officer="o").id
+    return bank.inquirer.request(["x"] * len(numbers), consents, officer="o").id
 
 
 def estimated(town: FakeTown) -> list[Opening]:

@@ -527,44 +527,88 @@ def test_create__crash_before_the_rename__leaves_no_key_and_is_cleared_away(
     assert list(store.institution_versions()) == [1]
 
 
-# --- passing the tag key on
+# --- passing the tag keys on
+
+CHAIN = tuple(TagKey.generate(version) for version in (1, 2, 3))
 
 
-def test_export_tag_key__other_member__imports_it(directory: Path, tmp_path: Path) -> None:
-    _, _, tag = filled(directory)
+def with_tag_keys(directory: Path, *keys: TagKey, asked: list[str] | None = None) -> KeyStore:
+    store = light(directory, asked=[] if asked is None else asked)
+    for key in keys:
+        store.save_tag_key(key)
+    return store
+
+
+def test_export_tag_keys__newcomer__gets_all_versions(directory: Path, tmp_path: Path) -> None:
     asked: list[str] = []
-    light(directory, asked=asked).export_tag_key(3, tmp_path / "tag.json")
+    store = with_tag_keys(directory, *CHAIN, asked=asked)
+
+    assert store.export_tag_keys(tmp_path / "tags.json") == CHAIN
     other = light(tmp_path / "other")
 
-    assert other.import_tag_key(tmp_path / "tag.json") == tag
-    assert other.tag_key(3) == tag
-    assert asked[1] == f"choose a passphrase for the exported tag key {tmp_path / 'tag.json'}"
-    assert (tmp_path / "tag.json").stat().st_mode & 0o777 == 0o600
+    assert other.import_tag_keys(tmp_path / "tags.json") == CHAIN
+    assert tuple(other.tag_key(version) for version in other.tag_versions()) == CHAIN
+    assert asked[-1] == f"choose a passphrase for the exported tag keys {tmp_path / 'tags.json'}"
+    assert (tmp_path / "tags.json").stat().st_mode & 0o777 == 0o600
+    assert not any(key.key.hex() in (tmp_path / "tags.json").read_text() for key in CHAIN)
 
 
-def test_import_tag_key__wrong_passphrase_or_changed__is_refused(directory: Path, tmp_path: Path) -> None:
-    store, _, _ = filled(directory)
-    file = tmp_path / "tag.json"
-    store.export_tag_key(3, file)
+def test_import_tag_keys__some_are_here__keeps_the_others(directory: Path, tmp_path: Path) -> None:
+    # So does a second import after one that was cut off.
+    with_tag_keys(directory, *CHAIN).export_tag_keys(tmp_path / "tags.json")
+    other = with_tag_keys(tmp_path / "other", CHAIN[0])
+
+    assert [other.import_tag_keys(tmp_path / "tags.json") for _ in range(2)] == [CHAIN, CHAIN]
+    assert other.tag_versions() == (1, 2, 3)
+
+
+def test_import_tag_keys__another_key_of_a_version_is_here__keeps_nothing(directory: Path, tmp_path: Path) -> None:
+    with_tag_keys(directory, *CHAIN).export_tag_keys(tmp_path / "tags.json")
+    own = TagKey.generate(2)
+    other = with_tag_keys(tmp_path / "other", own)
+
+    with pytest.raises(KeyStoreError, match="tag key 2 is another one"):
+        other.import_tag_keys(tmp_path / "tags.json")
+    assert other.tag_versions() == (2,)
+    assert other.tag_key(2) == own
+
+
+@pytest.mark.parametrize("at_hand", [(), CHAIN[1:], (CHAIN[0], CHAIN[2])])
+def test_export_tag_keys__a_version_is_missing__writes_nothing(
+    directory: Path, tmp_path: Path, at_hand: tuple[TagKey, ...]
+) -> None:
+    store = with_tag_keys(directory, *at_hand)
+
+    with pytest.raises(KeyStoreError, match="there is no tag key"):
+        store.export_tag_keys(tmp_path / "tags.json")
+    assert not (tmp_path / "tags.json").exists()
+
+
+def test_import_tag_keys__wrong_passphrase_or_changed__is_refused(directory: Path, tmp_path: Path) -> None:
+    store = with_tag_keys(directory, *CHAIN)
+    store.create_institution_key(1)
+    file = tmp_path / "tags.json"
+    store.export_tag_keys(file)
 
     with pytest.raises(WrongPassphrase):
-        light(tmp_path / "other", "something else").import_tag_key(file)
+        light(tmp_path / "other", "something else").import_tag_keys(file)
     _change(file, lambda v: v.update(id="4"))
     with pytest.raises(WrongPassphrase):
-        light(tmp_path / "other").import_tag_key(file)
-    _change(file, lambda v: v.update(id="x"))
+        light(tmp_path / "other").import_tag_keys(file)
+    _change(file, lambda v: v.update(kdf="x"))
     with pytest.raises(KeyStoreError, match="damaged"):
-        light(tmp_path / "other").import_tag_key(file)
-    with pytest.raises(KeyStoreError, match="not tag"):
-        light(tmp_path / "other").import_tag_key(directory / "institution-1.json")
+        light(tmp_path / "other").import_tag_keys(file)
+    for wrong in ("institution-1.json", "tag-1.json"):
+        with pytest.raises(KeyStoreError, match="not tags"):
+            light(tmp_path / "other").import_tag_keys(directory / wrong)
     assert not (tmp_path / "other").exists()
 
 
 def test_load__exported_file_copied_into_a_keystore__is_refused(directory: Path, tmp_path: Path) -> None:
-    store, _, _ = filled(directory)
-    store.export_tag_key(3, tmp_path / "tag.json")
-    store.destroy_tag_key(3)
-    (tmp_path / "tag.json").rename(directory / "tag-3.json")
+    store = with_tag_keys(directory, CHAIN[0])
+    store.export_tag_keys(tmp_path / "tags.json")
+    store.destroy_tag_key(1)
+    (tmp_path / "tags.json").rename(directory / "tag-1.json")
 
-    with pytest.raises(KeyStoreError, match="import it"):
-        store.tag_key(3)
+    with pytest.raises(KeyStoreError, match="imported, not copied"):
+        store.tag_key(1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import PERIOD, FakeTown, found_town, sign_naming, sign_statement
+from fakes import PERIOD, FakeSigner, FakeTown, found_town, sign_naming, sign_statement
 
 from mpcredit.errors import MpcreditError, Refused
 from mpcredit.events import Call, Change
@@ -127,6 +127,23 @@ def test_ledger_refuses_the_seals__the_rest_of_the_service_goes_on(
 # --------------------------------------------------------------------- readiness
 
 
+def test_tag_key__the_newest_is_missing__readiness_is_off_until_it_is_here(town: FakeTown) -> None:
+    town.succeed_tag_key(2)
+    town.settle()
+    bank = town[2]
+
+    assert not bank.membership.is_ready
+    assert "tag key of version 2 is not at hand" in bank.membership.why_not
+    assert [town[i].membership.why_not for i in (0, 1, 3)] == [""] * 3
+    town.chain.advance(PERIOD)
+    assert town.chain.fold().cohort(0, town.chain.time) == 0b1011
+
+    bank.use_tagger(town.tagger, town.books[2])
+    town.settle()
+    town.chain.advance(PERIOD)
+    assert town.chain.fold().cohort(0, town.chain.time) == 0b1111
+
+
 def ready(town: FakeTown, index: int) -> bool:
     """Whether a member would be in a cohort that opens now."""
     return bool(town.chain.fold().cohort(0, town.chain.time + 1) >> index & 1)
@@ -164,6 +181,34 @@ def test_hindrance__switches_off_and_its_end_on_again(town: FakeTown) -> None:
     assert bank.membership.step() == ["switched readiness on"]
     town.chain.advance(PERIOD)
     assert ready(town, 0)
+
+
+def test_book_older_than_the_terms_permit__switches_off_and_a_newer_one_on_again(town: FakeTown) -> None:
+    town.chain.advance(41 * 86_400)
+    town[0].sync()
+    assert town[0].membership.step() == ["switched readiness off"]
+    assert "older than the terms permit" in town[0].membership.why_not
+
+    town.books[0].as_of = town.chain.time
+    town[0].sync()
+    assert town[0].membership.step() == ["switched readiness on"]
+
+
+def test_switched_off_for_its_silence__answers_before_it_is_ready_again(town: FakeTown) -> None:
+    request = town.ask(1, by=1)
+    town[1].work()
+    inquiry = town.inquiry(request, by=1)
+    town.chain.advance(inquiry.parameters.silence_seconds)
+    FakeSigner(town.chain, town.accounts[1].address).transact(town.call("lapse", inquiry.id))
+    town[0].sync()
+    assert not town[0].membership.is_ready
+
+    assert town[0].membership.step() == []  # not before the answer
+    town[0].furnisher.step()
+    town[0].sync()
+
+    assert 0 in town[0].desk.state.inquiries[inquiry.id].contributions
+    assert town[0].membership.step() == ["switched readiness on"]
 
 
 def test_key_rotated__the_old_one_serves_until_the_new_one_is_audited(town: FakeTown) -> None:

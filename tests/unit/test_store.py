@@ -104,17 +104,23 @@ def test_open__newer_version__is_refused_and_unchanged(path: Path) -> None:
     assert "upgrade" in caught.value.remedy
 
 
-def test_open__earlier_version__is_refused_and_unchanged(path: Path) -> None:
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_open__store_of_version_1__is_refused_and_unchanged(path: Path, version: str) -> None:
     SqliteStore(path).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE meta SET value = '2'")
+        connection.execute("UPDATE meta SET value = ?", (version,))
     connection.close()
 
-    with pytest.raises(StoreError, match="earlier mpcredit") as caught:
+    with pytest.raises(StoreError, match="version 1 of mpcredit") as caught:
         SqliteStore(path)
 
-    assert caught.value.exit_code == 8
-    assert "begin an empty store" in caught.value.remedy
+    assert (caught.value.exit_code, caught.value.remedy) == (
+        8,
+        "begin an empty one under another name, and keep this one for the auditor",
+    )
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT value FROM meta").fetchall() == [(version,)]
+    connection.close()
 
 
 def _text(path: Path) -> None:

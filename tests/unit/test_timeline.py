@@ -121,6 +121,18 @@ def test_void__the_culprits_are_named(town: FakeTown) -> None:
     assert line.advice == "Bank B, Bank D are suspended; ask again over the remaining institutions"
 
 
+def test_void__that_names_nobody__says_so(town: FakeTown) -> None:
+    request = opened(town, 2)
+    inquiry = town.inquiry(request)
+    arguments = (inquiry.id, town.supervisor_owner.address, False, 0, bytes(32), bytes(32))
+    town.supervisor.outbox.post("attest", Call(inquiry.joint_credit, "attest", arguments))
+
+    _inquiry, line = told(town, request)
+
+    assert steps(line)[-1] == ("the supervisor", "found it void; named: nobody")
+    assert line.advice == "it names nobody: the supervisor can say why; then ask again"
+
+
 @pytest.mark.parametrize("code", list(RefusalCode))
 def test_refused__each_code_has_its_advice(town: FakeTown, code: RefusalCode) -> None:
     request = opened(town, 2)

@@ -199,7 +199,7 @@ def show(request: Request, user: Reader) -> Response:
 
 def _show(request: Request, problem: MpcreditError | None = None) -> Response:
     desk = _desk(request)
-    limit, tag_key = desk.terms()
+    limit, _version, hindrance = desk.terms()
     books = desk.snapshots()
     return page(
         request,
@@ -208,8 +208,7 @@ def _show(request: Request, problem: MpcreditError | None = None) -> Response:
         books=books,
         oldest=min((one.as_of for one in books), default=0),
         limit=limit,
-        tag_key=tag_key,
-        foreign=any(one.tag_key_version != tag_key for one in books) if tag_key else False,
+        hindrance=hindrance,
         last=desk.status(),
         stages=STAGES,
         query=desk.query,
@@ -294,7 +293,7 @@ class BookDocument(BaseModel):
     limit_seconds: int
     """How old a book may be by the consortium's terms; 0 before the ledger was read."""
     usable: bool
-    """Whether inquiries are answered from it: there is one, not too old, of the tag key in force."""
+    """Whether inquiries are answered from it: there is one, not too old, under the newest tag key."""
     last_import: ImportFacts
 
 
@@ -308,7 +307,7 @@ def _facts(one: Snapshot, now: float) -> BookFacts:
 
 def _document(request: Request) -> dict[str, Any]:
     desk, now = _desk(request), time.time()
-    limit, tag_key = desk.terms()
+    limit, tag_key, _hindrance = desk.terms()
     books = desk.snapshots()
     return BookDocument(
         books=[_facts(one, now) for one in books],

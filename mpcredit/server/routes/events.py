@@ -19,7 +19,7 @@ router = APIRouter(include_in_schema=False)
 KINDS = frozenset(
     {
         *("request", "inquiry", "member", "proposal", "finding", "health", "lagged", "application"),
-        *("book", "people", "look", "vote"),
+        *("book", "people", "look", "order"),
     }
 )
 CHECK_SECONDS = 15.0

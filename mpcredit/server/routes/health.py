@@ -58,7 +58,8 @@ class _Figures(Collector):
             ("mpcredit_pending_steps", "Ledger steps under way.", status.pending_steps),
             ("mpcredit_step_alarms", "Ledger steps that a person must look at.", len(status.alarms)),
             ("mpcredit_last_round_seconds", "Length of the last round of work.", status.last_round_seconds),
-            ("mpcredit_ready_until_seconds", "Readiness on the ledger ends, unix seconds.", status.ready_until),
+            ("mpcredit_ready_now", "Whether the ledger has it ready in this period.", int(status.ready_now)),
+            ("mpcredit_ready_next", "Whether it is ready from the next period on.", int(status.ready_next)),
             ("mpcredit_book_as_of_seconds", "The loan book holds as of, unix seconds.", status.book_as_of or 0),
             ("mpcredit_audit_entries", "Entries of the audit log.", self.the.audit.head()[0]),
         ):

@@ -21,7 +21,7 @@ Reviewer = Annotated[User, Depends(require(Role.REVIEWER))]
 
 @router.get("/reviews")
 def reviews(request: Request, user: Reviewer) -> Response:
-    """Who is suspended, decisions against the policy, changes of roles and API tokens, votes, alarms."""
+    """Who is suspended, decisions against the policy, changes of roles and API tokens, votes or approvals, alarms."""
     the = parts(request)
     desk = the.applications
     misuse = desk.misuse if desk else None
@@ -33,7 +33,8 @@ def reviews(request: Request, user: Reviewer) -> Response:
         suspended=misuse.open() if misuse else [],
         ended=misuse.lately(5) if misuse else [],
         alarms=misuse.alarms() if misuse else [],
-        votes=request.app.state.votes.waiting() if desk else [],
+        orders=request.app.state.orders.waiting(),
+        kind=request.app.state.orders.kind.name,
         corrections=request.app.state.corrections.todo() if desk else [],
         tokens={token.id: token for token in the.people.tokens()},
         own={user.actor},

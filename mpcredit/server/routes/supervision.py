@@ -18,6 +18,7 @@ from mpcredit.server import oversight
 from mpcredit.server.looks import SHORTEST_REASON
 from mpcredit.server.people import Principal, Role, User
 from mpcredit.server.refusals import NotAllowed, NotFound
+from mpcredit.server.routes.proposals import orders_of, proposal_list
 from mpcredit.server.security import allow, require
 from mpcredit.server.tables import download, has_parquet
 from mpcredit.server.web import go, page, parts
@@ -58,7 +59,7 @@ def live(request: Request, user: Supervisor) -> Response:
     with locked_node(request) as node:
         rows = oversight.overview(node)
         alarms = oversight.alarms(node)
-        waiting = [row for row in oversight.proposals(node) if row["awaits"]]
+        waiting = [row for row in proposal_list(orders_of(request), node) if row["awaits"]]
         due = oversight.verdicts_due(node)
     looks = [look for look in request.app.state.looks.waiting() if look.asked_by != user.actor]
     return page(
@@ -91,12 +92,21 @@ def export_institutions(request: Request, user: Supervisor, kind: Kind) -> Respo
 
 @router.get("/supervision/institutions", include_in_schema=False)
 def institutions(request: Request, user: Supervisor) -> Response:
-    """How each institution answers."""
+    """How each institution answers; accounts of the parties, and the supervisors' period keys."""
     with locked_node(request) as node:
         rows = oversight.institutions(node)
+        supervisors = oversight.supervisors(node)
+        period_keys = oversight.period_keys(node)
     # Who is slow comes first: the table and the plot read in one order.
     rows.sort(key=lambda row: -(row["median"] if row["median"] is not None else -1))
-    return page(request, "institutions.html", institutions=rows, parquet=has_parquet())
+    return page(
+        request,
+        "institutions.html",
+        institutions=rows,
+        supervisors=supervisors,
+        period_keys=period_keys,
+        parquet=has_parquet(),
+    )
 
 
 @router.get("/supervision/alarms", include_in_schema=False)

@@ -19,7 +19,6 @@ from mpcredit.encoding import hex_bytes, keccak, to_hex
 from mpcredit.events import Call
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.people import People
-from mpcredit.server.votes import VoteOrders, VoteRefused
 
 
 @pytest.fixture(scope="module")
