@@ -27,7 +27,7 @@ def large_request(town: FakeTown) -> str:
     bank, numbers = town[0], (10, 11, 12)
     bank.sync()
     tags = [town.tagger.tag(subject(n)) for n in numbers]
-    return bank.inquirer.request(tags, ["x"] * 3, [town.consent(n) for n in numbers], officer="o").id
+    return bank.inquirer.request(["x"] * 3, [town.consent(n) for n in numbers], officer="o").id
 
 
 def is_large(call: Any) -> bool:
