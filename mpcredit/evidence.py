@@ -309,7 +309,7 @@ def _verify(
     transactions = value["transactions"]
 
     block = value["verdict_block"]
-    if block is not None and type(block) is not int:
+    if block is not None and (type(block) is not int or block < 0):
         raise InvalidEncoding("the evidence is malformed: the block of the verdict", remedy="ask for the file again")
 
     # (1) the roster: who is who, under which accounts and keys, on which terms: R39.

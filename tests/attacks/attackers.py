@@ -129,6 +129,13 @@ ANSWERED = (Stage.COMPLETE, Stage.REPORTED, Stage.VALID)
 """All have contributed; what comes after depends on who works."""
 
 
+def first_attempt(town: FakeTown, request: str, *, by: int = 0) -> Inquiry:
+    """A request's first inquiry; after a refusal WINDOW its service opens another."""
+    town.banks[by].sync()
+    attempts = town.banks[by].inquirer.get(request).value["attempts"]
+    return town.banks[by].desk.state.inquiries[hex_bytes(attempts[0]["inquiry"], 32)]
+
+
 def refusals(town: FakeTown, request: str, *, by: int = 0) -> tuple[int, int]:
     """Who refused a request's inquiry, and with which code."""
     refusal = town.inquiry(request, by=by).refusal

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes import TERMS, FakeChain, FakeTown, subject
+from fakes import TERMS, FakeChain, FakeTown
 
 from mpcredit import outbox, paillier
 from mpcredit.errors import Refused
@@ -26,7 +26,6 @@ def large_request(town: FakeTown) -> str:
     """More subjects than the node takes."""
     bank, numbers = town[0], (10, 11, 12)
     bank.sync()
-    tags = [town.tagger.tag(subject(n)) for n in numbers]
     return bank.inquirer.request(["x"] * 3, [town.consent(n) for n in numbers], officer="o").id
 
 

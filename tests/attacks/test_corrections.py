@@ -416,7 +416,7 @@ def test_batch__of_a_day_that_has_not_come__does_not_stop_later_ones(place: Plac
     keys = {i: bank.desk.member.key for i, bank in enumerate(town.banks)}
     (ahead,) = notices.seal_batch({}, realm=town.chain.realm, keys=keys, day=2**32 - 1)
 
-    town.supervisor.outbox.post("ahead", Call("consortium", "notify", (ahead,)))
+    town.supervisor.outbox.post("ahead", Call("consortium", "notify", (town.supervisor_owner.address, ahead)))
     place.correct(3)
     place.day(3)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from attackers import inquiry_key, open_crafted, refusals, stored_payload, total_of
+from attackers import first_attempt, inquiry_key, open_crafted, refusals, stored_payload, total_of
 from fakes import PERIOD, TERMS, FakeSigner, FakeTown, figures, found_town, two_keys
 
 from mpcredit import disclosure, inquirer, protocol
@@ -81,10 +81,10 @@ def test_subset_retry__without_the_rule__gives_the_silent_member_away(town: Fake
     first = everybody_but_the_victims_transaction_arrives(town, town.ask(1))
     one = total_with_the_copy(town, first)
 
-    second = town.ask(1)
+    second = town.ask(1, by=1)
     town.settle()
 
-    (two,) = town[0].inquirer.get(second).totals or []
+    (two,) = town[1].inquirer.get(second).totals or []
     assert {name: one[name] - two[name] for name in one} == figures(2**VICTIM)
 
 
@@ -315,7 +315,7 @@ def test_reorganisation__puts_the_answered_inquiry_behind_the_other__the_other_i
 
     town.settle()
 
-    later = town.inquiry(second, by=1)
+    later = first_attempt(town, second, by=1)
     state = town[1].desk.state
     assert later.opened.at.block < state.inquiries[inquiry.id].opened.at.block
     assert later.refusal is not None
@@ -378,11 +378,13 @@ def test_inquiry_that_one_answered__counts(town: FakeTown) -> None:
     town.asleep = set()
     town.settle()
     town.books[2].as_of = town.chain.time
-    town.sleep(1)
-    second = town.ask(1)
+    town.sleep(VICTIM)
+    second = town.ask(1, by=2)
     town.settle()
 
-    assert refusals(town, second)[1] == RefusalCode.WINDOW
+    refusal = first_attempt(town, second, by=2).refusal
+    assert refusal is not None
+    assert (refusal.member, refusal.code) == (1, RefusalCode.WINDOW)
 
 
 # --------------------------------------------------------------------- open: what no rule stops yet

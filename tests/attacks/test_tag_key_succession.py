@@ -171,12 +171,13 @@ def test_new_tag_key__the_same_cohort__is_answered_from_the_books_as_they_are(to
 # --------------------------------------------------------------------- cool-down and consents (R17, R26)
 
 
-def asked_twice(town: FakeTown, succeed: Succession, consents: Sequence[Consent]) -> bytes:
+def asked_twice(town: FakeTown, succeed: Succession, consents: Sequence[Consent], *, later: int = 0) -> bytes:
     """Two inquiries with a new tag key in between; returns q of the second."""
     entries = [[(consent.tag, consent)] for consent in consents]
     open_crafted(town[0], entries[0])
     town.settle()
     succeed(town)
+    town.chain.advance(later)
     _, q = open_crafted(town[0], entries[1])
     town.settle()
     return q
@@ -217,7 +218,7 @@ def test_cooldown__over_a_new_tag_key__holds(monkeypatch: pytest.MonkeyPatch, na
 def test_used_consent__over_a_new_tag_key__stays_used(town: FakeTown) -> None:
     consent = town.consent(1)
 
-    q = asked_twice(town, chained, [consent, consent])
+    q = asked_twice(town, chained, [consent, consent], later=TERMS.repeat_seconds)
 
     refusal = town[0].desk.state.inquiries[q].refusal
     assert refusal is not None
