@@ -1,7 +1,7 @@
 """An endpoint lies to the institution that reads through it (R9, R12, R14, R15, R39; protocol.md sections 3 and 4).
 
 It swaps an institution key, makes members up, leaves a change of the roster out, forges a change of owner, shrinks the
-cohort, shows a false supervisor key, other terms, another schema, another contract. `Lying` wraps the ledger port; `rechain`
+cohort, shows a false period key, other terms, another schema, another contract. `Lying` wraps the ledger port; `rechain`
 lets it compute the roster's hash chain over its made-up history, as a clever one would. The answer is WrongLedger or a
 refusal; nothing is sealed to it and nothing answered. The variants are a reader without pins, to which the made-up member
 reads the subject, and one that believes terms outside the roster: it answers a second cohort within the window.
@@ -34,14 +34,14 @@ from mpcredit import protocol
 from mpcredit.disclosure import RefusalCode
 from mpcredit.encoding import abi_encode, to_hex
 from mpcredit.errors import EndpointsDisagree, WrongLedger
-from mpcredit.events import Change, Event, Position, Stage
+from mpcredit.events import Change, Event, Position
 from mpcredit.inquirer import RequestState
 from mpcredit.ledger.roster import CHANGE_TYPES, SUPERVISOR, Pins, roster_link, roster_start
 from mpcredit.pairkeys import InstitutionKey, KeyRef, derive
 from mpcredit.ports import Block
 from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.sealing import open_subjects_member
-from mpcredit.state import Inquiry, LedgerState
+from mpcredit.state import LedgerState
 
 EVE = deterministic("eve")
 EVES_KEY = InstitutionKey.from_bytes(b"e" * 32)
@@ -102,7 +102,7 @@ def last_change(events: list[Event]) -> int:
 
 def swap_key(events: list[Event], owner: LocalAccount = EVE, member: int = 1) -> list[Event]:
     data = abi_encode(
-        CHANGE_TYPES[Change.KEY_SET], [member, 1, EVES_KEY.public, sign_statement(owner, member, 1, EVES_KEY.public)]
+        CHANGE_TYPES[Change.KEY_SET], [member, 1, EVES_KEY.public, False, sign_statement(owner, member, 1, EVES_KEY.public)]
     )
     return [replace(e, data=data) if is_key_of(e, member) else e for e in events]  # type: ignore[call-arg]
 
@@ -116,8 +116,8 @@ def forge_owner(events: list[Event], member: int = 1) -> list[Event]:
     signature = sign_statement(EVE, member, 2, EVES_KEY.public, previous)
     made = [
         change(at, Change.OWNER_REPLACED, member, EVE.address),
-        change(at, Change.KEY_SET, member, 2, EVES_KEY.public, signature),
-        change(at, Change.MEMBER_AUDITED, member, 2),
+        change(at, Change.KEY_SET, member, 2, EVES_KEY.public, False, signature),
+        change(at, Change.MEMBER_AUDITED, member, 2, 1),
     ]
     return [*events[: place + 1], *made, *events[place + 1 :]]
 
@@ -128,9 +128,9 @@ def add_member(events: list[Event]) -> list[Event]:
     made = [
         change(at, Change.MEMBER_INVITED, 5, EVE.address, "Bank Z"),
         change(at, Change.MEMBER_CONFIRMED, 5),
-        change(at, Change.KEY_SET, 5, 1, EVES_KEY.public, sign_statement(EVE, 5, 1, EVES_KEY.public)),
-        change(at, Change.MEMBER_AUDITED, 5, 1),
-        ev.ReadinessDeclared(at, 5, at.timestamp + 7 * DAY),
+        change(at, Change.KEY_SET, 5, 1, EVES_KEY.public, False, sign_statement(EVE, 5, 1, EVES_KEY.public)),
+        change(at, Change.MEMBER_AUDITED, 5, 1, 1),
+        ev.ReadinessSet(at, 5, True),
     ]
     return [*events[: place + 1], *made, *events[place + 1 :]]
 
@@ -138,11 +138,13 @@ def add_member(events: list[Event]) -> list[Event]:
 def false_supervisor(events: list[Event], *, added: bool = True) -> list[Event]:
     place = last_change(events)
     at = events[place].at
-    first = next(e for e in events if isinstance(e, ev.RosterChanged) and e.kind is Change.SUPERVISOR_KEY_SET)
+    first = next(e for e in events if isinstance(e, ev.RosterChanged) and e.kind is Change.PERIOD_KEY_ANNOUNCED)
     signature = sign_statement(EVE, SUPERVISOR, 2, EVES_KEY.public, first.data[32:64])
     made = [
         *([change(at, Change.SUPERVISOR_ADDED, EVE.address)] if added else []),
-        change(at, Change.SUPERVISOR_KEY_SET, 2, EVES_KEY.public, EVE.address, signature),
+        change(at, Change.PERIOD_KEY_ANNOUNCED, 2, EVES_KEY.public, EVE.address, signature),
+        *[change(at, Change.MEMBER_AUDITED, member, 1, 2) for member in range(5)],
+        change(at, Change.PERIOD_KEY_IN_FORCE, 2),
     ]
     return [*events[: place + 1], *made, *events[place + 1 :]]
 
@@ -150,12 +152,12 @@ def false_supervisor(events: list[Event], *, added: bool = True) -> list[Event]:
 def other_terms(events: list[Event], *, in_roster: bool = True, **changes: int) -> list[Event]:
     """The same history under other terms, in the roster's change too, if asked."""
     shown = replace(TERMS, **changes)
-    data = abi_encode(CHANGE_TYPES[Change.TERMS_SET], list(astuple(shown)))
+    data = abi_encode(CHANGE_TYPES[Change.TERMS_CHANGED], list(astuple(shown)))
     told: list[Event] = []
     for event in events:
-        if isinstance(event, ev.ParametersSet):
+        if isinstance(event, ev.TermsSet):
             event = replace(event, parameters=shown)
-        elif in_roster and isinstance(event, ev.RosterChanged) and event.kind is Change.TERMS_SET:
+        elif in_roster and isinstance(event, ev.RosterChanged) and event.kind is Change.TERMS_CHANGED:
             event = replace(event, data=data)
         told.append(event)
     return told
@@ -190,7 +192,7 @@ CONTRADICTIONS: dict[str, Lie] = {
     "a member made up": add_member,
     "terms that the roster does not name": no_window,
     "terms changed in the roster": lambda events: other_terms(events, window_seconds=0),
-    "terms left out of the roster": drop(0),
+    "terms left out of the roster": drop(1),
     "a schema with two names swapped": other_schema,
     "a schema left out": lambda events: [e for e in events if not isinstance(e, ev.SchemaRegistered)],
     "an inquiry on another contract": other_contract,
@@ -284,7 +286,7 @@ def test_endpoint__forged_owner_and_a_reader_without_pins__eve_reads_the_subject
 
     state = town[0].desk.state
     own = KeyRef(1, 2, EVES_KEY.public)
-    wrap = derive(EVES_KEY, own, state.members[0].key, REALM).wrap
+    wrap = derive(EVES_KEY, own, state.members[0].key, REALM, state.period_keys[1].ref).wrap
     q0 = protocol.inquiry_q0(REALM, JOINT_CREDIT, 0, opening.n, opening.roster, opening.nonce)
     read = open_subjects_member(opening.sealed_subject, opening.subject_commitment, q0, 0, 1, wrap)
     assert read.entries[0].tag == town.tagger.tag(subject(1))
@@ -317,7 +319,7 @@ class Believing(LedgerState):
     """The variant: terms are what the last event says, whatever the roster names."""
 
     def _apply(self, event: Event) -> None:
-        if isinstance(event, ev.ParametersSet):
+        if isinstance(event, ev.TermsSet):
             self.parameters = event.parameters
         else:
             super()._apply(event)
@@ -379,7 +381,7 @@ def test_endpoint__shows_no_window_and_chains_it_anew__id_does_not_follow_and_is
 
 def not_ready(*members: int) -> Lie:
     def lie(events: list[Event]) -> list[Event]:
-        return [e for e in events if not (isinstance(e, ev.ReadinessDeclared) and e.member in members)]
+        return [e for e in events if not (isinstance(e, ev.ReadinessSet) and e.member in members)]
 
     return lie
 
@@ -488,9 +490,7 @@ def test_endpoint__lies_about_the_time__own_window_goes_by_the_own_clock(
     def lie(events: list[Event]) -> list[Event]:
         told: list[Event] = []
         for event in made_up(events):
-            if isinstance(event, ev.ReadinessDeclared):
-                event = replace(event, until=event.until + later)
-            elif isinstance(event, ev.Opened) and not later and ev.members_of(event.opening.cohort) != (0, 1, 2):
+            if isinstance(event, ev.Opened) and not later and ev.members_of(event.opening.cohort) != (0, 1, 2):
                 event = replace(event, at=replace(event.at, timestamp=event.at.timestamp - 31 * DAY))
             told.append(event)
         return told
@@ -552,91 +552,3 @@ def test_endpoint__is_contradicted_by_another__before_an_answer_is_made(
         bank.work()
 
     assert bool(list(bank.desk.store.items("answer"))) is not asked
-
-
-# --------------------------------------------------------------------- made-up excuses
-
-
-VICTIM = 4
-
-
-def second_without_the_victim(town: FakeTown) -> tuple[Inquiry, bytes]:
-    """The victim's answer is in a mempool, the deadline has passed; a cheating inquirer opens a second one without it."""
-    request = town.ask(1)
-    town.asleep = {VICTIM}
-    town.work()
-    town.work()
-    town.chain.held = True
-    town[VICTIM].work()
-    town.chain.held = False
-    town.chain.mempool.clear()
-    town.asleep = {1, 2, 3, VICTIM}
-    town.chain.advance(TERMS.answer_seconds)
-    town.settle()
-    first = town.inquiry(request)
-    assert first.stage is Stage.EXPIRED
-    town.chain.advance(TERMS.cooldown_seconds)
-    for index in (0, 1, 2, 3):
-        town[index].sync()
-        town[index].membership.declare(town[index].follower.next_time + DAY)
-    _, q = open_crafted(town[0], [(town.tagger.tag(subject(1)), town.consent(1, days=20))])
-    return first, q
-
-
-def makes_up(event: Event) -> Lie:
-    """Put an event behind everything that came before its block ends."""
-
-    def lie(events: list[Event]) -> list[Event]:
-        place = next((i for i, e in enumerate(events) if e.at.block > event.at.block), len(events))
-        return [*events[:place], event, *events[place:]]
-
-    return lie
-
-
-def excuse(town: FakeTown, first: Inquiry, kind: str) -> Event:
-    """What an endpoint makes up; its transaction is a true one, of something else."""
-    assert first.expired is not None
-    expired = first.expired.at
-    true = next(t for t in town.chain.seen if t.sender == town.accounts[VICTIM].address)
-    at = replace(expired, log_index=expired.log_index + 50, transaction=true.hash)
-    if kind == "a statement":
-        return ev.NotSent(at, first.id, VICTIM)
-    supervisor = town.supervisor.outbox.signer.address
-    return ev.Attested(at, first.id, supervisor, False, 1 << VICTIM, bytes(32))
-
-
-@pytest.mark.parametrize("kind", ["a statement", "a verdict"])
-def test_endpoint__makes_up_what_excuses_a_member__is_refused_since_nobody_signed_it(
-    town: FakeTown, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The first total can be had from the mempool copy, so a second one without the victim gives it away (R27). An excuse
-    # moves the victim out of the way; here an endpoint makes it up. The variant believes it and answers.
-    first, q = second_without_the_victim(town)
-    lie = makes_up(excuse(town, first, kind))
-
-    listen_to(town, 2, lie)
-    town[2].sync()
-    refusal = town[2].furnisher.judge(town[2].desk.state.inquiries[q])
-    assert refusal is not None
-    assert refusal.code == RefusalCode.WINDOW
-
-    monkeypatch.setattr(town[2].desk, "proves", lambda *_: True)
-    assert town[2].furnisher.judge(town[2].desk.state.inquiries[q]) is None
-
-
-def test_endpoint__shows_a_true_statement__is_believed(town: FakeTown) -> None:
-    # The twin: the victim was down, came back, and signed that it had sent nothing.
-    request = town.ask(1)
-    town.asleep = {VICTIM}
-    town.work()
-    town.chain.advance(TERMS.answer_seconds)
-    town.asleep = {1, 2, 3}
-    town.settle()
-    first = town.inquiry(request)
-    assert first.not_sent == {VICTIM}
-
-    town[2].sync()
-    known = town[2].desk.state.inquiries[first.id]
-
-    assert town[2].desk.proves(known, VICTIM)
-    assert not town[2].desk.proves(known, 3)

@@ -11,13 +11,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes import FakeTown, Transaction, found_town, sign_statement
+from fakes import TERMS, FakeTown, Transaction, found_town, sign_statement
 
 from mpcredit.errors import KeyStoreError
 from mpcredit.events import Call, Change, MaskKeysSealed, Stage
 from mpcredit.inquirer import RequestState
+from mpcredit.ledger.roster import PeriodKey
+from mpcredit.pairkeys import derive
 from mpcredit.sealing import MaskKeyEntry, open_mask_keys, seal_mask_keys
-from mpcredit.supervisor import Supervisor
+from mpcredit.supervisor import PERIOD_KEY_WAIT, Supervisor, _pair_place
 
 FALSE = b"\7" * 32
 
@@ -26,15 +28,25 @@ def lie(town: FakeTown, liar: int, *victims: int) -> None:
     """From now on this bank seals false ends of its present pairs with these."""
     town[liar].sync()
     desk = town[liar].desk
+    period = desk.state.period_keys[1].ref
     for victim in victims:
-        own, other = desk.member.key, desk.state.members[victim].key
-        desk._pairs[(own, other)] = replace(desk.pair_keys(own, other), mask=FALSE)
+        for own in desk.member.keys.values():
+            for other in desk.state.members[victim].keys.values():
+                true = derive(desk.keys.institution_key(own.public), own, other, desk.realm, period)
+                desk._pairs[(own, other, period)] = replace(true, mask=FALSE)
+
+
+def wait_for_the_period_key(town: FakeTown) -> None:
+    """A week after its announcement the period key is put in force without those that are not audited."""
+    town.chain.advance(PERIOD_KEY_WAIT)
+    town.settle()
 
 
 def founded_with_a_false_end(liar: int, victim: int) -> FakeTown:
     town = found_town(5, settle=False)
     lie(town, liar, victim)
     town.settle()
+    wait_for_the_period_key(town)
     return town
 
 
@@ -45,8 +57,8 @@ def test_false_end_of_a_pair__is_found_and_the_two_never_serve_together(liar: in
     state = town[0].desk.state
     (finding,) = town.supervisor.supervisor.findings
     assert set(finding.culprits) == {liar, victim}
-    assert sum(state.members[i].serving for i in (liar, victim)) == 1
-    assert [i for i in range(5) if state.members[i].serving] == [0, 1, 2, 4]
+    assert sum(state.is_serving(i) for i in (liar, victim)) == 1
+    assert [i for i in range(5) if state.is_serving(i)] == [0, 1, 2, 4]
 
 
 def test_false_end_of_a_pair__never_compared__an_honest_member_cannot_be_told_from_the_liar() -> None:
@@ -56,9 +68,11 @@ def test_false_end_of_a_pair__never_compared__an_honest_member_cannot_be_told_fr
     supervisor = town.supervisor.supervisor
     keys = {i: member.key for i, member in supervisor.state.members.items()}
 
-    assert supervisor._end(keys[3], keys[1], 3) == FALSE
-    assert supervisor._end(keys[3], keys[1], 1) != FALSE
-    assert supervisor._pair_mask(keys[3], keys[1]) is None
+    period = supervisor.state.period_keys[1]
+    ends = supervisor._pair_ends(keys[3], keys[1], period)
+    assert ends[0] == FALSE
+    assert ends[1] not in (None, FALSE)
+    assert supervisor._pair_mask(keys[3], keys[1], period) is None
 
 
 # --------------------------------------------------------------------- a second time
@@ -72,13 +86,14 @@ def rotate(town: FakeTown, *members: int) -> None:
         version = old.version + 1
         public = town.keys[member].create_institution_key(version).public
         signature = sign_statement(town.owners[member], member, version, public, old.public)
-        changed = town.chain.change(state, Change.KEY_SET, member, version, public, signature)
+        changed = town.chain.change(state, Change.KEY_SET, member, version, public, False, signature)
         town.chain.mine([])
         town.chain.emit(town.chain.blocks[-1], [changed], Transaction("owner", Call("consortium", "rotateKey"), 0))
 
 
 def serving(town: FakeTown) -> list[int]:
-    return [i for i, member in sorted(town.chain.fold().members.items()) if member.serving]
+    state = town.chain.fold()
+    return [i for i in sorted(state.members) if state.is_serving(i)]
 
 
 def suspended(town: FakeTown) -> list[int]:
@@ -94,11 +109,12 @@ def restart(town: FakeTown, kind: type[Supervisor] = Supervisor, *, attest: bool
 
 def liar_and_newcomers(kind: type[Supervisor] = Supervisor) -> FakeTown:
     """Bank B serves and lies to all who come later: Bank E seals now, Bank D only later."""
-    town = found_town(5, settle=False)
+    town = found_town(5, settle=False, terms=replace(TERMS, minimum_cohort=3))
     restart(town, kind)
     town.asleep = {3, 4}
     lie(town, 1, 3, 4)
     town.settle()
+    wait_for_the_period_key(town)
     assert serving(town) == [0, 1, 2]
     town.asleep = {3}
     town.settle()
@@ -109,7 +125,7 @@ def liar_and_newcomers(kind: type[Supervisor] = Supervisor) -> FakeTown:
 class Patient(Supervisor):
     """The variant: waits for the two to come to terms."""
 
-    def _judge_differences(self) -> list[str]:
+    def _judge_differences(self, period: PeriodKey) -> list[str]:
         return []
 
 
@@ -177,12 +193,11 @@ def test_differ_once__both_rotate_and_agree__both_serve() -> None:
 
 def seal(town: FakeTown, sender: int, entries: list[MaskKeyEntry], as_member: int | None = None) -> bytes:
     state = town[sender].desk.state
-    assert state.supervisor_key is not None
     return seal_mask_keys(
         entries,
         realm=town.chain.realm,
         sender=state.members[sender if as_member is None else as_member].key,
-        supervisor_public=state.supervisor_key.public,
+        supervisor_public=state.period_keys[1].public,
         supervisor_key_version=1,
     )
 
@@ -194,17 +209,17 @@ def test_sealing_of_another_member__sent_as_ones_own__does_not_open() -> None:
     copied = next(e for e in town[1].desk.state.mask_keys if e.member == 1).sealed_keys
 
     town[4].sync()
-    town[4].desk.outbox.post("copy", Call("consortium", "sealMaskKeys", (copied,)))
+    town[4].desk.outbox.post("copy", Call("consortium", "sealMaskKeys", (4, 1, 1, copied)))
     town.asleep = {4}
     town.settle()
 
     assert any(f.culprits == (4,) and "do not open" in f.text for f in town.supervisor.supervisor.findings)
-    assert not town[0].desk.state.members[4].serving
+    assert town[0].desk.state.members[4].key_under(1) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 48, b"\1" * 500])
 def test_sealing__garbage__names_the_sender_and_stops_nobody(town: FakeTown, data: bytes) -> None:
-    town[2].desk.outbox.post("garbage", Call("consortium", "sealMaskKeys", (data,)))
+    town[2].desk.outbox.post("garbage", Call("consortium", "sealMaskKeys", (2, 1, 1, data)))
     request = town.ask(1)
     town.settle()
 
@@ -214,7 +229,7 @@ def test_sealing__garbage__names_the_sender_and_stops_nobody(town: FakeTown, dat
 
 def reseal_falsely(town: FakeTown, liar: int, victim: int) -> None:
     sealed = seal(town, liar, [MaskKeyEntry(victim, 1, FALSE)])
-    town[liar].desk.outbox.post("again", Call("consortium", "sealMaskKeys", (sealed,)))
+    town[liar].desk.outbox.post("again", Call("consortium", "sealMaskKeys", (liar, 1, 1, sealed)))
 
 
 class Forgetful(Supervisor):
@@ -222,18 +237,18 @@ class Forgetful(Supervisor):
 
     def _read_mask_keys(self, event: MaskKeysSealed) -> None:
         sender = self.state.members[event.member].keys[event.key_version]
-        supervisor_key = self.state.supervisor_keys[event.supervisor_key_version]
+        period = self.state.period_keys[event.period]
         entries = open_mask_keys(
             event.sealed_keys,
             realm=self.state.realm,
             sender=sender,
-            supervisor=self.keys.institution_key(supervisor_key.public),
-            supervisor_key_version=event.supervisor_key_version,
+            supervisor=self.keys.institution_key(period.public),
+            supervisor_key_version=event.period,
         )
-        self._sealed.add((sender.member, sender.version))
+        self._sealed.add((sender.member, sender.version, event.period))
         for entry in entries:
-            low, high = sorted((sender.member, entry.other))
-            self._ends[(f"{low}:1-{high}:1", sender.member)] = entry.key
+            place = _pair_place(sender.member, sender.version, entry.other, entry.other_version, event.period)
+            self._ends[(place, sender.member)] = entry.key
 
 
 def test_resealed_after_agreement__last_one_counts__no_inquiry_can_be_checked_any_more(town: FakeTown) -> None:
@@ -279,7 +294,7 @@ def test_period_key__destroyed_after_retention__restart_names_nobody_and_new_inq
     town.settle()
     inquiry = town.inquiry(old)
     keys = town.supervisor_keys
-    destroyed = keys.institution_key(inquiry.supervisor_key.public)
+    destroyed = keys.institution_key(inquiry.period_key.public)
 
     class Gone:
         def institution_key(self, public: bytes) -> object:
