@@ -102,7 +102,8 @@ def last_change(events: list[Event]) -> int:
 
 def swap_key(events: list[Event], owner: LocalAccount = EVE, member: int = 1) -> list[Event]:
     data = abi_encode(
-        CHANGE_TYPES[Change.KEY_SET], [member, 1, EVES_KEY.public, False, sign_statement(owner, member, 1, EVES_KEY.public)]
+        CHANGE_TYPES[Change.KEY_SET],
+        [member, 1, EVES_KEY.public, False, sign_statement(owner, member, 1, EVES_KEY.public)],
     )
     return [replace(e, data=data) if is_key_of(e, member) else e for e in events]  # type: ignore[call-arg]
 
