@@ -101,7 +101,9 @@ def _turn(inquiry: Inquiry, now: int) -> tuple[str, str]:
         )
     if inquiry.stage is Stage.EXPIRED:
         silent = ", ".join(names[i] for i in inquiry.awaited)
-        return "", (f"{silent} must start its service, which switches its readiness on; or ask again without it")
+        answered = len(inquiry.contributions) > 1
+        told = "ask again then: those that answered do so again only over a cohort with it" if answered else "ask again"
+        return "", f"{silent} must start its service, which switches itself on; {told}"
     if inquiry.stage is Stage.VOID:
         culprits = ", ".join(names[i] for i in inquiry.culprits)
         if not culprits:

@@ -311,5 +311,5 @@ def service(party: Party, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             yield running
         finally:
             if running.poll() is None:
-                running.terminate()
+                running.kill()  # nobody is left who would be served by an orderly stop
                 running.wait(30)

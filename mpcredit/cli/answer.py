@@ -19,21 +19,30 @@ from mpcredit.cli._parties import member_of_account
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require_role
 from mpcredit.config import book_under
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError
+from mpcredit.institution import wind_down
 
 PAUSE_SECONDS = 0.5
 MOST_ROUNDS = 200
 """Of --once: a party that never comes to rest would keep it for ever."""
 
 
+class Stop(threading.Event):
+    """Set by the first signal to stop; `again` is set by the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = threading.Event()
+
+    def told(self, _signal: int, _frame: object) -> None:
+        """Handle a signal."""
+        (self.again if self.is_set() else self).set()
+
+
 @contextlib.contextmanager
-def stoppable() -> Iterator[threading.Event]:
+def stoppable() -> Iterator[Stop]:
     """An event that SIGTERM and Ctrl-C set, so that a round is finished before the process leaves."""
-    stop = threading.Event()
-
-    def told(_signal: int, _frame: object) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop = Stop()
+    before = {number: signal.signal(number, stop.told) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
@@ -103,6 +112,9 @@ def answer(
 ) -> None:
     """Run this institution's service until it is stopped.
 
+    Stopped by SIGTERM or Ctrl-C it switches itself off and answers what was opened over it until then, for at most 150
+    seconds; a second signal ends it at once.
+
     It seals the mask keys to the supervisor, switches readiness, answers others' inquiries or refuses them by the
     consortium's policy, finishes this institution's own inquiries, and does what other commands hand over. A newer loan
     book is read as soon as its file changes. One service at a time; a ledger that is down is waited for.
@@ -133,7 +145,18 @@ def answer(
                     "later ones are answered"
                 )
             _greet(at, say)
-            _serve(at, Rhythm(once, until_idle, stop), say, once)
+            service = _Service(at, say, once)
+            rhythm = Rhythm(once, until_idle, stop)
+            while not rhythm.over(service.round()):
+                pass
+            if stop.is_set() and not once:
+                pause = stop.again.wait
+                wind_down(
+                    at.institution,
+                    end=stop.again.is_set,
+                    say=say,
+                    work=lambda: service.round() or pause(PAUSE_SECONDS),
+                )
         finally:
             at.store.close()
     out.document({"done": lines})
@@ -146,33 +169,43 @@ def _greet(at: Station, say: Callable[[str], None]) -> None:
     say(f"service of {name} on {at.ledger.name!r}, block {at.follower.head.number if at.follower.head else 0}")
 
 
-def _serve(at: Station, rhythm: Rhythm, say: Callable[[str], None], once: bool) -> None:
-    """Work until told to stop; a trouble is said once, not in every round."""
-    book = _Book(at.config.book)
-    trouble = ""
-    while True:
+class _Service:
+    """Rounds of the service; a trouble is said once, not in every round.
+
+    Args:
+        once: a trouble ends it.
+    """
+
+    def __init__(self, at: Station, say: Callable[[str], None], once: bool) -> None:
+        self._at = at
+        self._say = say
+        self._once = once
+        self._book = _Book(at.config.book)
+        self._trouble = ""
+
+    def round(self) -> bool:
+        """Do what is due now; returns whether there was anything."""
         done: list[str] = []
         found = ""
         try:
-            done = _refresh(at, book)
+            done = _refresh(self._at, self._book)
         except MpcreditError as error:  # it goes on with the book and the tag key that it has
             found = f"held up: {error}"
         try:
-            done += at.work()
+            done += self._at.work()
         except MpcreditError as error:
-            if once:
+            if self._once:
                 raise
             word = "waiting for the ledger" if isinstance(error, LedgerError) else "held up"
             found = f"{word}: {error}"
-        if found and found != trouble:
-            say(found)
-        elif trouble and not found:
-            say("that is over")
-        trouble = found
+        if found and found != self._trouble:
+            self._say(found)
+        elif self._trouble and not found:
+            self._say("that is over")
+        self._trouble = found
         for line in done:
-            say(line)
-        if rhythm.over(bool(done)):
-            return
+            self._say(line)
+        return bool(done)
 
 
 def _refresh(at: Station, book: _Book) -> list[str]:

@@ -21,7 +21,7 @@ LONGEST_SECONDS: Final = 150
 BLOCK_SECONDS: Final = 12
 """Time of one confirmation, on the slowest ledgers that are usual."""
 MINING_SECONDS: Final = 15
-"""A block of the period that is over can still arrive for so long."""
+"""A block of the period that is over can still arrive for so long, or for a period if that is shorter."""
 
 
 class Leaving:
@@ -70,5 +70,5 @@ class Leaving:
     def _reachable(self) -> bool:
         """Whether an inquiry can still be opened over this institution."""
         index, state, follower = self._index, self._desk.state, self._desk.follower
-        at = max(follower.now, follower.next_time - MINING_SECONDS)
+        at = max(follower.now, follower.next_time - min(MINING_SECONDS, state.period_seconds))
         return index >= 0 and bool((state.ready(at) | state.ready_next()) >> index & 1)

@@ -159,29 +159,79 @@ def test_second_service__beside_the_first__is_refused(consortium: Consortium) ->
     assert "remedy: stop it first" in done.err
 
 
-def test_readiness__withdrawn_beside_the_service__holds_until_declared_again(consortium: Consortium) -> None:
+def is_ready(consortium: Consortium, member: int) -> bool:
+    """Whether a member is in the cohort of an inquiry that opens now."""
+    return bool(consortium["Bank B"].ok("member", "list")["members"][member]["ready"])
+
+
+def test_readiness__switched_off_beside_the_service__stays_off_until_switched_on(consortium: Consortium) -> None:
     bank = consortium["Bank A"]
 
-    def ready() -> bool:
-        return bool(bank.ok("member", "list")["members"][0]["ready"])
+    bank.ok("ready", "--off")
+    time.sleep(3)  # a period is over, and the service has had its rounds
+    off = is_ready(consortium, 0)
+    bank.ok("ready", "--on")
 
-    bank.ok("ready", "--withdraw")
-    time.sleep(1.5)  # the service has had its rounds, and has not renewed it
-    withdrawn = ready()
-    bank.ok("ready", "--days", "1")
-
-    assert not withdrawn
-    assert ready()
+    assert not off
+    until(lambda: is_ready(consortium, 0))
 
 
-def test_services_stopped_by_sigterm__leave_with_status_0_and_free_the_store(consortium: Consortium) -> None:
-    running = consortium.services["Bank D"]
+def test_service_stopped_by_sigterm__switches_off_first_leaves_with_status_0_and_frees_the_store(
+    consortium: Consortium,
+) -> None:
+    running, log = consortium.services["Bank D"], consortium["Bank D"].home / "answer.log"
+    before = len(log.read_text())
 
     running.terminate()
 
     assert running.wait(30) == 0
+    assert not is_ready(consortium, 3)
+    said = log.read_text()[before:]
+    assert "stopping: switched off first" in said
+    assert "switched readiness off" in said
+    assert "still waits" not in said
     assert consortium["Bank D"].run("answer", "--once").status == 0
     consortium.start("Bank D")
+    until(lambda: is_ready(consortium, 3))
+
+
+def test_service_stopped_while_others_ask__answers_first(consortium: Consortium, subjects: Iterator[Subject]) -> None:
+    bank, subject, running = consortium["Bank A"], next(subjects), consortium.services["Bank D"]
+    running.send_signal(signal.SIGSTOP)
+    request = bank.ok("inquire", "-s", given(subject), "--grant-days", "30", "--no-wait")["request"]
+    until(lambda: bank.ok("explain", request)["inquiries"][0]["turn"] == "Bank D")
+
+    running.terminate()
+    running.send_signal(signal.SIGCONT)
+
+    assert running.wait(30) == 0
+    result = bank.ok("inquire", "--resume", request, "--timeout", "60")
+    assert result["subjects"][0]["totals"] == consortium.clear_sums(subject)
+    consortium.start("Bank D")
+    until(lambda: is_ready(consortium, 3))
+
+
+def test_service_stopped_twice__leaves_at_once_and_names_what_waits_for_it(
+    consortium: Consortium, subjects: Iterator[Subject]
+) -> None:
+    bank, running = consortium["Bank A"], consortium.services["Bank D"]
+    log = consortium["Bank D"].home / "answer.log"
+    others = [consortium.services[name] for name in ("Supervisor", "Microfinance C")]
+    running.send_signal(signal.SIGSTOP)
+    bank.ok("inquire", "-s", given(next(subjects)), "--grant-days", "30", "--no-wait")
+    until(lambda: "Bank D" in bank.ok("explain", "last")["inquiries"][0]["turn"])
+    began, before = time.monotonic(), len(log.read_text())
+
+    running.send_signal(signal.SIGTERM)
+    running.send_signal(signal.SIGCONT)
+    until(lambda: "stopping" in log.read_text()[before:])
+    running.send_signal(signal.SIGTERM)
+
+    assert running.wait(30) == 0
+    assert time.monotonic() - began < 20
+    assert all(other.poll() is None for other in others)
+    consortium.start("Bank D")
+    until(lambda: is_ready(consortium, 3))
 
 
 def test_watcher_killed_and_restarted__exports_each_event_once(
@@ -205,7 +255,8 @@ def test_watcher_killed_and_restarted__exports_each_event_once(
     assert result["decisions"][0]["outcome"] == "decline"
     assert len({line["id"] for line in lines}) == len(lines)
     assert [line["block"] for line in lines] == sorted(line["block"] for line in lines)
-    assert sum(line["event"] == "Attested" for line in lines) == 3
+    verdicts = [line["inquiry"] for line in lines if line["event"] == "Attested"]
+    assert len(set(verdicts)) == len(verdicts) >= 3
     assert all(line["check"] == "recomputed from its disclosure" for line in lines if line["event"] == "Contributed")
     assert not [line for line in lines if line["kind"] == "finding"]
 
@@ -253,7 +304,6 @@ def test_tag_key__rotated_beside_the_services__is_used_by_all(
     number = str(bank.ok("propose", "tag-key", commitment)["proposal"])
     for party in (bank, *others[:2]):
         party.ok("vote", number, "--yes")
-    # The supervisor's approval goes through the watcher, which has the store.
     consortium.supervisor.ok("approve", number, "--yes")
     anvil.advance(3_700)
     bank.ok("execute", number)

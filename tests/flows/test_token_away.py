@@ -12,7 +12,7 @@ from mpcredit.errors import KeyUnavailable
 from mpcredit.events import Stage
 from mpcredit.keystore import MemoryKeyStore
 from mpcredit.pairkeys import AgreementKey
-from mpcredit.server.node import WITHDRAW_AFTER, Node
+from mpcredit.server.node import SWITCH_OFF_AFTER, Node
 
 
 class WeakToken:
@@ -115,7 +115,7 @@ def test_inquirers_token__away__the_request_waits_and_says_why(town: FakeTown) -
     assert town.inquiry(request).stage is Stage.VALID
 
 
-def test_server__whose_token_is_away__says_so_withdraws_readiness_when_it_lasts_and_goes_on(town: FakeTown) -> None:
+def test_server__whose_token_is_away__says_so_switches_off_when_it_lasts_and_goes_on(town: FakeTown) -> None:
     now = [1_800_000_000.0]
     request = town.ask(1)
     town[0].work()
@@ -128,11 +128,11 @@ def test_server__whose_token_is_away__says_so_withdraws_readiness_when_it_lasts_
     assert (node.status().state, node.status().trouble) == ("held up", "the token does not answer")
     node.round()
     town[2].sync()
-    assert town[2].desk.member.ready_until > town.chain.time  # a hiccup is no reason
-    now[0] += WITHDRAW_AFTER + 1
+    assert town[2].membership.is_ready  # a hiccup is no reason
+    now[0] += SWITCH_OFF_AFTER + 1
     node.round()
     town[2].sync()
-    assert town[2].desk.member.ready_until == 0
+    assert not town[2].membership.is_ready
 
     token.left = 1000
     for _ in range(3):

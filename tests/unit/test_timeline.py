@@ -163,6 +163,20 @@ def test_expired__the_silent_must_start_their_service(town: FakeTown) -> None:
 
     assert (line.stage, line.turn) == (Stage.EXPIRED, "")
     assert steps(line)[-1] == ("the ledger", "ended it at its deadline; silent: Bank C, Bank D")
+    assert line.advice == (
+        "Bank C, Bank D must start its service, which switches itself on; ask again then: those that answered do so again "
+        "only over a cohort with it"
+    )
+
+
+def test_expired__nobody_had_answered__no_cohort_is_owed(town: FakeTown) -> None:
+    request = opened(town, 1, 2, 3, 4)
+    town.chain.advance(DAY)
+    town.settle()
+
+    _inquiry, line = told(town, request)
+
+    assert line.advice.endswith("must start its service, which switches itself on; ask again")
     assert line.advice.startswith("Bank C, Bank D must start its service")
 
 
