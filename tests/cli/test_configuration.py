@@ -209,7 +209,7 @@ def test_tag_key_of_another_consortium__is_refused_before_anything_is_answered(b
     content = path.read_bytes()
     path.unlink()
     try:
-        refused(bank.run("answer", "--once"), 7, "no tag key", "--import")
+        refused(bank.run("answer", "--once"), 7, "tag key of version 1 is not at hand", "--import")
         bank.ok("keys", "tag", "--new")
         refused(bank.run("answer", "--once"), 7, "not the consortium's")
     finally:
