@@ -94,6 +94,11 @@ class Recipient(Protocol):
         ...
 
     @property
+    def now(self) -> int:
+        """The time of its ledger's head, Unix seconds."""
+        ...
+
+    @property
     def tagger(self) -> Tagger:
         """What turns a subject into the consortium's tag."""
         ...
@@ -176,9 +181,9 @@ class Consent:
             purpose: what for.
             days: for how long, counted from `now`.
             evidence: SHA-256 of the signed form or recording.
-            now: Unix time; the clock's when None.
+            now: Unix time; when None this machine's, or the ledger's if that is behind: R17.1.
         """
-        start = int(time.time()) if now is None else now
+        start = min(int(time.time()), to.now) if now is None else now
         return cls(
             chain_id=to.realm.chain_id,
             consortium=to.realm.consortium,

@@ -262,6 +262,11 @@ class Institution:
         return self.desk.index
 
     @property
+    def now(self) -> int:
+        """The time of its ledger's head, Unix seconds."""
+        return self.follower.now
+
+    @property
     def name(self) -> str:
         """As registered."""
         return self.desk.member.name

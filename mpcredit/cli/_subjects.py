@@ -27,6 +27,7 @@ class Recipient:
     realm: Realm
     index: int
     tagger: HmacTagger
+    now: int
 
 
 def recipient(party: Access) -> Recipient:
@@ -37,7 +38,7 @@ def recipient(party: Access) -> Recipient:
     """
     member = own_member(party)
     state = party.follower.state
-    return Recipient(state.realm, member.index, tagger_of(party.keys, party.follower.tag_keys))
+    return Recipient(state.realm, member.index, tagger_of(party.keys, party.follower.tag_keys), party.follower.now)
 
 
 def parse_subject(text: str) -> Subject:

@@ -285,8 +285,8 @@ def test_verify__with_no_ledger_to_ask__compares_with_the_founding_file_or_says_
     assert compared["authentic"]
     assert compared["compared"] == ["consortium", "founding"]
 
-    operator = bank.ok("member", "list")["members"][1]["operators"][0]
-    (tmp_path / "founding.toml").write_text(founding.replace(operator, "0x" + "11" * 20))
+    owner = bank.ok("member", "list")["members"][1]["owner"]
+    (tmp_path / "founding.toml").write_text(founding.replace(owner, "0x" + "11" * 20))
     refused(bank.run("verify", "carried.json", "--config", str(alone)), 3, "founding file does not name", "node")
 
     unfounded = text.replace(URL, DOWN).replace('founding = "founding.toml"', "")

@@ -336,7 +336,7 @@ def test_silent_institution__expires__and_asking_again_gives_totals(there: World
         there.bank.node.round()
     waiting = desk.get(made.id)
     assert waiting.step is Step.ASKING
-    assert waiting.note == "waiting for Bank D"
+    assert waiting.note.startswith("waiting for Bank D, until ")
     there.consortium.advance(3_601)
     there.settle()
     assert desk.get(made.id).step is Step.STOPPED

@@ -18,11 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import alembic.command
 import pytest
 from argon2 import PasswordHasher
 from clock import Clock
-from sqlalchemy import text
 from web_world import EVIDENCE, Site, World, second_tag_key, world
 
 from mpcredit.identity import Subject
@@ -30,7 +28,7 @@ from mpcredit.policy import Outcome
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.casefile import Step, applications_table
-from mpcredit.server.database import Database, _scripts_config
+from mpcredit.server.database import Database
 from mpcredit.server.drafts import Draft
 from mpcredit.server.misuse import DAY, HELD, HOUR, Look, Misuse, Past, Rule, closed, judge
 from mpcredit.server.people import Forbidden, People, PeopleError
@@ -551,31 +549,3 @@ def test_below_the_limit__in_the_database__suspends_nobody(database: Database, a
 
     assert Misuse(database, None, audit, people, HOURLY).apply() == []  # type: ignore[arg-type]
     assert not people.get("anna").disabled  # type: ignore[union-attr]
-
-
-def test_upgrade__older_applications__count_by_tag_and_from_their_entry_on(url: str) -> None:
-    database = Database(url)
-    try:
-        with database.transaction() as connection:
-            config = _scripts_config()
-            config.attributes["connection"] = connection
-            alembic.command.upgrade(config, "0005")
-            insert = text(
-                "INSERT INTO application (id, officer, created_at, step, fingerprint, consent, value) "
-                "VALUES (:id, 'user:anna', :at, :step, '', :id, :value)"
-            )
-            for number, step in enumerate(("ready", "decided")):
-                value = json.dumps({"tag": f"0x{number:064x}"})
-                connection.execute(insert, {"id": f"{number}", "at": 1_000 + number, "step": step, "value": value})
-
-        database.upgrade()
-
-        with database.read() as connection:
-            c = applications_table.c
-            found = connection.execute(applications_table.select().order_by(c.number)).all()
-        assert [(row.tag, row.ready_at, row.settled) for row in found] == [
-            (f"0x{0:064x}", 1_000, None),
-            (f"0x{1:064x}", None, None),
-        ]
-    finally:
-        database.close()

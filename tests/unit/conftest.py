@@ -64,4 +64,4 @@ def supervisor() -> InstitutionKey:
 @pytest.fixture
 def bank(realm: Realm) -> SimpleNamespace:
     """What `Consent.grant` needs of an institution."""
-    return SimpleNamespace(realm=realm, index=0, tagger=HmacTagger(TagKey(1, b"k" * 32)))
+    return SimpleNamespace(realm=realm, index=0, now=2**40, tagger=HmacTagger(TagKey(1, b"k" * 32)))

@@ -56,6 +56,12 @@ def test_grant__without_a_time__begins_now(bank: SimpleNamespace) -> None:
     assert Consent.grant(SUBJECT, to=bank, purpose=Purpose.REVIEW, days=1).valid_from > 1_700_000_000
 
 
+def test_grant__on_a_ledger_that_is_behind__begins_at_its_head(bank: SimpleNamespace) -> None:
+    bank.now = NOW - 12
+
+    assert Consent.grant(SUBJECT, to=bank, purpose=Purpose.REVIEW, days=1).valid_from <= NOW - 12
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
