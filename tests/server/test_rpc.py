@@ -161,7 +161,7 @@ def test_refusal__comes_with_the_code_and_revert_data_of_a_node(world: World, ur
     assert told["error"]["code"] == 3
 
     with pytest.raises(faults.ContractRefused) as caught:
-        world.signer(OUTSIDER).sign(Call("consortium", "declareReady", (0,)), 0)
+        world.signer(OUTSIDER).sign(Call("consortium", "setReady", (0, True)), 0)
 
     assert caught.value.code == "NotMember"
 
