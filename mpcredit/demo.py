@@ -644,7 +644,7 @@ def _await_ready(consortium: LocalConsortium, watch: _Watch) -> None:
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         watch.follower.sync()
-        if watch.follower.state.cohort(0, watch.follower.now).bit_count() == len(watch.names):
+        if watch.follower.state.cohort(0, watch.follower.next_time).bit_count() == len(watch.names):
             return
         _pause(consortium.work(), until, "the institutions are not ready yet")
 

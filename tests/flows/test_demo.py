@@ -270,8 +270,8 @@ def test_mask_that_does_not_cancel__supervisor_names_who__and_the_run_fails_loud
 ) -> None:
     honest = Desk.mask_keys
 
-    def false_masks(desk: Desk, keys: Any) -> dict[int, bytes]:
-        made = honest(desk, keys)
+    def false_masks(desk: Desk, keys: Any, period: Any) -> dict[int, bytes]:
+        made = honest(desk, keys, period)
         return {i: bytes(32) for i in made} if desk.member.name == "Bank B" else made
 
     monkeypatch.setattr(Desk, "mask_keys", false_masks)
