@@ -19,6 +19,7 @@ A file for an institution; paths are relative to the file. docs/configuration.md
     token = "bank-a"                      # its label; PIN: MPCREDIT_TOKEN_PIN, a file in MPCREDIT_TOKEN_PIN_FILE, or asked
     [store]
     path = "store.sqlite"
+    mark = "mark/store.json"              # names the newest answer; in no backup, on a disk that keeps files (R25)
     [book]                                # institutions only
     path = "book.csv"
     adapter = "bank_core.credit:book"     # instead of a file: own code that gives the book (docs/loan-book.md)
@@ -74,6 +75,7 @@ from mpcredit.outbox import Patience
 from mpcredit.pkcs11keys import Pkcs11Keys, TokenPlace
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Book, Store
+from mpcredit.storage.mark import FileMark
 from mpcredit.store import SqliteStore
 from mpcredit.tags import Tagger, tagger_of
 
@@ -118,7 +120,7 @@ _KNOWN: Mapping[str, frozenset[str]] = {
         }
     ),
     "keys": frozenset({"directory", "pkcs11"}),
-    "store": frozenset({"path"}),
+    "store": frozenset({"path", "mark"}),
     "book": frozenset({"path", "adapter"}),
     "policy": frozenset({"path"}),
     "inquiry": frozenset({"bits", "minimum_cohort", "minimum_window_days", "ready"}),
@@ -159,6 +161,8 @@ class Config:
     account: str | None
     keys: Path
     store: Path
+    mark: Path
+    """File that names the newest answer of the store, outside the store and its backups (R25)."""
     book: Path | None
     book_adapter: str | None
     """MODULE:FUNCTION of the institution's own code that gives the loan book, see `book_adapter`."""
@@ -340,7 +344,9 @@ class _Reader:
         keys = self.place("keys", "directory", "keys")
         store = self.place("store", "path", "store.sqlite")
         assert keys is not None
+        mark = self.place("store", "mark", "mark/store.json")
         assert store is not None
+        assert mark is not None
         return Config(
             path=self.path,
             role=role,
@@ -364,6 +370,7 @@ class _Reader:
             account=to_checksum_address(account) if account else None,
             keys=keys,
             store=store,
+            mark=mark,
             book=self.place("book", "path", None),
             book_adapter=self.adapter(),
             policy=self.place("policy", "path", None),
@@ -599,6 +606,7 @@ def institution_from_config(
             minimum_window=config.minimum_window_days * 86_400,
             ready=config.ready,
             anchor=anchor,
+            marks=FileMark(config.mark),
         )
         made.desk.outbox.patience = config.patience
         return made

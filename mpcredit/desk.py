@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mpcredit.consent import Consent
 from mpcredit.disclosure import Seen
@@ -22,6 +23,7 @@ from mpcredit.ports import Keys, OutboxRow, Store
 from mpcredit.sealing import SubjectList, open_subjects_member
 from mpcredit.state import Inquiry, LedgerState
 from mpcredit.tags import HmacTagger, Tagger, tagger_of
+from mpcredit.tenure import Marks, Tenure
 from mpcredit.versions import THIS_RELEASE, Release
 
 __all__ = ["Desk"]
@@ -40,6 +42,8 @@ class Desk:
     """This institution's own least cohort, whatever the ledger says."""
     minimum_window: int = 0
     """Its own least window, seconds."""
+    marks: Marks | None = None
+    """Where the mark of the store is kept; None keeps none."""
     release: Release = THIS_RELEASE
     """What this institution's release reads and writes."""
     _pairs: dict[tuple[KeyRef, KeyRef, PeriodRef], PairKeys] = field(default_factory=dict, repr=False)
@@ -79,6 +83,16 @@ class Desk:
         except MpcreditError:
             return False
         return True
+
+    @cached_property
+    def tenure(self) -> Tenure:
+        """Of the store."""
+        return Tenure(self.store, self.marks)
+
+    @property
+    def displaced(self) -> str:
+        """Why this store must answer and open nothing (R25); empty if it may."""
+        return self.tenure.trouble(self.member)
 
     @property
     def index(self) -> int:
@@ -246,10 +260,18 @@ class Desk:
             cohort=int(str(value["cohort"]), 16),
             opened_at=known.opened.at.timestamp if known else int(str(value["opened_at"])),
             order=(known.opened.at.block, known.opened.at.log_index) if known else (int(order[0]), int(order[1])),
-            answered="payload" in answer,
+            answered="payload" in answer or self._of_an_earlier_tenure(known),
             answered_at=int(str(answer.get("made_at", 0))),
             named=tuple(tag for tag, _ in named),
             repeats=bool(value["repeats"]),
+        )
+
+    def _of_an_earlier_tenure(self, inquiry: Inquiry | None) -> bool:
+        """Whether another store of this member may have answered: it counts as answered (R25)."""
+        return (
+            inquiry is not None
+            and inquiry.inquirer != self.index
+            and inquiry.tenures.get(self.index) != self.tenure.value
         )
 
     def post(self, step: str, call: Call) -> OutboxRow:

@@ -96,8 +96,8 @@ class Furnisher:
 
         # (1) one answer for ever: what is stored is sent, whatever the book says now: R24.
         if answer is None:
-            if self.desk.missing_tag_key:
-                return []  # it is judged as soon as the key is here: R4
+            if self.desk.missing_tag_key or self.desk.displaced:
+                return []  # it is judged as soon as the key is here, and by the store whose tenure is named: R4, R25
             self.desk.follower.bear_out()
             self.desk.outbox.check_restored()  # a machine set back to a snapshot goes on without a start: R25
             refusal = self.judge(inquiry)
@@ -107,6 +107,10 @@ class Furnisher:
                 self.desk.store.insert("answer", key, answer)
                 for consent, value in used.items():
                     self.desk.store.put("consent", consent, value)
+                if "payload" in answer:
+                    self.desk.tenure.note(inquiry.id, hex_bytes(answer["payload"], None))
+            if "payload" in answer:
+                self.desk.tenure.seal()  # on the disk before anything leaves, a gas estimate too: R25
 
         # (2) the stored answer goes through the outbox.
         try:
@@ -135,6 +139,8 @@ class Furnisher:
             A refusal with its code and reason, or None.
         """
         desk = self.desk
+        if inquiry.tenures.get(desk.index) != desk.tenure.value or inquiry.opened.at.timestamp <= desk.member.since:
+            return Refusal(RefusalCode.RESTORED, "the inquiry opened before this store began its tenure")
         if inquiry.opened.at.block <= desk.outbox.restored_at:
             return Refusal(RefusalCode.RESTORED, "this institution's store was restored after the inquiry opened")
         if self._is_ended(inquiry):

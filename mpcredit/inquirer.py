@@ -344,27 +344,26 @@ class Inquirer:
 
     def _goes_on(self, request: Request) -> bool:
         """Whether the ledger shows otherwise what ended a request: a reorganisation has changed it, and it goes on."""
-        if request.state in (RequestState.ATTESTED, RequestState.VOID):
+        attempts = request.value["attempts"]
+        if request.state in (RequestState.ATTESTED, RequestState.VOID) or not attempts:
             return False
-        for attempt in reversed(request.value["attempts"]):
-            inquiry = self.desk.state.inquiries.get(hex_bytes(attempt["inquiry"], 32))
-            if inquiry is None:
-                continue
-            if inquiry.stage is _ENDS.get(request.state):
-                return False
-            self.desk.note_seen(
-                inquiry.id,
-                inquirer=inquiry.inquirer,
-                tags=[(consent.tag, consent.tag_key_version) for consent in request.consents],
-                consents=list(inquiry.opening.consents),
-                cohort=inquiry.opening.cohort,
-                opened_at=inquiry.opened.at.timestamp,
-                order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
-                repeats=inquiry.opening.repeats,
-            )
-            return self._resume(request, attempt["inquiry"])
-        # The opening itself was taken off the ledger; the outbox sends it again.
-        return request.state in _ENDS and self._resume(request, request.value["inquiry"])
+        last = attempts[-1]["inquiry"]
+        inquiry = self.desk.state.inquiries.get(hex_bytes(last, 32))
+        if inquiry is None:  # off the ledger; if it was on it, the outbox sends it again
+            return request.state in _ENDS and self._resume(request, last)
+        if inquiry.stage is _ENDS.get(request.state) or (request.state is RequestState.FAILED and inquiry.stage.failed):
+            return False
+        self.desk.note_seen(
+            inquiry.id,
+            inquirer=inquiry.inquirer,
+            tags=[(consent.tag, consent.tag_key_version) for consent in request.consents],
+            consents=list(inquiry.opening.consents),
+            cohort=inquiry.opening.cohort,
+            opened_at=inquiry.opened.at.timestamp,
+            order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
+            repeats=inquiry.opening.repeats,
+        )
+        return self._resume(request, last)
 
     def _resume(self, request: Request, inquiry: str) -> bool:
         log.warning("request %s goes on: its end was taken off the ledger", request.id)

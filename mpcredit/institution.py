@@ -31,6 +31,7 @@ from mpcredit.roles.leaving import LONGEST_SECONDS, Leaving
 from mpcredit.state import Inquiry
 from mpcredit.supervisor import Supervisor
 from mpcredit.tags import Tagger
+from mpcredit.tenure import Marks
 from mpcredit.versions import THIS_RELEASE, Release
 
 __all__ = [
@@ -207,6 +208,7 @@ class Institution:
         idle: called while there is nothing to do; by default sleeps for half a second.
         clock: unix seconds.
         anchor: head of the audit log at this moment, which each report puts on the ledger; zeros without a log.
+        marks: where the mark of the store is kept, outside the store and its backups (R25); None keeps none.
         release: what it reads and writes; another one than this package's is for tests of neighbouring releases.
     """
 
@@ -230,12 +232,13 @@ class Institution:
         idle: Callable[[], None] = lambda: time.sleep(0.5),
         clock: Callable[[], float] = lambda: time.time(),
         anchor: Callable[[], bytes] = lambda: bytes(32),
+        marks: Marks | None = None,
         release: Release = THIS_RELEASE,
     ) -> None:
         self.follower = follower or Follower(ledger, pins, confirmations)
         self.follower.clock = clock
         outbox = Outbox(store, signer, ledger, confirmations=self.follower.confirmations)
-        self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window, release)
+        self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window, marks, release)
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
         self.inquirer = Inquirer(self.desk, book, bits=bits, anchor=anchor)
@@ -263,18 +266,21 @@ class Institution:
         """As registered."""
         return self.desk.member.name
 
-    def start(self, *, restored: bool = False) -> bool:
+    def start(self, *, restored: bool = False, new_tenure: str = "") -> bool:
         """Compare store and ledger once per process (R25).
 
         Args:
-            restored: the operator says that the store comes from a backup.
+            restored: a person says that the store comes from a backup.
+            new_tenure: why a person begins a new tenure of the store; empty if nobody does. The owner must name it.
 
         Returns:
             Whether the store was marked as restored now.
         """
-        if self._started and not restored:
+        if self._started and not restored and not new_tenure:
             return False
         marked = self.desk.outbox.check_restored(declared=restored)
+        if new_tenure:
+            self.desk.tenure.begin(new_tenure)
         self._started = True
         return marked
 

@@ -33,10 +33,11 @@ from mpcredit.ledger.roster import SUPERVISOR, Pins, account_statement, key_stat
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Store
-from mpcredit.roles.tenure import tenure_of
 from mpcredit.schema import FIGURES_1, Schema
+from mpcredit.storage.mark import FileMark
 from mpcredit.store import SqliteStore
 from mpcredit.tags import HmacTagger, TagKey
+from mpcredit.tenure import tenure_of
 
 __all__ = [
     "DEFAULT_PARAMETERS",
@@ -391,7 +392,8 @@ def _found(
         keys[name].save_tag_key(tag_key)
         own, service = keys[name].create_institution_key(1), accounts[name].address
         stores[name] = stack.enter_context(SqliteStore(directory / f"{index}.sqlite"))
-        tenure = tenure_of(stores[name])
+        marks = FileMark(directory / "marks" / f"{index}.json")
+        tenure = tenure_of(stores[name], marks)
         signature = sign_key(owners[name], ledger.realm, index, 1, own.public)
         naming = sign_account(owners[name], ledger.realm, index, service, 1, tenure)
         ChainSigner(chain.web3, owners[name], deployed.consortium).transact(
@@ -407,6 +409,7 @@ def _found(
             policy=CreditPolicy.from_toml(),
             pins=pins,
             bits=bits,
+            marks=marks,
         )
     return LocalConsortium(
         institutions=members,

@@ -39,7 +39,7 @@ class Membership:
     @property
     def why_not(self) -> str:
         """Why it is not ready: the service's reason, a tag key that is missing, or the loan book."""
-        return self.hindrance or self.desk.tag_key_hindrance or self._book_trouble()
+        return self.hindrance or self.desk.displaced or self.desk.tag_key_hindrance or self._book_trouble()
 
     def step(self) -> list[str]:
         """Do what is due; safe to call at any time."""

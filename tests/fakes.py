@@ -35,11 +35,11 @@ from mpcredit.paillier import PrivateKey
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy
 from mpcredit.ports import Block, Outcome, Signed, Taken
-from mpcredit.roles.tenure import tenure_of
 from mpcredit.schema import FIGURES_1, Schema
 from mpcredit.state import Inquiry, LedgerState
 from mpcredit.store import MemoryStore, SqliteStore
 from mpcredit.tags import HmacTagger, TagKey
+from mpcredit.tenure import tenure_of
 
 JOINT_CREDIT = "0x000000000000000000000000000000000000bEEF"
 REALM = Realm(31337, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")

@@ -43,8 +43,9 @@ from mpcredit.institution import Institution, SupervisorNode
 from mpcredit.keystore import KeyStore
 from mpcredit.outbox import Outbox
 from mpcredit.ports import OutboxRow, Store
-from mpcredit.roles.tenure import tenure_of
+from mpcredit.storage.mark import FileMark
 from mpcredit.store import MemoryStore, SqliteStore, StoreInUse
+from mpcredit.tenure import tenure_of
 
 HAND_OVER_SECONDS = 60.0
 """How long the service may take to pick up what was handed over: it may be answering a large inquiry."""
@@ -524,7 +525,7 @@ def dispatch(at: Station, item: Mapping[str, Any]) -> dict[str, Any]:
             at.store.put("meta", "readiness", {"held": not item["on"] and not at.config.served})
             return {"step": row.key if row is not None else None}
         case "tenure":
-            return {"tenure": to_hex(tenure_of(at.store))}
+            return {"tenure": to_hex(tenure_of(at.store, FileMark(at.config.mark)))}
         case "request":
             if at.institution is None:
                 raise InvalidMessage("only an institution's service takes inquiries")

@@ -74,6 +74,8 @@ def confirm(
             next_key(party.keys.institution_versions(), registered, 1) or party.keys.create_institution_key(1).public
         )
         party.keys.institution_key(public)
+        if not state.pins.accepts_owner(member.index, acting.address):  # it was invited after the founding
+            party.submit({"kind": "pin", "pinned": acting.address, "role": "owner", "member": member.index})
         block = acting.send(
             party.ledger,
             "confirm",
@@ -84,8 +86,6 @@ def confirm(
             tenure,
             sign_account(acting.account, state.realm, member.index, account, 1, tenure),
         )
-        if not state.pins.accepts_owner(member.index, acting.address):  # it was invited after the founding
-            party.submit({"kind": "pin", "pinned": acting.address, "role": "owner", "member": member.index})
     out.facts(
         f"{member.name} (member {member.index}) is confirmed, in block {block}",
         [("institution key 1", to_hex(public)), ("fingerprint", fingerprint(public)), ("service account", account)],

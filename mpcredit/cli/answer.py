@@ -89,12 +89,21 @@ def answer(
             "--restored", metavar="", help="The store comes from a backup: refuse every inquiry opened until now (R25)."
         ),
     ] = False,
+    new_tenure: Annotated[
+        str,
+        typer.Option(
+            "--new-tenure",
+            metavar="REASON",
+            help="Begin a new tenure of the store: it was replaced, or set back to a copy. The owner then names it "
+            "(mpcredit member appoint).",
+        ),
+    ] = "",
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run this institution's service until it is stopped.
 
-    It seals the mask keys to the supervisor, declares readiness, answers others' inquiries or refuses them by the
+    It seals the mask keys to the supervisor, switches readiness, answers others' inquiries or refuses them by the
     consortium's policy, finishes this institution's own inquiries, and does what other commands hand over. A newer loan
     book is read as soon as its file changes. One service at a time; a ledger that is down is waited for.
 
@@ -113,6 +122,9 @@ def answer(
         at = station(settings, full=True)
         try:
             assert at.institution is not None
+            if new_tenure and at.institution is not None:
+                at.institution.start(new_tenure=new_tenure)
+                out.say("a new tenure has begun; nothing is answered until the owner names it: mpcredit member appoint")
             if restored:
                 at.restored = at.institution.start(restored=True)
             if at.restored:

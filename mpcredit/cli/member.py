@@ -152,7 +152,7 @@ def _row(m: dict[str, Any], own: str | None) -> tuple[object, ...]:
         m["name"] + ("  (you)" if own is not None and own == m["account"] else ""),
         standing,
         ready,
-        m["account"] or "none",
+        f"{m['account'][:6]}…{m['account'][-4:]}" if m["account"] else "none",
         key,
         "yes" if m["pinned"] else "PIN IT",
     )

@@ -23,12 +23,21 @@ def serve(
             help="The database comes from a backup: refuse every inquiry opened until now (R25).",
         ),
     ] = False,
+    new_tenure: Annotated[
+        str,
+        typer.Option(
+            "--new-tenure",
+            metavar="REASON",
+            help="Begin a new tenure of the database: it was replaced, or set back to a copy. The owner then names it "
+            "(mpcredit member appoint).",
+        ),
+    ] = "",
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run the server of one institution, or of the supervisor, until it is stopped.
 
-    It serves the pages and the API, answers others' inquiries, finishes its own, declares readiness and withdraws it when
+    It serves the pages and the API, answers others' inquiries, finishes its own, switches readiness on, and off when
     it stops. The table [server] of the configuration says where it listens and which database it has. The passphrase of
     the keys: MPCREDIT_PASSPHRASE_FILE, or asked. Killed at any point, it goes on when it is started again.
 
@@ -40,5 +49,11 @@ def serve(
         raise server_missing(error) from error
 
     settings, out = load(config), Output(json)
-    serve_party(settings.path, attest=not no_attest, restored=restored, say=lambda line: out.say(stamped(line)))
+    serve_party(
+        settings.path,
+        attest=not no_attest,
+        restored=restored,
+        new_tenure=new_tenure,
+        say=lambda line: out.say(stamped(line)),
+    )
     out.document({"stopped": True})

@@ -57,7 +57,6 @@ from mpcredit.keystore import KdfCost, KeyStore, MemoryKeyStore
 from mpcredit.local import DEFAULT_PARAMETERS
 from mpcredit.policy import CreditPolicy
 from mpcredit.protocol import SPEC_VERSION
-from mpcredit.roles.tenure import tenure_of
 from mpcredit.schema import FIGURES_1
 from mpcredit.server.candidate import ADAPTER, SQL, book_kind
 from mpcredit.server.founders import begin_supervision, begin_tenure, confirm_member
@@ -67,6 +66,7 @@ from mpcredit.server.settings import ServerSettings
 from mpcredit.state import Inquiry
 from mpcredit.store import SqliteStore
 from mpcredit.tags import HmacTagger, TagKey
+from mpcredit.tenure import tenure_of
 
 __all__ = ["Check", "Outcome", "certify"]
 

@@ -11,13 +11,15 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from mpcredit.chain import ChainLedger, ChainSigner
+from mpcredit.config import read_config
 from mpcredit.events import Call
 from mpcredit.ledger.roster import SUPERVISOR
 from mpcredit.local import sign_account, sign_key
-from mpcredit.roles.tenure import tenure_of
 from mpcredit.server.database import open_database
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.store import SqlStore
+from mpcredit.storage.mark import FileMark
+from mpcredit.tenure import tenure_of
 
 __all__ = ["begin_supervision", "begin_tenure", "confirm_member"]
 
@@ -52,7 +54,7 @@ def begin_tenure(config: Path) -> bytes:
     database = open_database(ServerSettings.load(config))
     try:
         with SqlStore(database) as store:
-            return tenure_of(store)
+            return tenure_of(store, FileMark(read_config(config).mark))
     finally:
         database.close()
 

@@ -244,7 +244,7 @@ def institutions(node: SupervisorNode) -> list[dict[str, Any]]:
                 "ready_next": bool(ready_next >> index & 1),
                 "suspended": member.suspended,
                 "key": member.key.version if member.keys else 0,
-                "audited": bool(member.keys) and state.serving_key(index) == member.key,
+                "audited": state.in_force is not None and member.key_under(state.in_force) == member.key,
                 "owner": member.owner,
                 "account": member.account,
             }

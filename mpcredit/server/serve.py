@@ -245,6 +245,7 @@ def serve_party(
     *,
     attest: bool = True,
     restored: bool = False,
+    new_tenure: str = "",
     with_parent: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -254,6 +255,7 @@ def serve_party(
         path: the configuration file.
         attest: a supervisor puts its verdicts on the ledger.
         restored: the operator says that the database comes from a backup: every inquiry opened until now is refused (R25).
+        new_tenure: why a person begins a new tenure of the database; empty if nobody does. The owner must name it.
         with_parent: stop when standard input ends.
         say: takes lines for whoever started it.
 
@@ -301,7 +303,7 @@ def serve_party(
         )
         # (3) the party; a ledger that is down is waited for.
         keeper = BookKeeper(config, settings.book, database, audit) if config.role == "institution" else None
-        party = _party(config, store, audit, keeper, attest, restored, stop)
+        party = _party(config, store, audit, keeper, attest, restored, new_tenure, stop)
         if party is None:
             return
         if isinstance(party, SupervisorNode):
@@ -382,6 +384,7 @@ def _party(
     keeper: BookKeeper | None,
     attest: bool,
     restored: bool,
+    new_tenure: str,
     stop: threading.Event,
 ) -> Party | None:
     """The party, as soon as the ledger answers; None when told to stop before."""
@@ -397,7 +400,7 @@ def _party(
                 if keeper is not None
                 else supervisor_from_config(config.path, attest=attest, store=store, anchor=anchor)
             )
-            _compare(party, restored)
+            _compare(party, restored, new_tenure)
             return party
         except WrongLedger:
             raise
@@ -409,10 +412,10 @@ def _party(
     return None
 
 
-def _compare(party: Party, restored: bool) -> None:
+def _compare(party: Party, restored: bool, new_tenure: str) -> None:
     """Compare store and ledger before anything is done (R25); the outbox logs what it finds."""
     if isinstance(party, Institution):
-        party.start(restored=restored)
+        party.start(restored=restored, new_tenure=new_tenure)
     else:
         party.outbox.check_restored(declared=restored)
 

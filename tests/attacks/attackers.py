@@ -15,7 +15,7 @@ from mpcredit import keyproof, paillier, protocol
 from mpcredit.consent import Consent, Purpose
 from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import InvalidMessage
-from mpcredit.events import Call, Opening, members_of
+from mpcredit.events import Call, Opening, Stage, members_of
 from mpcredit.institution import Institution
 from mpcredit.paillier import PrivateKey
 from mpcredit.schema import FIGURES_1
@@ -123,6 +123,10 @@ def naive_contribution(
 def silent(town: FakeTown, *members: int) -> None:
     """Stop services without a word: they stay in the next cohort."""
     town.asleep |= set(members)
+
+
+ANSWERED = (Stage.COMPLETE, Stage.REPORTED, Stage.VALID)
+"""All have contributed; what comes after depends on who works."""
 
 
 def refusals(town: FakeTown, request: str, *, by: int = 0) -> tuple[int, int]:

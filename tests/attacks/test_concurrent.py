@@ -65,7 +65,7 @@ def test_two_inquiries_at_one_time__the_earlier_is_answered_and_the_other_refuse
     refusal = town.inquiry(second, by=1).refusal
     assert refusal is not None
     assert refusal.code == RefusalCode.WINDOW
-    assert set(town.inquiry(second, by=1).contributions) == {1}
+    assert not town.inquiry(second, by=1).awaited == ()
 
 
 @pytest.mark.usefixtures("cheating_inquirer")
@@ -96,8 +96,8 @@ def failed_attempt(town: FakeTown) -> str:
     town.chain.held = True
     town.work()
     town.chain.held = False
-    leaves = FakeSigner(town.chain, town.accounts[VICTIM].address)
-    signed = leaves.sign(Call("consortium", "declareReady", (0,)), leaves.nonce())
+    supervisor = FakeSigner(town.chain, town.supervisor_account.address)
+    signed = supervisor.sign(Call("consortium", "suspend", (town.supervisor_owner.address, VICTIM)), supervisor.nonce())
     town.chain.mine([pickle.loads(signed.raw)])
     town.chain.mine()
     assert town[0].inquirer.get(request).state is RequestState.OPENING

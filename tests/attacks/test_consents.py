@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from attackers import open_crafted
+from attackers import ANSWERED, open_crafted
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fakes import DAY, TERMS, FakeTown, found_town, subject, two_keys
+from fakes import DAY, TERMS, FakeTown, figures, found_town, subject, two_keys
 
 from mpcredit import disclosure
 from mpcredit.consent import Consent, Purpose
 from mpcredit.disclosure import RefusalCode
-from mpcredit.events import Stage
+from mpcredit.furnisher import Furnisher
 from mpcredit.inquirer import RequestState
+from mpcredit.state import Inquiry
 
 CUSTOMER = Ed25519PrivateKey.from_private_bytes(b"c" * 32)
 OTHER_CONSORTIUM = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
@@ -29,19 +30,20 @@ OTHER_CONSORTIUM = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 @pytest.fixture
 def town(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTown]:
     with two_keys(monkeypatch):
-        yield found_town(5, terms=replace(TERMS, cooldown_seconds=0))
+        yield found_town(5, terms=replace(TERMS, cooldown_seconds=TERMS.repeat_seconds))
 
 
 def used(town: FakeTown) -> Consent:
     consent = town.consent(1)
     open_crafted(town[0], [(consent.tag, consent)])
     town.settle()
+    town.chain.advance(TERMS.repeat_seconds)  # its time is over
     return consent
 
 
 def revoked(town: FakeTown) -> Consent:
     consent = town.consent(1)
-    town[0].desk.outbox.post("revoke", town.call("revokeConsent", consent.hash))
+    town[0].desk.outbox.post("revoke", town.call("revokeConsent", 0, consent.hash))
     return consent
 
 
@@ -93,14 +95,14 @@ def test_consent__not_checked__is_answered(
 
     q = ask(town, make)
 
-    assert town[0].desk.state.inquiries[q].stage is Stage.COMPLETE
+    assert town[0].desk.state.inquiries[q].stage in ANSWERED
 
 
 @pytest.mark.parametrize("make", [lambda town: town.consent(1), lambda town: signed(town.consent(1))])
 def test_consent__permits_it__is_answered(town: FakeTown, make: Callable[[FakeTown], Consent]) -> None:
     q = ask(town, make)
 
-    assert town[0].desk.state.inquiries[q].stage is Stage.COMPLETE
+    assert town[0].desk.state.inquiries[q].stage in ANSWERED
 
 
 def test_consent__another_receipt_than_the_hash_on_the_ledger__is_refused_and_named(town: FakeTown) -> None:
@@ -114,20 +116,55 @@ def test_consent__another_receipt_than_the_hash_on_the_ledger__is_refused_and_na
     assert town.supervisor.supervisor.verified[q].culprits == (0,)
 
 
-def test_consent__used_by_an_inquiry_that_failed__may_be_used_again(town: FakeTown) -> None:
+def asked_again(town: FakeTown) -> tuple[Inquiry, Inquiry]:
+    """One consent twice within its time: the first inquiry lacks an answer, and every book has changed since."""
     consent = town.consent(1)
     town.asleep, town.supervised = {4}, False
     _, first = open_crafted(town[0], [(consent.tag, consent)])
     town.settle()
     town.chain.advance(TERMS.answer_seconds)
     town[0].desk.outbox.post("expire", town.call("expire", first))
+    for book in town.books:
+        book.figures[consent.tag] = figures(64)
     town.asleep = set()
     town.settle()
-
     _, second = open_crafted(town[0], [(consent.tag, consent)])
     town.settle()
+    inquiries = town[0].desk.state.inquiries
+    return inquiries[first], inquiries[second]
 
-    assert town[0].desk.state.inquiries[second].stage is Stage.COMPLETE
+
+def given(town: FakeTown, inquiry: Inquiry, member: int) -> dict[str, int]:
+    """What a member put in, as the supervisor recomputes it."""
+    town.supervisor.follower.sync()
+    town.supervisor.supervisor.step()
+    return town.supervisor.supervisor.verified[inquiry.id].records[member][0]
+
+
+def test_one_consent__asked_again_within_its_time__gives_the_same_figures_under_new_masks(town: FakeTown) -> None:
+    # D1: a change at one bank between two answers under one consent would be that bank's figure.
+    first, second = asked_again(town)
+
+    assert second.stage in ANSWERED
+    for member in (1, 2, 3):
+        assert first.payload(member) != second.payload(member)
+        assert given(town, second, member) == figures(2**member)
+    assert given(town, second, 4) == figures(64)  # it had not answered before
+
+
+def test_one_consent__without_the_rule__shows_what_changed_in_between(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Furnisher, "_used_consents", lambda _self: {})
+    monkeypatch.setattr(Furnisher, "_record", lambda self, inquiry, tag, _used: self.book.record(inquiry.schema, tag))
+    real = disclosure.decide
+    monkeypatch.setattr(
+        "mpcredit.furnisher.decide", lambda *a, **k: None if (r := real(*a, **k)) and r.code == 8 else r
+    )
+
+    _first, second = asked_again(town)
+
+    assert given(town, second, 1) == figures(64)
 
 
 def squat(town: FakeTown) -> tuple[bytes, bytes]:
@@ -148,11 +185,11 @@ def test_squatted_consent__counted_for_anybody__stops_the_honest_inquirer(
     # The variant: a hash on the ledger is used, whoever wrote it there.
     real = disclosure._consent_problem
 
-    def anybodys(inquiry, subjects, realm, version, memory, state):  # type: ignore[no-untyped-def]
-        for seen in memory:
-            if seen.inquiry in state.inquiries and set(seen.consents) & set(inquiry.opening.consents):
+    def anybodys(inquiry, subjects, realm, version, consents, state, now):  # type: ignore[no-untyped-def]
+        for other in state.inquiries.values():
+            if other.id != inquiry.id and set(other.opening.consents) & set(inquiry.opening.consents):
                 return "the consent was used before"
-        return real(inquiry, subjects, realm, version, memory, state)
+        return real(inquiry, subjects, realm, version, consents, state, now)
 
     monkeypatch.setattr(disclosure, "_consent_problem", anybodys)
     _, q = squat(town)
@@ -188,7 +225,7 @@ def test_own_request__consent_expires_or_is_revoked_while_it_waits__ends_without
     bank.sync()
     waits = [bank.inquirer.request(["x"], [c], officer="o").id for c in (short, other)]
     town.settle()
-    bank.desk.outbox.post("revoke", town.call("revokeConsent", other.hash))
+    bank.desk.outbox.post("revoke", town.call("revokeConsent", 0, other.hash))
     town.chain.advance(DAY)
     town.wake(2, 3)
     town.settle()

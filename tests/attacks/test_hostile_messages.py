@@ -208,7 +208,7 @@ def test_schema__registered_but_unreadable__readers_go_on_and_inquiries_under_it
     emit(town, named[1:], (ev.SchemaRegistered, {"schema": 7, "definition": definition}))
     opening, _ = open_crafted(town[1], [(town.tagger.tag(subject(2)), town.consent(2, to=1))], post=False)
     under_it = replace(opening, schema=7)
-    town[1].desk.outbox.post("open 7", town.call("open", under_it.arguments()))
+    town[1].desk.outbox.post("open 7", town.call("open", 1, under_it.arguments()))
     request = town.ask(1)
     town.settle()
 
@@ -222,7 +222,7 @@ def test_name__no_text__readers_go_on(town: FakeTown) -> None:
     from mpcredit.encoding import abi_encode
     from mpcredit.ledger.roster import roster_link
 
-    data = abi_encode(["uint8", "address", "address", "bytes"], [5, "0x" + "11" * 20, "0x" + "22" * 20, b"\xff\xfe"])
+    data = abi_encode(["uint8", "address", "bytes"], [5, "0x" + "11" * 20, b"\xff\xfe"])
     roster = roster_link(town.chain.fold().roster, Change.MEMBER_INVITED, data)
     emit(town, (ev.RosterChanged, {"roster": roster, "kind": Change.MEMBER_INVITED, "data": data}))
 

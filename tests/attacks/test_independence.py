@@ -185,19 +185,23 @@ def test_decide__any_memory__is_a_function_of_what_all_members_know(
             currency="TWD",
             book_as_of=at - age,
             now=at + later,
+            consents={},
         )
         return None if refusal is None else int(refusal.code)
 
     code = decided()
 
-    # An oracle of R26 and R27 in its own words: every one of these inquiries is unknown to the ledger, so all count.
-    same = [s for s in told if tag in s.tags]
+    # An oracle of R17, R26 and R27 in its own words: only what this member has answered counts.
+    own = [s for s in told if s.answered]
+    same = [s for s in own if tag in s.tags]
     recent = [s for s in same if s.opened_at + TERMS.window_seconds > at]
-    if any(s.cohort != inquiry.opening.cohort for s in recent):
-        expected: int | None = RefusalCode.WINDOW
+    if later >= TERMS.repeat_seconds:
+        expected: int | None = RefusalCode.CONSENT
+    elif any((s.cohort ^ inquiry.opening.cohort) & ~(1 | 1 << s.inquirer) for s in recent):
+        expected = RefusalCode.WINDOW
     elif any(s.inquirer == 0 and s.opened_at + TERMS.cooldown_seconds > at for s in same):
         expected = RefusalCode.COOLDOWN
-    elif sum(s.inquirer == 0 and s.opened_at + DAY > at for s in told) + 1 > rate:
+    elif sum(s.inquirer == 0 and s.opened_at + DAY > at for s in own) + 1 > rate:
         expected = RefusalCode.RATE
     elif age > TERMS.book_age_seconds:
         expected = RefusalCode.BOOK

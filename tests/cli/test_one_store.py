@@ -137,6 +137,15 @@ def test_step_of_the_command_line__while_the_server_runs__is_refused(served: Par
         database.close()
 
 
+def test_appoint__while_the_server_runs__reads_its_tenure_and_hands_nothing_over(served: Party) -> None:
+    database = open_database(ServerSettings.load(served.config))
+    try:
+        database.claim()
+        refused(served.run("member", "appoint", "--yes"), 3, "is named already, with the tenure of this store")
+    finally:
+        database.close()
+
+
 def test_step_of_the_command_line__while_the_server_is_stopped__is_in_its_database_and_audit_log(
     served: Party,
 ) -> None:

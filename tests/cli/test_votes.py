@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from cli_world import refused
+from cli_world import OrderDesk, refused
 from parties import Consortium, Party
 
 from mpcredit.cli._owner import Owner
-from mpcredit.encoding import hex_bytes
 from mpcredit.errors import Refused, StoreError
-from mpcredit.server.audit import AuditLog
-from mpcredit.server.database import Database
-from mpcredit.server.people import People, User
-from mpcredit.server.votes import VoteOrders
-
-
-class Desk:
-    """The server's database of Bank D, and its two people."""
-
-    def __init__(self, path: Path) -> None:
-        self.database = Database(f"sqlite:///{path}")
-        self.database.upgrade()
-        self.audit = AuditLog(self.database)
-        people = People(self.database, self.audit)
-        self.one: User = people.create("wang.jun", "Wang Jun", ["administrator"], by=None, why="test")
-        self.two: User = people.create("li.na", "Li Na", ["reviewer"], by=None, why="test")
-        self.orders = VoteOrders(self.audit)
-
-    def ask(self, proposal: int, calls_hash: str, in_favour: bool = True) -> int:
-        hash_ = hex_bytes(calls_hash, 32)
-        return self.orders.ask(proposal, hash_, in_favour, "read it", voted=not in_favour, by=self.one).id
-
-    def order(self, proposal: int, calls_hash: str, in_favour: bool = True) -> int:
-        id = self.ask(proposal, calls_hash, in_favour)
-        self.orders.confirm(id, hex_bytes(calls_hash, 32), by=self.two)
-        return id
-
-    def told(self, proposal: int) -> list[tuple[str, str]]:
-        return [(e.actor, e.action) for e in reversed(self.audit.search(about=f"proposal/{proposal}"))]
+from mpcredit.server.orders import VOTE
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +22,14 @@ def party(consortium: Consortium) -> Party:
 
 
 @pytest.fixture(scope="module")
-def desk(party: Party) -> Iterator[Desk]:
-    made = Desk(party.home / "server.sqlite")
+def desk(party: Party) -> Iterator[OrderDesk]:
+    made = OrderDesk(party.home / "server.sqlite", VOTE)
     yield made
     made.database.close()
 
 
 @pytest.fixture
-def proposal(bank: Party, desk: Desk) -> tuple[int, str]:
+def proposal(bank: Party, desk: OrderDesk) -> tuple[int, str]:
     """A new proposal, of a bank without a server: its number and the hash of its calls."""
     made = bank.ok("propose", "remove", "Microfinance C")
     return int(made["proposal"]), str(made["calls_hash"])
@@ -70,12 +40,12 @@ def votes(bank: Party, number: int) -> list[int]:
 
 
 def test_vote__without_a_confirmed_order__is_refused_and_says_who_must_do_what(
-    bank: Party, party: Party, desk: Desk, proposal: tuple[int, str]
+    bank: Party, party: Party, desk: OrderDesk, proposal: tuple[int, str]
 ) -> None:
     number, calls_hash = proposal
     refused(party.run("vote", str(number), "--yes"), 5, "nobody has ordered", "an administrator", "/proposals/")
     id = desk.ask(number, calls_hash)
-    refused(party.run("vote", str(number), "--yes"), 5, "user:wang.jun", "a reviewer other than he")
+    refused(party.run("vote", str(number), "--yes"), 5, "user:wang.jun", "a reviewer, another person")
     desk.orders.refuse(id, "not this one", by=desk.two)
     refused(party.run("vote", str(number), "--yes"), 5, "user:li.na refused", "not this one", party=party)
     refused(party.run("vote", str(number), "--yes", "--without-review", " "), 5, "needs a reason")
@@ -85,7 +55,7 @@ def test_vote__without_a_confirmed_order__is_refused_and_says_who_must_do_what(
 
 
 def test_vote__confirmed__is_sent_once_and_taken_back_by_its_own_order(
-    bank: Party, party: Party, desk: Desk, proposal: tuple[int, str]
+    bank: Party, party: Party, desk: OrderDesk, proposal: tuple[int, str]
 ) -> None:
     number, calls_hash = proposal
     desk.order(number, calls_hash)
@@ -96,7 +66,7 @@ def test_vote__confirmed__is_sent_once_and_taken_back_by_its_own_order(
 
     refused(party.run("vote", str(number), "--yes"), 5, "nobody has ordered")
     refused(party.run("vote", str(number), "--withdraw", "--yes"), 5, "nobody has ordered")
-    desk.order(number, calls_hash, in_favour=False)
+    desk.order(number, calls_hash, given=False)
     assert party.ok("vote", str(number), "--withdraw", "--yes")["votes"] == []
 
     console = [("console", "vote.started"), ("console", "vote.done")]
@@ -110,7 +80,7 @@ def test_vote__confirmed__is_sent_once_and_taken_back_by_its_own_order(
 def test_vote__killed_between_its_steps__is_sent_once(
     bank: Party,
     party: Party,
-    desk: Desk,
+    desk: OrderDesk,
     proposal: tuple[int, str],
     monkeypatch: pytest.MonkeyPatch,
     sent: bool,
@@ -136,7 +106,7 @@ def test_vote__killed_between_its_steps__is_sent_once(
 
 
 def test_vote__that_the_contract_refuses__leaves_the_order_open(
-    party: Party, desk: Desk, proposal: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+    party: Party, desk: OrderDesk, proposal: tuple[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number, calls_hash = proposal
     id = desk.order(number, calls_hash)
@@ -153,7 +123,7 @@ def test_vote__that_the_contract_refuses__leaves_the_order_open(
 
 
 def test_vote__without_review__is_an_entry_by_the_console(
-    bank: Party, party: Party, desk: Desk, proposal: tuple[int, str]
+    bank: Party, party: Party, desk: OrderDesk, proposal: tuple[int, str]
 ) -> None:
     number, _ = proposal
     party.ok("vote", str(number), "--yes", "--without-review", "both reviewers are ill")

@@ -58,7 +58,7 @@ def to_name(council: Council, party=0, *, sender=None, account=None, tenure=None
 
 def acts_for(council: Council, account, index=0):
     """Whether an account acts for a member."""
-    return council.refusal(account, "sealMaskKeys", index, 1, b"") is None
+    return council.refusal(account, "sealMaskKeys", index, 1, 1, b"") is None
 
 
 # ---------------------------------------------------------------- nameAccount
@@ -366,7 +366,7 @@ def calls_of_service_accounts(council):
     return {
         bank.account: [
             ("setReady", 0, True),
-            ("sealMaskKeys", 0, 1, b""),
+            ("sealMaskKeys", 0, 1, 1, b""),
             ("anchor", bank.owner, ZERO_32),
             ("notify", bank.owner, b"x"),
         ],

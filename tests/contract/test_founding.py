@@ -241,7 +241,7 @@ def test_deployer__after_the_founding__can_do_nothing(founded):
     by_supervisor = {"announcePeriodKey": (digest, b""), "reinstate": (0,), "approve": (1, digest)}
     by_account = {
         "setReady": (0, True),
-        "sealMaskKeys": (0, 1, b""),
+        "sealMaskKeys": (0, 1, 1, b""),
         "anchor": (founded.banks[0].owner, digest),
         "notify": (founded.banks[0].owner, b"x"),
         "auditOk": (supervisor, 0, 1, 1),

@@ -204,7 +204,7 @@ def test_roster__calls_that_are_no_change__leave_it(founded):
     roster = founded.read("roster")
 
     founded.ready(range(5))
-    founded.send(bank.account, "sealMaskKeys", 0, 1, b"sealed")
+    founded.send(bank.account, "sealMaskKeys", 0, 1, 1, b"sealed")
     founded.send(bank.account, "anchor", bank.owner, ZERO_32)
     founded.send(bank.account, "notify", bank.owner, b"x")
     founded.from_joint_credit("lapse", bitmap(3))

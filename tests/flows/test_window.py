@@ -38,9 +38,9 @@ from mpcredit.institution import InquiryHandle, Institution
 from mpcredit.keystore import MemoryKeyStore
 from mpcredit.local import LocalConsortium, local_consortium, sign_account, sign_key
 from mpcredit.policy import CreditPolicy
-from mpcredit.roles.tenure import tenure_of
 from mpcredit.state import Inquiry
 from mpcredit.store import SqliteStore
+from mpcredit.tenure import tenure_of
 from mpcredit.timeline import timeline
 
 NAMES = ("Bank A", "Bank B", "Bank C", "Bank D", "Bank E")

@@ -1,8 +1,8 @@
 """What the supervisor's people do, through the pages of its server.
 
-Branches: proposals (read, approved, taken back; changed meanwhile; unknown code; rebuilt from sources; after a crash); looks
-by two people (asked, confirmed, over; one's own, another inquiry, another person); figures as files; verdicts by hand; a
-store that was deleted.
+Branches: proposed code (shipped, rebuilt from sources); looks by two people (asked, confirmed, over; one's own, another
+inquiry, another person); figures as files; verdicts by hand; a store that was deleted; accounts, readiness and period keys.
+Approvals are in test_orders.py.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ import pytest
 import solcx
 from argon2 import PasswordHasher
 from clock import Clock
-from web_world import SUPERVISOR_ROLES, Site, World, world
+from web_world import SUPERVISOR_ROLES, Site, World, call, propose, vote, world
 
 from mpcredit.chain import ChainSigner, joint_credit_init_code_hash
-from mpcredit.chain.artifacts import compiler, consortium, sources
+from mpcredit.chain.artifacts import compiler, sources
 from mpcredit.encoding import keccak, to_hex
-from mpcredit.errors import LedgerError, Refused
-from mpcredit.events import Approved, Attested, Call, Stage
+from mpcredit.errors import LedgerError
+from mpcredit.events import Attested, Call, Stage
 from mpcredit.institution import SupervisorNode
-from mpcredit.local import LocalConsortium
-from mpcredit.proposals import calls_hash_of
+from mpcredit.ledger.roster import SUPERVISOR
+from mpcredit.local import sign_key
 from mpcredit.server import contractcode, oversight, tables
+from mpcredit.server.anchoring import DailyAnchor, own_anchors
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
@@ -57,6 +58,7 @@ needs_solc = pytest.mark.skipif(
     not (ROOT / "node_modules" / "solc").exists() or shutil.which("node") is None, reason="no compiler: run npm ci"
 )
 UTC = "TIMESTAMP WITH TIME ZONE"
+DAY = 86_400
 
 
 @pytest.fixture(scope="module")
@@ -69,161 +71,20 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield found
 
 
-def owner(consortium: LocalConsortium, name: str) -> ChainSigner:
-    return ChainSigner(consortium.chain.web3, consortium.owners[name], consortium.deployed.consortium)
-
-
-def propose(there: World, *calls: bytes, reason: str = "a test") -> tuple[int, str]:
-    """A proposal of Bank A: its number, and the hash of its calls."""
-    owner(there.consortium, "Bank A").transact(Call("consortium", "propose", (list(calls), reason)))
-    there.supervisor.node.round()
-    with there.supervisor.node.locked() as node:
-        number = max(node.supervisor.state.proposals)
-    return number, to_hex(calls_hash_of(calls))
-
-
-def call(function: str, *arguments: Any) -> bytes:
-    return consortium().call_data(function, list(arguments))
-
-
-def approvals(there: World, number: int) -> list[bool]:
-    """What the ledger says: given and taken back, in order."""
-    there.supervisor.node.round()
-    with there.supervisor.node.locked() as node:
-        return [e.given for e in node.follower.events if isinstance(e, Approved) and e.proposal == number]
-
-
 def inquiry_of(there: World) -> str:
     return str(next(a for a in there.bank.applications.newest() if a.attested).seen["inquiry"])
 
 
-def order(client: Any, number: int, calls_hash: str, what: str = "approve", reason: str = "read every call") -> Any:
-    return client.post(f"/supervision/proposals/{number}/{what}", data={"calls_hash": calls_hash, "reason": reason})
+def agreed(there: World, *calls: bytes) -> tuple[int, str]:
+    """A proposal that has its votes."""
+    number, calls_hash = propose(there, *calls)
+    vote(there, number, calls_hash, "Bank A", "Bank B", "Bank C")
+    return number, calls_hash
 
 
-# --------------------------------------------------------------------- proposals
-
-
-def test_proposal__read_approved_and_taken_back__once_each_and_logged(there: World) -> None:
-    client = there.supervisor.sign_in("supervisor")
-    number, calls_hash = propose(there, call("removeMember", 3), reason="licence <b>withdrawn</b>")
-    owner(there.consortium, "Bank B").transact(Call("consortium", "vote", (number, bytes.fromhex(calls_hash[2:]))))
-    there.supervisor.node.round()
-
-    text = client.get(f"/supervision/proposals/{number}").text
-    assert "Remove Bank D from the consortium" in text
-    assert "licence &lt;b&gt;withdrawn" in text
-    assert "1 of 3 votes" in text
-    assert "<dd>Bank B</dd>" in text
-    assert "<dd>Bank A, Bank C, Bank D</dd>" in text
-    assert "Approved now, it could be executed from:" in text
-
-    assert order(client, number, calls_hash).status_code == 303
-    assert approvals(there, number) == [True]
-    assert "Earliest execution:" in client.get(f"/supervision/proposals/{number}").text
-    again = order(client, number, calls_hash)
-    assert (again.status_code, "approved already" in again.text) == (409, True)
-    assert order(client, number, calls_hash, "withdraw", "voted down").status_code == 303
-    assert approvals(there, number) == [True, False]
-    assert order(client, number, calls_hash).status_code == 303
-    for _ in range(3):
-        there.supervisor.node.round()
-    assert approvals(there, number) == [True, False, True]
-    entries = there.supervisor.audit.search(about=f"proposal/{number}")
-    assert [(e.actor, e.action, e.why) for e in entries][::-1] == [
-        ("user:supervisor", "proposal.approved", "read every call"),
-        ("user:supervisor", "proposal.approval_withdrawn", "voted down"),
-        ("user:supervisor", "proposal.approved", "read every call"),
-    ]
-
-
-def test_proposal__another_hash_or_no_reason__is_refused(there: World) -> None:
-    client = there.supervisor.sign_in("supervisor")
-    number, calls_hash = propose(there, call("removeMember", 2))
-
-    changed = order(client, number, "0x" + "ab" * 32)
-    silent = order(client, number, calls_hash, reason=" no ")
-
-    assert (changed.status_code, "not the one that was shown" in changed.text) == (409, True)
-    assert (silent.status_code, "Write what you have checked" in silent.text) == (422, True)
-    assert approvals(there, number) == []
-    assert there.supervisor.audit.search(about=f"proposal/{number}") == []
-    assert client.get("/supervision/proposals/999").status_code == 404
-    assert order(client, 999, calls_hash).status_code == 404
-
-
-class Flaky:
-    """The supervisor's signer; sends are lost until it is told otherwise."""
-
-    def __init__(self, signer: Any) -> None:
-        self._signer = signer
-        self.down = True
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._signer, name)
-
-    def broadcast(self, signed: bytes) -> None:
-        if self.down:
-            raise LedgerError("the node is away")
-        self._signer.broadcast(signed)
-
-
-@pytest.mark.parametrize("signed", [False, True], ids=["only-ordered", "signed-and-not-sent"])
-def test_approval__ordered_while_the_node_is_away_and_the_process_dies__is_sent_once(
-    there: World, signed: bool
-) -> None:
-    client = there.supervisor.sign_in("supervisor")
-    number, calls_hash = propose(there, call("addSupervisor", "0x" + ("12" if signed else "14") * 20))
-    node: SupervisorNode = there.consortium.supervisor
-    flaky = node.outbox.signer = Flaky(node.outbox.signer)  # type: ignore[assignment]
-    try:
-        assert order(client, number, calls_hash).status_code == 303
-        if signed:
-            there.supervisor.node.round()
-            assert there.supervisor.node.status().state == "waiting"
-        nonce = flaky.nonce()
-
-        # (1) killed: another process reads the same store and ledger.
-        signer = ChainSigner(
-            there.consortium.chain.web3, there.consortium.supervisor_account, there.consortium.deployed.consortium
-        )
-        after = SupervisorNode(
-            ledger=there.consortium.ledger,
-            signer=signer,
-            store=node.outbox.store,
-            keys=there.consortium.supervisor_keys,
-        )
-        for _ in range(3):
-            after.work()
-    finally:
-        flaky.down = False
-        node.outbox.signer = flaky._signer
-
-    assert approvals(there, number) == [True]
-    assert node.outbox.signer.nonce() == nonce + 1
-    assert [o["state"] for o in node.supervisor.approval_orders(number)] == ["done"]
-
-
-def test_approval__that_the_contract_refuses__is_told_and_may_be_ordered_anew(there: World) -> None:
-    number, calls_hash = propose(there, call("addSupervisor", "0x" + "13" * 20))
-    node: SupervisorNode = there.consortium.supervisor
-    outbox, original = node.outbox, node.outbox.post
-
-    def refuse(_key: str, _call: Call) -> Any:
-        raise Refused("this account is no supervisor", remedy="ask the members", code="NotSupervisor")
-
-    outbox.post = refuse  # type: ignore[method-assign]
-    try:
-        client = there.supervisor.sign_in("supervisor")
-        order(client, number, calls_hash)
-        there.supervisor.node.round()
-    finally:
-        outbox.post = original  # type: ignore[method-assign]
-
-    assert "this account is no supervisor" in client.get(f"/supervision/proposals/{number}").text
-    assert order(client, number, calls_hash).status_code == 303
-    there.supervisor.node.round()
-    assert approvals(there, number) == [True]
+def order(client: Any, number: int, calls_hash: str) -> Any:
+    data = {"calls_hash": calls_hash, "kind": "give", "reason": "read every call"}
+    return client.post(f"/proposals/{number}/order", data=data)
 
 
 # --------------------------------------------------------------------- the proposed code
@@ -280,31 +141,16 @@ def test_packaged_code__its_sources_travel_with_it() -> None:
 
 def test_packaged_code__proposed__can_be_approved_without_a_compiler(there: World) -> None:
     client = there.supervisor.sign_in("supervisor")
-    number, calls_hash = propose(there, call("approveJointCredit", joint_credit_init_code_hash()))
+    number, calls_hash = agreed(there, call("approveJointCredit", joint_credit_init_code_hash()))
 
-    text = client.get(f"/supervision/proposals/{number}").text
+    text = client.get(f"/proposals/{number}").text
     assert "This server has no compiler" in text
     assert compiler("JointCredit")[0] in text
     assert "The sources are the same, line for line." in text
-    refused = client.post(f"/supervision/proposals/{number}/build")
+    refused = client.post(f"/proposals/{number}/build")
     assert (refused.status_code, "[server] solc" in refused.text) == (422, True)
 
     assert order(client, number, calls_hash).status_code == 303
-    assert approvals(there, number) == [True]
-
-
-def test_unknown_code__is_not_approved__with_who_must_do_what(there: World) -> None:
-    client = there.supervisor.sign_in("supervisor")
-    number, calls_hash = propose(there, call("approveJointCredit", keccak(b"nobody knows the source")))
-
-    page = client.get(f"/supervision/proposals/{number}").text
-    answer = order(client, number, calls_hash)
-
-    assert "no source at hand gives it" in page
-    assert "Get the sources from Bank A and upload them above" in page
-    assert answer.status_code == 409
-    assert "upload them on its page" in answer.text
-    assert approvals(there, number) == []
 
 
 @needs_solc
@@ -312,8 +158,8 @@ def test_next_version__rebuilt_from_uploaded_sources__shows_the_difference_and_c
     client, shelf = there.supervisor.sign_in("supervisor"), there.supervisor.app.state.shelf
     files = changed_sources()
     code = compiled_hash(files)
-    number, calls_hash = propose(there, call("approveJointCredit", code))
-    path = f"/supervision/proposals/{number}"
+    number, calls_hash = agreed(there, call("approveJointCredit", code))
+    path = f"/proposals/{number}"
     shelf.solc = SOLC
     try:
         # (1) what compiles to something else, does not compile, or is no source.
@@ -340,9 +186,8 @@ def test_next_version__rebuilt_from_uploaded_sources__shows_the_difference_and_c
     assert text.count('<details class="source"') == 1
     assert "upload package mpcredit 9.zip" in text
     assert order(client, number, calls_hash).status_code == 303
-    assert approvals(there, number) == [True]
-    entry = there.supervisor.audit.search(about=f"proposal/{number}")[0]
-    assert entry.facts["codes"] == [to_hex(code)]
+    (entry,) = there.supervisor.audit.search(about=f"proposal/{number}")
+    assert (entry.action, entry.facts["calls_hash"]) == ("approval.asked", calls_hash)
 
 
 @needs_solc
@@ -713,6 +558,22 @@ def test_parquet__not_installed__says_what_to_install(there: World, monkeypatch:
 # --------------------------------------------------------------------- verdicts by hand, and a deleted store
 
 
+class Flaky:
+    """The supervisor's signer; sends are lost until it is told otherwise."""
+
+    def __init__(self, signer: Any) -> None:
+        self._signer = signer
+        self.down = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._signer, name)
+
+    def broadcast(self, signed: bytes) -> None:
+        if self.down:
+            raise LedgerError("the node is away")
+        self._signer.broadcast(signed)
+
+
 def site(there: World, path: Path) -> tuple[Site, SqlStore]:
     """The supervisor's server as `mpcredit serve` puts it together: one database for store, people and log."""
     settings = there.supervisor.settings.model_copy(update={"database": f"sqlite:///{path}"})
@@ -766,9 +627,9 @@ def ask(there: World, *, lie: bool = False) -> bytes:
         payload = bytearray(opened.payload(0))
         payload[-1] ^= 1  # somebody else's ciphertext, changed: its seed cannot fit
         signer = ChainSigner(
-            there.consortium.chain.web3, there.consortium.operators["Bank D"], there.consortium.deployed.consortium
+            there.consortium.chain.web3, there.consortium.accounts["Bank D"], there.consortium.deployed.consortium
         )
-        signer.transact(Call(opened.joint_credit, "contribute", (inquiry, bytes(payload))))
+        signer.transact(Call(opened.joint_credit, "contribute", (inquiry, 3, bytes(payload))))
         there.consortium.asleep.discard("Bank D")
         for _ in range(3):
             there.bank.node.round()
@@ -853,8 +714,8 @@ def story(found: Site) -> dict[str, Any]:
         with found.node.locked() as node:
             inquiry = node.supervisor.state.inquiries[bytes.fromhex(row["id"][2:])]
             told[row["id"], "findings"] = oversight.detail(node, inquiry)["findings"]
-    for name in ("institutions.csv", "proposals"):
-        told[name] = client.get(f"/supervision/{name}").text
+    for page in ("/supervision/institutions.csv", "/proposals"):
+        told[page] = client.get(page).text
     return told
 
 
@@ -885,13 +746,106 @@ def test_store_deleted__the_server_rebuilds_everything_from_the_ledger(there: Wo
 
         # (2) it noticed that its store is younger than its account, and works on.
         assert found.node.party.outbox.restored_at >= 0
-        calls = [call("setTagKey", b"\1" * 32)]
-        owner(there.consortium, "Bank A").transact(Call("consortium", "propose", (calls, "after the loss")))
+        found.audit.append("console", "thing.done")
+        anchor = DailyAnchor(found.audit, clock=lambda: time.time() + 2 * DAY)
+        assert len(anchor(found.node.party)) == 1
         found.node.round()
-        number = max(found.node.party.supervisor.state.proposals)
-        assert order(found.sign_in("supervisor"), number, to_hex(calls_hash_of(calls))).status_code == 303
-        found.node.round()
-        found.node.round()
-        assert found.node.party.supervisor.approval_orders(number)[-1]["state"] == "done"
+        with found.node.locked() as node:
+            assert own_anchors(node)[-1].hash == found.audit.head()[1]
     finally:
         shut(found, store)
+
+
+# --------------------------------------------------------------------- accounts, readiness and period keys
+
+
+def cells(page: str, caption: str) -> list[list[str]]:
+    """The body of a table of a page, as text."""
+    table = page[page.index(f'<caption class="unseen">{caption}</caption>') :].partition("</table>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.DOTALL)
+    return [
+        [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)]
+        for row in rows
+    ]
+
+
+def supervisor_sends(there: World, function: str, *arguments: Any) -> None:
+    """What the supervisor's owner account does, somewhere else."""
+    consortium = there.consortium
+    signer = ChainSigner(consortium.chain.web3, consortium.supervisor_owner, consortium.deployed.consortium)
+    signer.transact(Call("consortium", function, arguments))
+    there.supervisor.node.round()
+
+
+def test_institutions__page_and_file__show_accounts_and_readiness(there: World) -> None:
+    consortium, client = there.consortium, there.supervisor.sign_in("supervisor")
+    consortium["Bank C"].sync()
+    consortium["Bank C"].desk.store.put("meta", "readiness", {"held": True})
+    consortium["Bank C"].membership.switch(False)
+    consortium.advance(2)
+    there.supervisor.node.round()
+
+    page = client.get("/supervision/institutions").text
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(client.get("/supervision/institutions.csv").text))}
+
+    accounts = {row[0]: row[1:] for row in cells(page, "Accounts")}
+    assert accounts["Bank A"] == [consortium.owners["Bank A"].address, consortium.accounts["Bank A"].address]
+    assert accounts["this supervisor"] == [
+        consortium.supervisor_owner.address,
+        consortium.supervisor_account.address,
+    ]
+    readiness = {row[0]: row[1] for row in cells(page, "Institutions")}
+    assert (readiness["Bank A"], readiness["Bank C"], readiness["Bank D"]) == ("on", "off", "suspended")
+    assert (rows["Bank A"]["ready"], rows["Bank A"]["ready_next"]) == ("True", "True")
+    assert (rows["Bank C"]["ready"], rows["Bank C"]["ready_next"]) == ("False", "False")
+    assert rows["Bank B"]["account"] == consortium.accounts["Bank B"].address
+    assert "perator" not in page
+
+
+def test_inquiry__page__says_that_consent_is_the_inquirers_word(there: World) -> None:
+    text = there.supervisor.sign_in("supervisor").get(f"/supervision/inquiries/{inquiry_of(there)}").text
+
+    assert "Consent is the inquirer&#39;s word: customers have no key yet" in text
+
+
+def test_period_keys__announced_in_force_succeeded_and_ended__are_shown(tmp_path: Path) -> None:
+    with world(tmp_path) as there:
+        consortium, client = there.consortium, there.supervisor.sign_in("supervisor")
+
+        def states() -> list[list[str]]:
+            there.supervisor.node.round()
+            return [row[:2] for row in cells(client.get("/supervision/institutions").text, "Period keys")]
+
+        def kinds() -> set[str]:
+            return {alarm["kind"] for alarm in client.get("/api/supervision/alarms").json()}
+
+        def announce(version: int) -> None:
+            keys, realm = consortium.supervisor_keys, consortium.ledger.realm
+            consortium.advance(DAY)
+            previous, made = keys.supervisor_versions()[version - 1], keys.create_supervisor_key(version).public
+            signature = sign_key(consortium.supervisor_owner, realm, SUPERVISOR, version, made, previous)
+            supervisor_sends(there, "announcePeriodKey", made, signature)
+
+        # (1) one in force, and one that waits for members to accept it.
+        assert states() == [["1", "in force"]]
+        announce(2)
+        newest, oldest = states()
+        assert (newest[0], oldest) == ("2", ["1", "in force"])
+        assert newest[1].startswith("announced awaits: Bank A, Bank B, Bank C, Bank D; without them from")
+
+        # (2) accepted by all, it takes the place of the first.
+        public = frozenset(consortium.supervisor_keys.supervisor_versions().values())
+        for institution in consortium.institutions.values():
+            institution.follower.use_pins(replace(consortium.pins, period_keys=public))
+        there.settle()
+        assert states() == [["2", "in force"], ["1", "succeeded"]]
+
+        # (3) an announced key is ended, then the one in force: nothing can open.
+        announce(3)
+        supervisor_sends(there, "endPeriodKey", consortium.supervisor_owner.address, 3)
+        assert states() == [["3", "ended"], ["2", "in force"], ["1", "succeeded"]]
+        assert "no_period_key" not in kinds()
+        supervisor_sends(there, "endPeriodKey", consortium.supervisor_owner.address, 2)
+        assert states() == [["3", "ended"], ["2", "ended"], ["1", "succeeded"]]
+        assert "no_period_key" in kinds()
+        assert "No period key is in force" in client.get("/supervision/alarms").text

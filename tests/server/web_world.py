@@ -8,14 +8,20 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 
 from mpcredit import bookmaker
 from mpcredit.books import TaggedBook
+from mpcredit.chain import ChainSigner
+from mpcredit.chain.artifacts import consortium as consortium_artifact
+from mpcredit.encoding import hex_bytes, to_hex
+from mpcredit.events import Call
 from mpcredit.identity import Subject
 from mpcredit.local import LocalConsortium, local_consortium
+from mpcredit.proposals import calls_hash_of
 from mpcredit.server.app import create_app
 from mpcredit.server.applications import Applications
 from mpcredit.server.audit import AuditLog
@@ -174,3 +180,32 @@ def world(directory: Path, institutions: int = 4) -> Iterator[World]:
         books = list(consortium.books.values())
         picks = [pick.subject for pick in bookmaker.pick_subjects(books, 40)]
         yield World(consortium, bank, supervisor, picks)
+
+
+# --------------------------------------------------------------------- proposals
+
+
+def owner(consortium: LocalConsortium, name: str) -> ChainSigner:
+    """The owner account of an institution, able to send."""
+    return ChainSigner(consortium.chain.web3, consortium.owners[name], consortium.deployed.consortium)
+
+
+def call(function: str, *arguments: Any) -> bytes:
+    """A call that a proposal carries."""
+    return consortium_artifact().call_data(function, list(arguments))
+
+
+def propose(there: World, *calls: bytes, reason: str = "a test") -> tuple[int, str]:
+    """A proposal of Bank A that the supervisor's server knows: its number, and the hash of its calls."""
+    owner(there.consortium, "Bank A").transact(Call("consortium", "propose", (list(calls), reason)))
+    there.supervisor.node.round()
+    with there.supervisor.node.locked() as node:
+        number = max(node.supervisor.state.proposals)
+    return number, to_hex(calls_hash_of(calls))
+
+
+def vote(there: World, number: int, calls_hash: str, *names: str) -> None:
+    """Votes of institutions for a proposal, which the supervisor's server knows then."""
+    for name in names:
+        owner(there.consortium, name).transact(Call("consortium", "vote", (number, hex_bytes(calls_hash, 32))))
+    there.supervisor.node.round()

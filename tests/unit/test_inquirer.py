@@ -542,6 +542,19 @@ def test_end_stands__nothing_goes_on(town: FakeTown, how: str) -> None:
     assert town[0].inquirer.resumed == 0
 
 
+def test_request_failed_after_a_refusal__stays_failed_with_its_reason(town: FakeTown) -> None:
+    request, _late = answer_held_back(town)
+    ends(town, request, "refused")
+    # As after a repetition that it waited for until its consent had ended.
+    value = town[0].inquirer.get(request).value | {"state": "failed", "note": "the consent has ended"}
+    town[0].desk.store.put("request", request, value)
+
+    town[0].work()
+
+    assert town[0].inquirer.get(request).note == "the consent has ended"
+    assert town[0].inquirer.resumed == 0
+
+
 def test_opening_and_its_end_are_taken_off_the_ledger__goes_on_from_its_opening(town: FakeTown) -> None:
     height = len(town.chain.blocks)
     request, _late = answer_held_back(town)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Path, Request, UploadFile
 from fastapi.responses import Response
@@ -31,11 +31,6 @@ Number = Annotated[int, Path(ge=1, lt=2**63)]
 OrderId = Annotated[int, Path(ge=1, lt=2**63)]
 CallsHash = Annotated[str, Form(pattern="^0x[0-9a-f]{64}$")]
 Reason = Annotated[str, Form(max_length=1000)]
-ACTORS: Final = (Role.REVIEWER, Role.ADMINISTRATOR, Role.SUPERVISOR)
-Reader = Annotated[User, Depends(require(*ACTORS, Role.AUDITOR))]
-Actor = Annotated[User, Depends(require(*ACTORS))]
-Reviewer = Annotated[User, Depends(require(Role.REVIEWER))]
-
 NO_SOURCE_REMEDY = (
     "get the sources from the institution that proposed it and upload them on its page, or install that release; the members "
     "should not vote for code that nobody can rebuild"
@@ -54,6 +49,27 @@ def orders_of(request: Request) -> Orders:
     found = request.app.state.orders
     assert isinstance(found, Orders)
     return found
+
+
+def _asker(request: Request) -> User:
+    """A person who may ask for this party's vote or approval."""
+    return require(orders_of(request).kind.asks)(request)
+
+
+def _actor(request: Request) -> User:
+    """A person who may ask, or confirm."""
+    return require(orders_of(request).kind.asks, Role.REVIEWER)(request)
+
+
+def _reader(request: Request) -> User:
+    """A person who may ask, or confirm, or looks on."""
+    return require(orders_of(request).kind.asks, Role.REVIEWER, Role.AUDITOR)(request)
+
+
+Reader = Annotated[User, Depends(_reader)]
+Actor = Annotated[User, Depends(_actor)]
+Asker = Annotated[User, Depends(_asker)]
+Reviewer = Annotated[User, Depends(require(Role.REVIEWER))]
 
 
 @contextmanager
@@ -193,7 +209,7 @@ def _check_read(request: Request, facts: dict[str, Any], calls_hash: str, *, giv
 @router.post("/proposals/{number}/order")
 def ask(
     request: Request,
-    user: Actor,
+    user: Asker,
     number: Number,
     calls_hash: CallsHash,
     kind: Annotated[str, Form(pattern="^(give|withdraw)$")],
@@ -201,7 +217,6 @@ def ask(
 ) -> Response:
     """Ask that this party votes for what was read, or approves it, or takes that back."""
     given, orders = kind == "give", orders_of(request)
-    require(orders.kind.asks)(request)
     with _locked(request) as party:
         orders.follow(party)
         facts = proposal_facts(orders, party, number)
@@ -244,7 +259,6 @@ def decide(
 def cancel(request: Request, user: Actor, order: OrderId, reason: Reason = "") -> Response:
     """Take back an order that was not carried out."""
     orders = orders_of(request)
-    require(orders.kind.asks, Role.REVIEWER)(request)
     done = orders.cancel(order, reason, by=user)
     parts(request).node.publish("order", str(done.proposal))
     return go(f"/proposals/{done.proposal}", "order_cancelled")
@@ -259,7 +273,6 @@ def build(
 ) -> Response:
     """Rebuild the proposed code from uploaded sources, or from those of the installed package, and compare."""
     orders = orders_of(request)
-    require(orders.kind.asks, Role.REVIEWER)(request)
     with _locked(request) as party:
         facts = proposal_facts(orders, party, number)
         in_force = party.follower.state.joint_credit_code
