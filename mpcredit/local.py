@@ -273,6 +273,7 @@ def local_consortium(
     directory: Path | None = None,
     listener: Callable[[str, str], None] = lambda who, what: None,
     idle_seconds: float = 0.05,
+    period_seconds: int = 1,
 ) -> Iterator[LocalConsortium]:
     """Found a consortium with fresh keys and bring it to where every institution is ready.
 
@@ -284,9 +285,10 @@ def local_consortium(
         parameters: terms; by default DEFAULT_PARAMETERS with a minimum cohort that fits.
         directory: for the stores; by default a temporary one.
         listener: told who did what.
+        period_seconds: of readiness; with more than one, the chain's time is moved into the first period that counts.
 
     Raises:
-        LedgerError: the chain is not to be had.
+        LedgerError: the chain is not to be had, or its time cannot be moved.
     """
     names = (
         [book.institution or name for book, name in zip(books, bank_names(len(books)), strict=True)]
@@ -308,11 +310,13 @@ def local_consortium(
         made = books or bookmaker.make_books(
             bookmaker.read_accounts(), institutions=len(names), names=names, as_of=int(time.time())
         )
-        consortium = _found(names, list(made), bits, open_chain, terms, schemas, place, stack)
+        consortium = _found(names, list(made), bits, open_chain, terms, schemas, place, stack, period_seconds)
         for name, institution in consortium.institutions.items():
             institution.idle = _idle(consortium, name, idle_seconds)
         consortium.listener = listener
         consortium.settle()
+        if period_seconds > 1:
+            consortium.advance(period_seconds)
         yield consortium
 
 
@@ -333,6 +337,7 @@ def _found(
     schemas: Sequence[Schema],
     directory: Path,
     stack: contextlib.ExitStack,
+    period_seconds: int,
 ) -> LocalConsortium:
     # (1) accounts and keys of each party, made by itself in production.
     tag_key = TagKey.generate()
@@ -356,7 +361,7 @@ def _found(
             schemas,
             terms,
             tag_key.commitment,
-            period_seconds=1,
+            period_seconds=period_seconds,
         ),
     )
     ledger = ChainLedger(chain.web3, deployed.consortium, first_block=deployed.first_block)
