@@ -177,7 +177,7 @@ def test_expired__nobody_had_answered__no_cohort_is_owed(town: FakeTown) -> None
     _inquiry, line = told(town, request)
 
     assert line.advice.endswith("must start its service, which switches itself on; ask again")
-    assert line.advice.startswith("Bank C, Bank D must start its service")
+    assert line.advice.startswith("Bank B, Bank C, Bank D, Bank E must start its service")
 
 
 def test_every_refusal_code__has_advice() -> None:
