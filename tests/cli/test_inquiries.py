@@ -287,7 +287,12 @@ def test_verify__with_no_ledger_to_ask__compares_with_the_founding_file_or_says_
 
     owner = bank.ok("member", "list")["members"][1]["owner"]
     (tmp_path / "founding.toml").write_text(founding.replace(owner, "0x" + "11" * 20))
-    refused(bank.run("verify", "carried.json", "--config", str(alone)), 3, "founding file does not name", "node")
+    refused(
+        bank.run("verify", "carried.json", "--config", str(alone)),
+        3,
+        "keys of the inquiry are signed by accounts that you have not accepted",
+        "Bank B",
+    )
 
     unfounded = text.replace(URL, DOWN).replace('founding = "founding.toml"', "")
     alone.write_text(unfounded)

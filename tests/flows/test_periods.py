@@ -54,7 +54,7 @@ def test_cohort_changes_in_the_last_seconds__waits_and_opens_over_the_next(town:
     go_to(town, PERIOD - MINING_SECONDS)
     request = town.ask(1)
 
-    town.settle()
+    town.work()
     held = town[0].inquirer.get(request)
     assert held.state is RequestState.WANTED
     assert "waits for that, which begins at 2023-11-1" in held.note
@@ -87,10 +87,10 @@ def test_cohort_stays_in_the_last_seconds__opens_at_once(town: FakeTown) -> None
 def test_inquirer_is_ready_from_the_next_period_on__says_so_and_waits(town: FakeTown) -> None:
     switch(town, 0, False)
     go_to(town, 5)
-    town.settle()  # its service switches it on again
+    town.work()  # its service switches it on again
     request = town.ask(1)
 
-    town.settle()
+    town.work()
     assert "it waits for that" in town[0].inquirer.get(request).note
 
     go_to(town, 5)

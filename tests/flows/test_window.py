@@ -114,7 +114,7 @@ def test_other_cohort_within_the_window__waits_with_a_reason_and_opens_when_the_
     assert handle.request.state is RequestState.WANTED
     assert handle.request.inquiry is None
     assert "waits for Bank C" in handle.request.note
-    assert "would give away a single institution's figure" in handle.request.note
+    assert "Asked again by itself when that changes" in handle.request.note
 
     return_all(consortium)
     assert handle.request.state is RequestState.ATTESTED
@@ -328,7 +328,7 @@ def test_silent_until_the_deadline__asked_again_without_it_waits_until_it_is_bac
     assert not bank.desk.state.ready_next() >> 2 & 1
 
     # (2) asked again without it: held back, since the others have answered over a cohort with it.
-    second = ask(bank, subjects)
+    second = ask(consortium["Bank B"], subjects)
     consortium.settle()
     assert second.request.state is RequestState.WANTED
     assert "waits for Bank C" in second.request.note

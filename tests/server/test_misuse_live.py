@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -27,7 +26,7 @@ def desk() -> Iterator[Desk]:
     """A consortium of processes in which Bank A has small limits, and a browser."""
     with up(institutions=4, bits=2048, port=free_ports(8)) as running, sync_playwright() as playwright:
         bank = running.party("Bank A")
-        running.kill(bank, signal.SIGTERM)
+        running.kill(bank)
         bank.config.write_text(bank.config.read_text(encoding="utf-8") + LIMITS, encoding="utf-8")
         running.start(bank)
         running.await_ready(bank)

@@ -39,7 +39,7 @@ from mpcredit.inquirer import Request, RequestState
 from mpcredit.server.audit import AuditLog
 from mpcredit.server.database import Database
 from mpcredit.server.people import People
-from mpcredit.server.plan import RECORD
+from mpcredit.server.plan import RECORD, VERSION
 from mpcredit.server.rpc import ChainServer
 from mpcredit.server.settings import ServerSettings
 from mpcredit.server.store import SqlStore
@@ -258,7 +258,7 @@ def test_plan__directory_with_something_else__is_left_alone(tmp_path: Path) -> N
 
 
 def test_plan__other_wishes_than_the_directory_says__are_refused(tmp_path: Path) -> None:
-    record = {"format": "mpcredit/up", "version": 1, **vars(Plan(institutions=4))}
+    record = {"format": "mpcredit/up", "version": VERSION, **vars(Plan(institutions=4))}
     (tmp_path / RECORD).write_text(json.dumps(record))
 
     with pytest.raises(InvalidFile, match="says institutions 4, not 6"), up(directory=tmp_path, institutions=6):
@@ -344,7 +344,7 @@ def test_killed_furnisher__others_go_on_without_it_and_with_it_again(whole: Runn
     assert all(get(party, "/readyz")[0] == 200 for party in whole.parties if party != victim)
     # Its readiness ends on the ledger; the others renew theirs by themselves.
     Endpoint(whole.chain_url).raw("advance", "mpcredit_advance", [301])
-    whole.kill(bank, signal.SIGTERM)
+    whole.kill(bank)
     request = place_request(whole, bank, customer(bank))
     whole.start(bank)
     found = await_final(bank, request)
@@ -357,7 +357,7 @@ def test_killed_furnisher__others_go_on_without_it_and_with_it_again(whole: Runn
 @pytest.mark.slow
 def test_inquirer_killed_between_any_two_steps__inquiry_is_finished_once(whole: Running) -> None:
     bank = whole.party("Bank A")
-    whole.kill(bank, signal.SIGTERM)
+    whole.kill(bank)
     request = place_request(whole, bank, customer(bank))
 
     killed = crash_until(whole, bank, lambda: request_of(bank, request).state.final)
@@ -369,7 +369,7 @@ def test_inquirer_killed_between_any_two_steps__inquiry_is_finished_once(whole: 
 @pytest.mark.slow
 def test_furnisher_killed_between_any_two_steps__answers_once(whole: Running) -> None:
     bank, furnisher = whole.party("Bank A"), whole.party("Bank B")
-    whole.kill(bank, signal.SIGTERM)
+    whole.kill(bank)
     request = place_request(whole, bank, customer(bank))
     whole.kill(furnisher)
     whole.start(bank)
@@ -385,7 +385,7 @@ def test_furnisher_killed_between_any_two_steps__answers_once(whole: Running) ->
 @pytest.mark.slow
 def test_supervisor_killed_between_any_two_steps__attests_once(whole: Running) -> None:
     bank, supervisor = whole.party("Bank A"), whole.party("Supervisor")
-    whole.kill(bank, signal.SIGTERM)
+    whole.kill(bank)
     request = place_request(whole, bank, customer(bank))
     whole.start(bank)
 
@@ -468,7 +468,7 @@ def test_stopped_institution__is_not_ready_on_the_ledger(whole: Running) -> None
     bank = whole.party("Bank D")
     ledger = ledger_of(whole)
 
-    whole.kill(bank, signal.SIGTERM)
+    whole.kill(bank)
 
     assert whole.ended() == [(bank, "ended with status 0")]
     events = ledger.events(whole.plan.first_block, ledger.head().number)
@@ -550,7 +550,7 @@ def test_directory__started_again__is_the_same_consortium(tmp_path: Path) -> Non
     with up(institutions=3, bits=2048, port=port, directory=tmp_path) as first:
         consortium, head = first.plan.consortium, ledger_of(first).head()
         bank = first.party("Bank B")
-        first.kill(bank, signal.SIGTERM)
+        first.kill(bank)
         request = place_request(first, bank, customer(bank))
         old = {link.url for link in first.links}
         with pytest.raises(StoreError, match="runs already"), up(directory=tmp_path):
@@ -578,7 +578,7 @@ def test_anvil__kept_in_the_directory__goes_on(tmp_path: Path) -> None:
         pytest.skip(str(error))
     with up(institutions=3, bits=2048, port=free_port(), directory=tmp_path, chain="anvil") as first:
         bank = first.party("Bank A")
-        first.kill(bank, signal.SIGTERM)
+        first.kill(bank)
         request = place_request(first, bank, customer(bank))
         first.start(bank)
         assert_once(first, await_final(bank, request), 3)
@@ -588,7 +588,7 @@ def test_anvil__kept_in_the_directory__goes_on(tmp_path: Path) -> None:
         assert again.plan.consortium == consortium
         assert_once(again, request_of(again.party("Bank A"), request), 3)
         second = again.party("Bank B")
-        again.kill(second, signal.SIGTERM)
+        again.kill(second)
         request = place_request(again, second, customer(second))
         again.start(second)
         assert_once(again, await_final(second, request), 3)
@@ -609,7 +609,7 @@ def test_node_by_url__and_postgresql__serve_as_well(tmp_path: Path, cluster: Clu
         options = {"institutions": 3, "bits": 2048, "chain": url, "database": cluster.url("postgres")}
         with up(port=free_port(), directory=tmp_path, **options) as kept:  # type: ignore[arg-type]
             bank = kept.party("Bank A")
-            kept.kill(bank, signal.SIGTERM)
+            kept.kill(bank)
             request = place_request(kept, bank, customer(bank))
             kept.start(bank)
             assert_once(kept, await_final(bank, request), 3)
