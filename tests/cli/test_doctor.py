@@ -46,7 +46,7 @@ def test_healthy__nothing_is_wrong(consortium: Consortium) -> None:
             "membership",
             "tenure",
             "registered key",
-            "tag key",
+            "tag keys",
         ),
         *("pins", "period key", "own floors", "releases", "loan book", "store"),
     }

@@ -181,7 +181,7 @@ def test_store_to_be_read__cannot_be_written_and_is_never_upgraded(tmp_path: Pat
     with database.transaction() as connection:
         connection.exec_driver_sql("UPDATE mpcredit_version SET version_num = '0000'")
     database.close()
-    with pytest.raises(StoreError, match="start the server of this release"):
+    with pytest.raises(StoreError, match="version 1 of mpcredit"):
         ReadSqlStore(settings)
 
 
