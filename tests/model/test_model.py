@@ -463,6 +463,8 @@ class Walk:
         error = ""
         if tenure == bytes(32):
             error = "ZeroTenure"
+        elif tenure == party.tenures[-1] and account == party.account:
+            error = "NothingChanges"
         elif now < party.named_at + PAUSE:
             error = "TooEarly"
         elif tenure in party.tenures[:-1]:
@@ -558,7 +560,7 @@ EXPECTED = {
     "report": ("", "WrongStage", "NotAccount"),
     "attest": ("", "NotAccount", "CommitmentDiffers", "WrongStage", "CulpritsNamed", "CulpritsOutsideCohort"),
     "setReady": ("", "NotAccount", "NothingChanges"),
-    "nameAccount": ("", "ZeroTenure", "TooEarly", "TenureUsed"),
+    "nameAccount": ("", "ZeroTenure", "TooEarly", "TenureUsed", "NothingChanges"),
     "takeAccount": ("", "NothingChanges"),
 }
 """What the walks must have met, so that the test cannot become one that tries nothing."""
