@@ -507,7 +507,8 @@ class Walk:
         assert (made, made - free) == (self.model.lanes_made, held)
         now, state = self.now(), self.follower.state
         _members, _serving, ready = self.consortium.ledger.call(Call("consortium", "memberSets", ()))
-        assert ready == state.cohort(0, now) == self.model.cohort(now)
+        head = self.follower.now  # a call is judged at the newest block
+        assert ready == state.cohort(0, head) == self.model.cohort(head)
         assert state.cohort(0, now + PERIOD) == self.model.next & ~self.model.suspended
         assert self.consortium.ledger.call(Call("consortium", "roster")) == state.roster == self.rosters[-1]
         for index, party in enumerate(self.model.parties):

@@ -163,7 +163,7 @@ def test_refusal__comes_with_the_code_and_revert_data_of_a_node(world: World, ur
     with pytest.raises(faults.ContractRefused) as caught:
         world.signer(OUTSIDER).sign(Call("consortium", "setReady", (0, True)), 0)
 
-    assert caught.value.code == "NotMember"
+    assert caught.value.code == "NotAccount"
 
 
 def test_threads__are_served_one_after_the_other(url: str) -> None:
