@@ -336,7 +336,7 @@ class _Reader:
                 "names a second store: with a table [server] the store is [server] database",
                 "remove one of the two (docs/server.md says how to move from `mpcredit answer` to `mpcredit serve`)",
             )
-        several = "endpoints" in self.value["ledger"]
+        several = "endpoints" in self.value.get("ledger", {})
         endpoints = tuple(self.private(url, "endpoints" if several else "url") for url in self.endpoints())
         genesis = self.get("ledger", "genesis", str, None)
         if genesis is not None and not re.fullmatch("0x[0-9a-fA-F]{64}", genesis):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -159,6 +159,20 @@ class TagKeys(Protocol):
         ...
 
 
+def require_versions(versions: Iterable[int], newest: int) -> None:
+    """See that all tag keys up to the newest are among the versions at hand.
+
+    Raises:
+        KeyStoreError: some are not.
+    """
+    missing = sorted(set(range(1, newest + 1)) - set(versions))
+    if missing:
+        raise KeyStoreError(
+            f"the consortium's tag key of version {' and '.join(map(str, missing))} is not at hand",
+            remedy="get all versions from another member, in one file, and keep them with `mpcredit keys tag --import FILE`",
+        )
+
+
 def tagger_of(keys: TagKeys, in_force: Mapping[int, bytes]) -> HmacTagger:
     """Make the tagger of the newest tag key; it takes the keys of all versions.
 
@@ -172,12 +186,7 @@ def tagger_of(keys: TagKeys, in_force: Mapping[int, bytes]) -> HmacTagger:
     """
     versions = set(keys.tag_versions())
     newest = max(in_force) if in_force else max(versions, default=1)
-    missing = sorted(set(range(1, newest + 1)) - versions)
-    if missing:
-        raise KeyStoreError(
-            f"the consortium's tag key of version {' and '.join(map(str, missing))} is not at hand",
-            remedy="get all versions from another member, in one file, and keep them with `mpcredit keys tag --import FILE`",
-        )
+    require_versions(versions, newest)
     found = [keys.tag_key(version) for version in range(1, newest + 1)]
     for key in found:
         if in_force and in_force[key.version] != key.commitment:

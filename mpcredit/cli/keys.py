@@ -32,7 +32,7 @@ from mpcredit.keystore import KeyStore
 from mpcredit.local import sign_key
 from mpcredit.paillier import PublicKey
 from mpcredit.state import LedgerState
-from mpcredit.tags import TagKey
+from mpcredit.tags import TagKey, require_versions
 
 app = typer.Typer(help="Make, show, rotate, exchange and destroy this party's keys.", no_args_is_help=True)
 
@@ -338,12 +338,13 @@ def _next_tag_version(config: Config, keys: KeyStore) -> int:
     """The version that the next tag key would be in force as.
 
     Raises:
-        KeyStoreError: it is here already, and waits to be put in force.
+        KeyStoreError: it is here already, and waits to be put in force; or an earlier version is not at hand.
     """
     newest = 0
     if config.consortium is not None:
         with view(config) as read:
             newest = max(read.follower.state.tag_keys, default=0)
+    require_versions(keys.tag_versions(), newest)
     if newest + 1 in keys.tag_versions():
         raise KeyStoreError(
             f"{config.keys}: tag key {newest + 1} is here already, and not in force",

@@ -103,6 +103,7 @@ def test_no_contract_there__every_command_says_so(configured: Party, command: tu
     [
         (r"chain_id = \d+\n", "", ("[ledger] chain_id", "is missing")),
         (r'url = "[^"]*"\n', "", ("[ledger] url", "is missing")),
+        (r"\[ledger\]\n(?:[^\[].*\n)*", "", ("[ledger] url", "is missing")),
         (r'consortium = "[^"]*"\n', "", ("[ledger] consortium", "is missing", "deploy")),
         (r'consortium = "[^"]*"', 'consortium = "0x12"', ("[ledger] consortium", "is no address")),
         (r'role = "institution"', 'role = "bank"', ("role", "institution")),
@@ -204,13 +205,17 @@ def test_bad_loan_book_row__is_named_and_nothing_is_answered(
     refused(done, 2, "book.csv", *words, party=bank)
 
 
-def test_tag_key_of_another_consortium__is_refused_before_anything_is_answered(bank: Party) -> None:
+def test_tag_key_of_another_consortium__is_refused_before_anything_is_answered(bank: Party, tmp_path: Path) -> None:
+    nowhere = tmp_path / "of-no-consortium.toml"
+    ledger = f'[ledger]\nurl = "{bank.url}"\nchain_id = {bank.chain_id}\n'
+    nowhere.write_text(f'role = "institution"\n{ledger}[keys]\ndirectory = "{bank.home / "keys"}"\n')
     path = bank.home / "keys" / "tag-1.json"
     content = path.read_bytes()
     path.unlink()
     try:
         refused(bank.run("answer", "--once"), 7, "tag key of version 1 is not at hand", "--import")
-        bank.ok("keys", "tag", "--new")
+        refused(bank.run("keys", "tag", "--new"), 7, "tag key of version 1 is not at hand", "--import")
+        bank.ok("keys", "tag", "--new", "--config", str(nowhere))
         refused(bank.run("answer", "--once"), 7, "not the consortium's")
     finally:
         path.unlink(missing_ok=True)

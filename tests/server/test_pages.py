@@ -240,7 +240,9 @@ INSTITUTION_PAGES = [
     ("administrator", "/people?who=officer"),
     ("administrator", "/health"),
 ]
-SUPERVISOR_PAGES = ["", "/institutions", "/alarms", "/proposals", "/corrections", "/looks"]
+SUPERVISOR_PAGES = ["/supervision", "/proposals"] + [
+    f"/supervision/{name}" for name in ("institutions", "alarms", "corrections", "looks")
+]
 
 
 @pytest.mark.parametrize("language", list(LANGUAGES))
@@ -261,7 +263,7 @@ def test_page__every_one_in_every_language__renders(there: World, language: str)
         supervised.post("/language", data={"language": language})
         assert supervised.get(f"/supervision/inquiries/{inquiry}").status_code == 200
     for path in SUPERVISOR_PAGES:
-        assert there.supervisor.sign_in("supervisor").get(f"/supervision{path}").status_code == 200
+        assert there.supervisor.sign_in("supervisor").get(path).status_code == 200, path
     assert there.supervisor.sign_in("auditor").get("/retention").status_code == 200
     for role in INSTITUTION_ROLES:
         bank.sign_in(role).post("/language", data={"language": "en"})
