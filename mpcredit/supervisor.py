@@ -14,7 +14,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 from mpcredit import protocol
 from mpcredit.encoding import to_hex
@@ -30,14 +29,14 @@ from mpcredit.errors import (
     Refused,
     StoreError,
 )
-from mpcredit.events import Call, MaskKeysSealed, Stage
+from mpcredit.events import Call, Stage
 from mpcredit.follower import Follower
 from mpcredit.ledger.roster import PeriodKey
 from mpcredit.outbox import ATTEMPTS, Outbox
 from mpcredit.paillier import verify_opening
-from mpcredit.pairkeys import KeyRef
 from mpcredit.ports import Keys, Store
-from mpcredit.sealing import SubjectList, open_mask_keys, open_report, open_subjects_supervisor, sealed_version
+from mpcredit.roles.mask_audit import MaskAudit, step_of
+from mpcredit.sealing import SubjectList, open_report, open_subjects_supervisor, sealed_version
 from mpcredit.state import Inquiry, LedgerState
 from mpcredit.versions import FIRST, THIS_RELEASE, Release
 
@@ -112,10 +111,7 @@ class Supervisor:
         """In the order in which they were found, since this process started."""
         self._checked: dict[bytes, set[int]] = {}
         self._tags: dict[bytes, tuple[bytes, ...]] = {}
-        self._mask_events = 0
-        self._ends: dict[tuple[str, int], bytes] = {}
-        """Mask key of a pair as one end sealed it; in memory only, read anew from the ledger at each start."""
-        self._sealed: set[tuple[int, int, int]] = set()
+        self.audit = MaskAudit(store, keys, lambda members, text: self._find(None, members, text))
         self._newer: set[bytes] = set()
         """Inquiries in messages that this release does not read yet."""
         self._generation = 0
@@ -133,9 +129,7 @@ class Supervisor:
         """
         if self._generation != self.follower.replays:
             self._generation = self.follower.replays
-            self._mask_events = 0
-            self._ends.clear()
-            self._sealed.clear()
+            self.audit.forget()
             self.verified.clear()
             self._checked.clear()
             self._newer.clear()
@@ -182,32 +176,18 @@ class Supervisor:
 
     def _audit(self) -> list[str]:
         """Read sealed mask keys and let members serve whose pairs agree (R11)."""
-        for event in self.state.mask_keys[self._mask_events :]:
-            self._read_mask_keys(event)
-            self._mask_events += 1  # one by one: where the token does not answer, the next round goes on from here
-        done = []
+        state, done = self.state, list[str]()
+        self.audit.read(state)
         for period in self._own_periods():
-            done += self._judge_differences(period)
-            if self.attests:
-                done += self._admit(period)
-                done += self._put_in_force(period)
-        return done
-
-    def _admit(self, period: PeriodKey) -> list[str]:
-        """Let members serve whose newest key agrees with those of all that serve; a suspended member holds up nobody."""
-        state, done = self.state, []
-        active = [state.members[i] for i in state.active() if not state.members[i].suspended]
-        partners = {m.index: key for m in active if (key := m.key_under(period.version)) is not None}
-        for member in active:
-            others = [key for index, key in partners.items() if index != member.index]
-            if partners.get(member.index) == member.key or not self._has_sealed(member.key, period):
+            keys = self.audit.judge(state, period, self.follower.now)
+            if not self.attests:
                 continue
-            if any(self._pair_mask(member.key, other, period) is None for other in others):
-                continue  # a member has not sealed yet, or the ends differ
-            call = Call("consortium", "auditOk", (period.supervisor, member.index, member.key.version, period.version))
-            if self._post(f"audit/{member.index}/{member.key.version}/{period.version}", call):
-                partners[member.index] = member.key
-                done.append(f"mask keys of {member.name} (key {member.key.version}) agree on both ends")
+            for key in keys:
+                call = Call("consortium", "auditOk", (period.supervisor, key.member, key.version, period.version))
+                if self._post(step_of(key, period.version), call):
+                    name = state.members[key.member].name
+                    done.append(f"mask keys of {name} (key {key.version}) agree on both ends")
+            done += self._put_in_force(period)
         return done
 
     def _put_in_force(self, period: PeriodKey) -> list[str]:
@@ -224,88 +204,6 @@ class Supervisor:
         if self._post(f"period-key/{period.version}", call):
             return [f"period key {period.version} is in force"]
         return []
-
-    def _judge_differences(self, period: PeriodKey) -> list[str]:
-        """Name two members whose ends differ; suspend both if they differ again after both have rotated (R11).
-
-        Nothing tells which of the two lies. The store keeps the key versions at which a pair of members first differed.
-        """
-        done = []
-        keys = [m.key for i in self.state.active() if not (m := self.state.members[i]).suspended]
-        for one, other in combinations(keys, 2):
-            if not self._differs(one, other, period):
-                continue
-            pair, versions = f"{one.member}-{other.member}", [one.version, other.version]
-            names = " and ".join(self.state.members[key.member].name for key in (one, other))
-            first = self.store.get("first-difference", pair)
-            again = first is not None and all(v > old for v, old in zip(versions, first["versions"], strict=True))
-            place = _pair_place(one.member, one.version, other.member, other.version, period.version)
-            if self.store.get("differing", place) is None:
-                with self.store.transaction():
-                    if first is None:
-                        self.store.put("first-difference", pair, {"versions": versions})
-                    self.store.put("differing", place, {})
-                self._find(
-                    None,
-                    (one.member, other.member),
-                    f"{names} sealed different mask keys for their pair: "
-                    + ("the second time, so both are to be suspended" if again else "both must rotate their keys"),
-                )
-            if again and self.attests:
-                for key in (one, other):
-                    call = Call("consortium", "suspend", (period.supervisor, key.member))
-                    if self._post(f"suspend/{place}/{key.member}", call):
-                        done.append(f"suspended {self.state.members[key.member].name}")
-        return done
-
-    def _read_mask_keys(self, event: MaskKeysSealed) -> None:
-        member = self.state.members[event.member]
-        period = self.state.period_keys.get(event.period)
-        sender = member.keys.get(event.key_version)
-        if period is None or sender is None:
-            return
-        try:
-            private = self.keys.institution_key(period.public)
-            entries = open_mask_keys(
-                event.sealed_keys,
-                realm=self.state.realm,
-                sender=sender,
-                supervisor=private,
-                supervisor_key_version=event.period,
-            )
-        except KeyUnavailable:
-            raise
-        except KeyStoreError as error:
-            log.warning("the mask keys that %s sealed cannot be read any more: %s", member.name, error)
-            return
-        except MpcreditError as error:
-            self._find(None, (event.member,), f"the mask keys that {member.name} sealed do not open: {error.message}")
-            return
-        self._sealed.add((sender.member, sender.version, period.version))
-        for entry in entries:
-            place = _pair_place(sender.member, sender.version, entry.other, entry.other_version, period.version)
-            agreed = self._ends.get((place, entry.other))
-            if agreed is not None and agreed == self._ends.get((place, sender.member)) != entry.key:
-                # Both ends agreed before; else one member could make every later inquiry of the pair uncheckable.
-                self._find(None, (event.member,), f"{member.name} sealed another mask key for a pair that had agreed")
-                continue
-            self._ends[(place, sender.member)] = entry.key
-
-    def _pair_ends(self, one: KeyRef, other: KeyRef, period: PeriodKey) -> tuple[bytes | None, bytes | None]:
-        place = _pair_place(one.member, one.version, other.member, other.version, period.version)
-        return self._ends.get((place, one.member)), self._ends.get((place, other.member))
-
-    def _pair_mask(self, one: KeyRef, other: KeyRef, period: PeriodKey) -> bytes | None:
-        """The mask key of a pair in a period, if both ends sealed the same."""
-        first, second = self._pair_ends(one, other, period)
-        return first if first is not None and first == second else None
-
-    def _differs(self, one: KeyRef, other: KeyRef, period: PeriodKey) -> bool:
-        first, second = self._pair_ends(one, other, period)
-        return first is not None and second is not None and first != second
-
-    def _has_sealed(self, key: KeyRef, period: PeriodKey) -> bool:
-        return (key.member, key.version, period.version) in self._sealed
 
     # ----------------------------------------------------------------- checking an inquiry
 
@@ -377,7 +275,7 @@ class Supervisor:
         for other, key in inquiry.keys.items():
             if other == member:
                 continue
-            mask = self._pair_mask(own, key, inquiry.period_key)
+            mask = self.audit.mask(own, key, inquiry.period_key.version)
             if mask is None:
                 raise NotYet(
                     f"there is no audited mask key for members {member} and {other}",
@@ -598,13 +496,6 @@ def _once(checked: set[int], what: int) -> Iterator[None]:
     except KeyStoreError:
         checked.discard(what)
         raise
-
-
-def _pair_place(one: int, version: int, other: int, other_version: int, period: int) -> str:
-    """The store key of a pair in a period, the same from both ends."""
-    if one > other:
-        one, version, other, other_version = other, other_version, one, version
-    return f"{one}:{version}-{other}:{other_version}/{period}"
 
 
 def _sum_records(records: Iterable[list[dict[str, int]]]) -> list[dict[str, int]]:

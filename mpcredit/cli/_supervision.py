@@ -119,7 +119,8 @@ def _either(settings: Config, owner_account: Path | None, function: str, argumen
 def audit(member: MemberArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Let a member serve with its newest key (supervisor). `mpcredit watch` does it by itself when the mask keys agree.
 
-    It is audited for each period key of this supervisor, in force or announced, for which it is not yet.
+    It is audited for each period key of this supervisor, in force or announced, for which it is not yet. By hand it decides
+    for a member that the mask audit has left out (R11.6).
 
     Example: mpcredit member audit "Bank A"
     """
