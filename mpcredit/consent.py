@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from eth_utils.address import is_checksum_address
 
 from mpcredit.encoding import canonical_json, hex_bytes, parse_canonical_json, to_hex
-from mpcredit.errors import InvalidConsent, InvalidEncoding
+from mpcredit.errors import ConsentNotInForce, InvalidConsent, InvalidEncoding
 from mpcredit.identity import Subject
 from mpcredit.tags import Tagger
 
@@ -296,6 +296,7 @@ class Consent:
             at: Unix time of the block that opened it.
 
         Raises:
+            ConsentNotInForce: it does not hold at that time.
             InvalidConsent: names the field that does not fit and who must do what.
         """
         for name, stated, needed, remedy in (
@@ -318,11 +319,11 @@ class Consent:
                 remedy="the inquirer must write receipts under the newest tag key of the ledger, or an earlier one",
             )
         if at < self.valid_from:
-            raise InvalidConsent(
+            raise ConsentNotInForce(
                 "the consent's valid_from lies after the inquiry", remedy="the inquirer must wait until it holds"
             )
         if at >= self.valid_until:
-            raise InvalidConsent(
+            raise ConsentNotInForce(
                 "the consent's valid_until has passed", remedy="the inquirer must ask the customer for a new consent"
             )
         if self.customer_key is not None:

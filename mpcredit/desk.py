@@ -65,14 +65,22 @@ class Desk:
         """This institution in the roster.
 
         Raises:
-            NotYet: no member has named its ledger account.
+            NotYet: no member has named its ledger account, or the member that this store has worked for does not name it any
+                more. The store keeps the member's index: another one could name this account, and register this
+                institution's next key before it does.
         """
-        found = self.state.by_account(self.outbox.signer.address)
-        if len(found) > 1:  # another member can name this account too; it cannot have the institution key
+        address = self.outbox.signer.address
+        found = self.state.by_account(address)
+        known = self.store.get("meta", "member")
+        if known is not None:
+            found = tuple(member for member in found if member.index == known["index"])
+        elif found:  # another member can name this account too; it has not the institution key
             found = tuple(member for member in found if self._has_key_of(member))
-        if not found:
+            if len(found) == 1:
+                self.store.put("meta", "member", {"index": found[0].index})
+        if len(found) != 1:
             raise NotYet(
-                f"account {self.outbox.signer.address} is no member's service account",
+                f"account {address} is not the service account of the member whose store this is",
                 remedy="the member's owner names it (`mpcredit member confirm`, later `mpcredit member appoint`)",
             )
         return found[0]

@@ -110,6 +110,10 @@ class InvalidConsent(InvalidMessage):
     """A consent receipt that does not permit what is asked (R17)."""
 
 
+class ConsentNotInForce(InvalidConsent):
+    """The consent does not hold at the time of the inquiry; the clocks of two parties may differ."""
+
+
 class ValueOutOfRange(InvalidMessage):
     """A figure that its slot cannot hold (R5)."""
 

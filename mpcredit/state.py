@@ -160,6 +160,8 @@ class LedgerState(Roster):
         """Inquiries under such a schema."""
         self.proposals: dict[int, ProposalRecord] = {}
         self.mask_keys: list[ev.MaskKeysSealed] = []
+        self.voided_unnamed: Counter[str] = Counter()
+        """Inquiries that a supervisor voided without naming anybody, by its owner account."""
         self.notices: list[Notice] = []
         self.announced: dict[int, list[Release]] = {}
         """What each member has said that its release reads, in ledger order."""
@@ -248,6 +250,7 @@ class LedgerState(Roster):
                 self._check_named(event.account == supervisor.account, "a verdict of an account")
                 inquiry.verdict = event
                 inquiry.stage = Stage.VALID if event.valid else Stage.VOID
+                self.voided_unnamed[event.supervisor] += not event.valid and event.culprits == 0
             case _:
                 pass
 

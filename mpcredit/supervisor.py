@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from mpcredit import protocol
 from mpcredit.encoding import to_hex
 from mpcredit.errors import (
+    ConsentNotInForce,
     InvalidConsent,
     InvalidMessage,
     KeyStoreError,
@@ -29,7 +30,7 @@ from mpcredit.errors import (
     Refused,
     StoreError,
 )
-from mpcredit.events import Call, Stage
+from mpcredit.events import Call, Contributed, Event, Opened, Reported, Stage
 from mpcredit.follower import Follower
 from mpcredit.ledger.roster import PeriodKey
 from mpcredit.outbox import ATTEMPTS, Outbox
@@ -45,6 +46,8 @@ __all__ = ["PERIOD_KEY_WAIT", "Finding", "Supervisor", "Verified"]
 log = logging.getLogger("mpcredit")
 
 ZERO = bytes(32)
+JUDGED = (Stage.OPEN, Stage.COMPLETE, Stage.REPORTED)
+"""Stages in which a verdict can void an inquiry."""
 PERIOD_KEY_WAIT = 7 * 86_400
 """Seconds that an announced period key waits for members that are not audited for it, as in the contract."""
 
@@ -56,6 +59,8 @@ class Finding:
     inquiry: bytes | None
     culprits: tuple[int, ...]
     text: str
+    event: Event | None = None
+    """The event under which the culprits stand; its transaction must have their accounts' signature."""
 
 
 @dataclass
@@ -225,7 +230,8 @@ class Supervisor:
         except InvalidMessage as error:
             if -1 not in checked:
                 checked.add(-1)
-                self._find(inquiry, (inquiry.inquirer,), f"the opening is malformed: {error.message}")
+                text = f"the opening is malformed: {error.message}"
+                self._find(inquiry, (inquiry.inquirer,), text, inquiry.opened)
             return known
 
         # (0) messages newer than this release: nobody's fault, and judged when the supervisor has upgraded. docs/adr/0019.
@@ -261,7 +267,8 @@ class Supervisor:
                         frame, member, inquiry.payload(member), masks, supervisor_private=private
                     )
                 except ProtocolViolation as error:
-                    self._find(inquiry, error.culprits, f"{inquiry.names[member]}: {error.message}")
+                    text = f"{inquiry.names[member]}: {error.message}"
+                    self._find(inquiry, error.culprits, text, inquiry.contributions[member])
 
         # (3) the report, when all contributions have been checked: R30.
         if inquiry.report is not None and -2 not in checked and checked.issuperset(inquiry.cohort):
@@ -320,12 +327,15 @@ class Supervisor:
         try:
             protocol.check_key(inquiry)
         except InvalidMessage as error:
-            self._find(inquiry, inquirer, f"{name}: the Paillier key is malformed: {error.message}")
+            self._find(inquiry, inquirer, f"{name}: the Paillier key is malformed: {error.message}", inquiry.opened)
         if isinstance(subjects, InvalidMessage):
-            self._find(inquiry, inquirer, f"{name}: the sealed subject does not open: {subjects.message}")
+            self._find(
+                inquiry, inquirer, f"{name}: the sealed subject does not open: {subjects.message}", inquiry.opened
+            )
             return
         if tuple(entry.consent.hash for entry in subjects.entries) != inquiry.opening.consents:
-            self._find(inquiry, inquirer, f"{name}: the consents are not those whose hashes are on the ledger")
+            text = f"{name}: the consents are not those whose hashes are on the ledger"
+            self._find(inquiry, inquirer, text, inquiry.opened)
         for entry in subjects.entries:
             try:
                 entry.consent.check(
@@ -336,8 +346,10 @@ class Supervisor:
                     purpose=subjects.purpose,
                     at=inquiry.opened.at.timestamp,
                 )
+            except ConsentNotInForce as error:  # furnishers refuse it; a clock that is ahead is no lie
+                self._find(inquiry, (), f"{name}: {error.message}")
             except InvalidConsent as error:
-                self._find(inquiry, inquirer, f"{name}: {error.message}")
+                self._find(inquiry, inquirer, f"{name}: {error.message}", inquiry.opened)
 
     def _check_report(self, inquiry: Inquiry, frame: protocol.Frame, known: Verified) -> None:
         assert inquiry.report is not None
@@ -362,7 +374,7 @@ class Supervisor:
             for c, opening in zip(aggregate, openings, strict=True):
                 verify_opening(frame.public, c, opening)
         except InvalidMessage as error:
-            self._find(inquiry, inquirer, f"{name}: the report is false: {error.message}")
+            self._find(inquiry, inquirer, f"{name}: the report is false: {error.message}", inquiry.report)
             return
         if known.findings:
             return  # the totals are those of a liar, who is known, or not those of the ledger
@@ -370,10 +382,11 @@ class Supervisor:
         try:
             reported = protocol.totals(frame, [opening.m for opening in openings])
         except MpcreditError as error:
-            self._find(inquiry, inquirer, f"{name}: the reported totals are not sums: {error.message}")
+            self._find(inquiry, inquirer, f"{name}: the reported totals are not sums: {error.message}", inquiry.report)
             return
         if reported != expected:
-            self._find(inquiry, inquirer, f"{name}: the reported totals are not the sums of the figures")
+            text = f"{name}: the reported totals are not the sums of the figures"
+            self._find(inquiry, inquirer, text, inquiry.report)
             return
         known.totals = reported
 
@@ -389,7 +402,7 @@ class Supervisor:
         known = self.verified.get(inquiry.id)
         if known is None or inquiry.verdict is not None:
             return None
-        if known.culprits and inquiry.stage in (Stage.OPEN, Stage.COMPLETE, Stage.REPORTED):
+        if known.culprits and inquiry.stage in JUDGED:
             return False, known.culprits
         if inquiry.stage is Stage.REPORTED and known.totals is not None:
             return True, ()
@@ -413,42 +426,80 @@ class Supervisor:
             "verdict-order", to_hex(inquiry.id), {"valid": valid, "culprits": [int(i) for i in sorted(culprits)]}
         )
 
-    def is_verdict_ordered(self, inquiry: Inquiry) -> bool:
-        """Whether somebody ordered the verdict that the checks bear out."""
-        known = self.verified.get(inquiry.id)
-        return known is not None and inquiry.verdict is None and self._is_ordered(inquiry, known)
+    def order_void(self, inquiry: Inquiry) -> None:
+        """Have an inquiry voided that names nobody, by a person's order (R31.4); nobody is suspended for it.
 
-    def _is_ordered(self, inquiry: Inquiry, known: Verified) -> bool:
-        borne = self.verdict_of(inquiry)
-        if borne is None:
-            return False
+        Raises:
+            NotYet: it has a verdict, or has ended without totals; nothing was ordered.
+        """
+        if inquiry.verdict is not None or inquiry.stage not in JUDGED:
+            raise NotYet("this inquiry cannot be voided any more", remedy="nothing is left to do: it has ended")
+        self.store.put("verdict-order", to_hex(inquiry.id), {"valid": False, "culprits": [], "unnamed": True})
+
+    def is_verdict_ordered(self, inquiry: Inquiry) -> bool:
+        """Whether somebody ordered the verdict that the checks bear out, or one that names nobody."""
+        return inquiry.verdict is None and self._ordered(inquiry) is not None
+
+    def _ordered(self, inquiry: Inquiry) -> tuple[bool, tuple[int, ...]] | None:
+        """The verdict that a person ordered; None while none holds."""
         order = self.store.get("verdict-order", to_hex(inquiry.id))
-        return order is not None and (order["valid"], tuple(order["culprits"])) == borne
+        if order is None:
+            return None
+        if order.get("unnamed"):
+            return (False, ()) if inquiry.stage in JUDGED else None
+        ordered = (order["valid"], tuple(order["culprits"]))
+        return ordered if ordered == self.verdict_of(inquiry) else None
 
     def _attest(self, inquiry: Inquiry) -> list[str]:
-        known = self.verified[inquiry.id]
-        if inquiry.verdict is not None or inquiry.opened.at.block > self.follower.final_block:
+        verdict = self._ordered(inquiry) or (self.verdict_of(inquiry) if self.gives_verdicts else None)
+        if verdict is None or inquiry.verdict is not None or not self._is_final(inquiry):
             return []
-        if not self.gives_verdicts and not self._is_ordered(inquiry, known):
+        valid, culprits = verdict
+        if self._unsigned(inquiry, culprits):
             return []
-        if known.culprits and inquiry.stage in (Stage.OPEN, Stage.COMPLETE, Stage.REPORTED):
-            bitmap = sum(1 << member for member in known.culprits)
-            if self._post(
-                f"attest/{to_hex(inquiry.id)}",
-                self._verdict_call(inquiry, False, bitmap),
-            ):
-                names = ", ".join(inquiry.names[member] for member in known.culprits)
-                return [f"voided {to_hex(inquiry.id)[:12]}; named: {names}"]
-        elif (
-            inquiry.stage is Stage.REPORTED
-            and known.totals is not None
-            and self._post(
-                f"attest/{to_hex(inquiry.id)}",
-                self._verdict_call(inquiry, True, 0),
-            )
-        ):
+        bitmap = sum(1 << member for member in culprits)
+        if not self._post(f"attest/{to_hex(inquiry.id)}", self._verdict_call(inquiry, valid, bitmap)):
+            return []
+        if valid:
             return [f"attested {to_hex(inquiry.id)[:12]}"]
-        return []
+        names = ", ".join(inquiry.names[member] for member in culprits) or "nobody"
+        return [f"voided {to_hex(inquiry.id)[:12]}; named: {names}"]
+
+    def _is_final(self, inquiry: Inquiry) -> bool:
+        """Whether no reorganisation can replace what was judged (R31.2)."""
+        events = [inquiry.opened, *inquiry.contributions.values(), *([inquiry.report] if inquiry.report else [])]
+        return max(event.at.block for event in events) <= self.follower.final_block
+
+    def _unsigned(self, inquiry: Inquiry, culprits: Sequence[int]) -> bool:
+        """Whether a culprit's service account has not signed the transaction under which it would be named (R31.3)."""
+        known = self.verified.get(inquiry.id, Verified())
+        for member in culprits:
+            events = [f.event for f in known.findings if member in f.culprits and f.event is not None]
+            if any(self._has_signed(inquiry, member, event) for event in events):
+                continue
+            text = (
+                f"inquiry {to_hex(inquiry.id)[:12]}: {inquiry.names[member]} is not named, since the endpoint shows no "
+                "transaction with the signature of its service account; compare with another endpoint"
+            )
+            if all(finding.text != text for finding in self.findings):
+                self.findings.append(Finding(inquiry.id, (), text))
+                log.warning("%s", text)
+            return True
+        return False
+
+    def _has_signed(self, inquiry: Inquiry, member: int, event: Event) -> bool:
+        match event:
+            case Opened():
+                call = Call(inquiry.joint_credit, "open", (member, event.opening.arguments()))
+            case Contributed():
+                call = Call(inquiry.joint_credit, "contribute", (inquiry.id, member, event.payload))
+            case Reported():
+                arguments = (inquiry.id, event.commitment, event.sealed_report, event.anchor)
+                call = Call(inquiry.joint_credit, "report", arguments)
+            case _:
+                return False
+        account = self.state.members[member].account_at(event.at)
+        return account is not None and self.follower.ledger.signed_by(event.at.transaction, call) == account
 
     def _verdict_call(self, inquiry: Inquiry, valid: bool, culprits: int) -> Call:
         """A verdict is on the report that was judged: the contract refuses it for another one."""
@@ -479,8 +530,8 @@ class Supervisor:
                 return False
         return False
 
-    def _find(self, inquiry: Inquiry | None, culprits: Sequence[int], text: str) -> None:
-        finding = Finding(inquiry.id if inquiry else None, tuple(culprits), text)
+    def _find(self, inquiry: Inquiry | None, culprits: Sequence[int], text: str, event: Event | None = None) -> None:
+        finding = Finding(inquiry.id if inquiry else None, tuple(culprits), text, event)
         self.findings.append(finding)
         if inquiry is not None:
             self.verified.setdefault(inquiry.id, Verified()).findings.append(finding)

@@ -90,6 +90,7 @@ class Tenure:
         with self.store.transaction():
             self.store.put("meta", "tenure", {"tenure": to_hex(tenure), "reason": reason})
             self.store.delete("meta", "newest_answer")
+            self.store.delete("meta", "member")
         log.warning("a new tenure of this store has begun: %s", reason)
         return tenure
 

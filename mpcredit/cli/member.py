@@ -69,6 +69,7 @@ def _supervisor(supervisor: Supervisor, read: View) -> dict[str, Any]:
         "owner": supervisor.owner,
         "account": supervisor.account,
         "pinned": read.follower.pins.accepts_supervisor(supervisor.owner),
+        "voided_unnamed": read.follower.state.voided_unnamed[supervisor.owner],
     }
 
 
@@ -120,6 +121,8 @@ def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
         pinned = "pinned" if supervisor["pinned"] else "NOT PINNED"
         account = supervisor["account"] or "none is named"
         out.say(f"supervisor {supervisor['owner']}, {pinned}; service account: {account}")
+        if voided := supervisor["voided_unnamed"]:
+            out.say(f"  it voided inquiries without naming anybody: {voided}", "yellow")
     _tell_period_keys(out, keys)
     if state.opens_from > now:
         out.say(f"nothing opens before {moment(state.opens_from)}", "yellow")

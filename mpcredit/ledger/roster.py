@@ -188,6 +188,11 @@ class Member:
         """Whether it is confirmed and not removed."""
         return self.confirmed and not self.removed
 
+    def account_at(self, at: ev.Position) -> str | None:
+        """The service account that was named last before a place on the ledger; None before the first."""
+        named = [one for one in self.namings if (one.at.block, one.at.log_index) < (at.block, at.log_index)]
+        return named[-1].account if named else None
+
     @property
     def tenure(self) -> bytes | None:
         """The tenure that was named last; None before the first."""

@@ -28,6 +28,9 @@ log = logging.getLogger("mpcredit")
 AUDIT_SECONDS: Final = 7 * 86_400
 """Time in which a member seals what it owes, and in which a member that was named rotates its key (R11.3, R11.7)."""
 
+FORGOTTEN_SECONDS: Final = 90 * 86_400
+"""A member that was named once is named for the first time again after this long (R11.6)."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -37,6 +40,8 @@ class Candidate:
     newest: KeyRef
     serving: KeyRef | None
     """Its key that is audited under the period."""
+    established: bool = True
+    """Whether it is audited under any period, or nobody is yet: every other one must have sealed to it."""
 
     @property
     def keys(self) -> tuple[KeyRef, ...]:
@@ -98,7 +103,8 @@ def judge(
         return any(a is not None and b is not None and a != b for a, b in ends)
 
     left, alone = set(counted), list[int]()
-    while len(left) >= minimum:
+    enough = max(minimum, (2 * len(candidates) + 2) // 3)
+    while len(left) >= enough:
         odd = {m for m in left if all(differ(m, other) for other in left if other != m)}
         if not odd:
             break
@@ -106,13 +112,15 @@ def judge(
         left -= odd
 
     both, second, undecided = list[tuple[int, int]](), list[tuple[int, int]](), list[tuple[int, int]]()
+    before = set(named)
     for one, other in combinations(sorted(left), 2):
         if not {one, other} <= left or not differ(one, other):
             continue
-        again = [m for m in (one, other) if m in named]
+        again = [m for m in (one, other) if m in before]
         if len(again) == 1:
             second.append((again[0], other if again[0] == one else one))
             left.discard(again[0])
+            before |= {one, other}  # the partner is named too, and serves: its next lie is its second
         else:
             (undecided if again else both).append((one, other))
             left -= {one, other}
@@ -149,7 +157,10 @@ def _admitted(
         if member not in left or serving.get(member) == key or _is_named(key, named.get(member), period):
             continue
         others = [other for m, other in serving.items() if m != member]
-        if _has_sealed(key, end, candidates) and all(_agree(key, other, end) for other in others):
+        owed = [c for c in candidates if c.member != member and c.established]
+        # Else a few could serve first, seal to each other alone, and so keep everybody else out.
+        paid = all(end(key, o) is not None for c in owed for o in c.keys)
+        if paid and _has_sealed(key, end, candidates) and all(_agree(key, other, end) for other in others):
             serving[member] = key
             admitted.append(member)
     return tuple(admitted)
@@ -225,13 +236,14 @@ class MaskAudit:
         if period.version in self._judged and self._judged[period.version][0] == basis:
             return self._judged[period.version][1]
         members = [m for i in state.active() if not (m := state.members[i]).suspended]
-        candidates = [Candidate(m.index, m.key, m.key_under(period.version)) for m in members]
+        first = not any(m.audited for m in members)
+        candidates = [Candidate(m.index, m.key, m.key_under(period.version), first or bool(m.audited)) for m in members]
         self._settle(candidates, period.version)
 
         def end(one: KeyRef, other: KeyRef) -> bytes | None:
             return self._ends.get((one, other, period.version))
 
-        named = {c.member: record for c in candidates if (record := self._named(c.member)) is not None}
+        named = {c.member: record for c in candidates if (record := self._named(c.member, now)) is not None}
         found = judge(candidates, end, named, period.version, state.parameters.minimum_cohort)
         self._remember(candidates, found, period.version, now)
         self._tell(state, candidates, period.version, now)
@@ -277,8 +289,11 @@ class MaskAudit:
 
     # ----------------------------------------------------------------- what is remembered
 
-    def _named(self, member: int) -> Named | None:
+    def _named(self, member: int, now: int) -> Named | None:
         value = self._store.get("mask-audit", str(member))
+        if value is not None and not value["out"] and now >= value["at"] + FORGOTTEN_SECONDS:
+            self._store.delete("mask-audit", str(member))
+            value = None
         if value is None:
             return None
         return Named(frozenset((version, period) for version, period in value["keys"]), bool(value["out"]))
@@ -298,16 +313,14 @@ class MaskAudit:
         cases: list[tuple[int, tuple[int, ...], str]] = [(member, (), "alone") for member in found.alone]
         cases += [(m, pair, "both") for pair in found.both for m in pair]
         cases += [(pair[0], pair, "second") for pair in found.second]
+        cases += [(pair[1], pair, "partner") for pair in found.second]
         cases += [(m, pair, "undecided") for pair in found.undecided for m in pair]
         with self._store.transaction():
             for member, pair, how in cases:
-                old = self._store.get("mask-audit", str(member))
-                candidate = by_member[member]
+                old, candidate = self._store.get("mask-audit", str(member)), by_member[member]
+                fresh = [] if how == "partner" else [[k.version, period] for k in self._sealed_keys(candidate, period)]
                 value = {
-                    "keys": [
-                        *(old["keys"] if old else []),
-                        *([k.version, period] for k in self._sealed_keys(candidate, period)),
-                    ],
+                    "keys": [*(old["keys"] if old else []), *fresh],
                     "out": old is not None,
                     "at": now,
                     "how": "second" if old is not None and how == "alone" else how,

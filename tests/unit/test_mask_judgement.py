@@ -70,9 +70,12 @@ def test_liars_and_honest__each_liar_takes_out_one_honest_member_at_most() -> No
                     assert (found.alone, left_out) == ((liar,), [])
 
 
-def test_fewer_than_the_minimum__nobody_is_left_out_alone() -> None:
+def test_fewer_than_the_minimum_or_two_thirds__nobody_is_left_out_alone() -> None:
     assert judged(2, {(0, 1)}).both == ((0, 1),)
     assert judged(3, {(0, 1), (0, 2)}, silent=frozenset({2})).alone == ()
+    # Three colluders and one honest member have sealed first, of eight.
+    found = judged(8, {(0, 3), (1, 3), (2, 3)}, silent=frozenset({4, 5, 6, 7}))
+    assert (found.alone, found.both) == ((), ((0, 3),))
 
 
 def test_missing_seals__count_against_the_silent_alone() -> None:
@@ -97,6 +100,35 @@ def test_one_was_named_before__is_out_alone_and_the_partner_enters() -> None:
 
         assert found.second == (pair,)
         assert sorted(found.admitted) == sorted({0, 1, 2, 3} - {pair[0]})
+
+
+def test_a_liar_that_was_never_named__expels_one_named_member_and_not_the_next() -> None:
+    found = judged(6, {(1, 3), (1, 4), (1, 5)}, named={3: OLD, 4: OLD, 5: OLD})
+
+    assert found.second == ((3, 1),)
+    assert found.undecided == ((1, 4),)
+    assert found.admitted == (0, 2, 5)
+
+
+def test_a_few_seal_to_each_other_alone__they_do_not_serve_before_they_have_sealed_to_all() -> None:
+    few, candidates = {0, 1, 2}, [Candidate(m, key(m), None) for m in range(6)]
+
+    def end(one: KeyRef, other: KeyRef) -> bytes | None:
+        return None if one.member in few and other.member not in few else b"true"
+
+    found = judge(candidates, end, {}, PERIOD, MINIMUM)
+
+    assert found.admitted == (3, 4, 5)
+    assert found.owing == (0, 1, 2)
+
+
+def test_newcomer_that_was_never_audited__holds_up_nobody() -> None:
+    candidates = [Candidate(m, key(m), None, established=m < 4) for m in range(5)]
+
+    def end(one: KeyRef, other: KeyRef) -> bytes | None:
+        return None if other.member == 4 else b"true"
+
+    assert judge(candidates, end, {}, PERIOD, MINIMUM).admitted[:4] == (0, 1, 2, 3)
 
 
 def test_both_were_named_before__neither_enters() -> None:

@@ -287,7 +287,7 @@ def test_account_taken_away__says_what_must_happen(town: FakeTown) -> None:
     add_change(town, Change.ACCOUNT_TAKEN, 0, town.owners[0].address)
     bank.sync()
 
-    with pytest.raises(MpcreditError, match="is no member's service account"):
+    with pytest.raises(MpcreditError, match="is not the service account of the member whose store this is"):
         bank.membership.step()
 
 
@@ -316,3 +316,22 @@ def refusing(code: str) -> Any:
         raise Refused(f"the contract refuses: {code}", code=code)
 
     return rule
+
+
+def test_account_named_by_another_member_that_registers_the_next_key__the_store_keeps_to_its_member(
+    town: FakeTown,
+) -> None:
+    # Bank A sees Bank B's rotation on its way, registers Bank B's new key first, and names Bank B's account and tenure.
+    bank = town[1]
+    bank.sync()
+    assert bank.desk.index == 1
+    taken = town.keys[1].create_institution_key(2).public
+    signature = sign_statement(town.owners[0], 0, 2, taken, town.chain.fold().members[0].key.public)
+    add_change(town, Change.KEY_SET, 0, 2, taken, False, signature)
+    theirs, tenure = town.accounts[1].address, bank.desk.tenure.value
+    naming = sign_naming(town.owners[0], 0, theirs, 2, tenure)
+    add_change(town, Change.ACCOUNT_NAMED, 0, town.owners[0].address, theirs, 2, tenure, naming)
+    bank.sync()
+
+    assert [member.index for member in bank.desk.state.by_account(theirs)] == [0, 1]
+    assert bank.desk.index == 1
