@@ -7,7 +7,7 @@ from typing import Any
 Case = dict[str, Any]
 
 
-def case(item: str, rule: str, name: str, output: object, **inputs: object) -> Case:
+def case(item: str, rule: str, name: str, output: object, /, **inputs: object) -> Case:
     """One case: what the item is, the rule that says it, the inputs and the output."""
     return {"item": item, "rule": rule, "name": name, "input": _plain(inputs), "output": _plain(output)}
 

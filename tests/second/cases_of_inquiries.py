@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from . import commitments, hpke, ids, packing, paillier, pairs, story
+from . import commitments, documents, hpke, ids, packing, paillier, pairs, sealed, story
 from .case import Case, big, case
-from .encodings import keccak256
+from .encodings import canonical_json, keccak256
 
 NAME = story.MODULUS_NAME
 
@@ -24,17 +24,40 @@ def _ids() -> Iterator[Case]:
     made = ids.q0(story.REALM.chain_id, story.JOINT_CREDIT, opening)
     yield case("q0", "R15", "the opening", made, **place, opening=fields)
     yield case("q", "R15", "the opening", story.INQUIRY, **place, opening=fields)
-    yield case("ctx", "R15", "the opening", story.CONTEXT, **place, opening=fields, definition=story.DEFINITION)
+    yield case(
+        "ctx", "R15", "the opening", story.CONTEXT, **place, opening=fields, definition=story.DEFINITION.decode()
+    )
 
 
 def _subject() -> Iterator[Case]:
-    key, padded = story.seed("content key"), story.seed("padded list", 300)
-    made = commitments.subject_commitment(key, padded)
-    yield case("subject commitment", "R16", "any list", made, content_key=key, padded_list=padded)
+    for signed in (False, True):
+        receipt = story.receipt(signed=signed)
+        name = "with the customer's signature" if signed else "without a signature"
+        text = canonical_json(receipt.document()).decode()
+        yield case("consent hash", "R17", name, receipt.hash(), receipt=text)
+    yield case("signed consent", "R17", "what the customer signed", receipt.signed_bytes(), receipt=text)
+    text = canonical_json(story.receipt(signed=False).document()).decode()
+    padded = documents.padded_list(1, "TWD", "new_credit", [story.receipt(signed=False)])
+    yield case(
+        "padded list", "R16", "one subject", padded, schema=1, currency="TWD", purpose="new_credit", receipts=[text]
+    )
+    key = story.seed("content key")
+    commitment = commitments.subject_commitment(key, padded)
+    yield case("subject commitment", "R16", "one subject", commitment, content_key=key, padded_list=padded)
+    made = ids.q0(story.REALM.chain_id, story.JOINT_CREDIT, story.opening())
+    wraps = {member: story.pair("wrap", story.INQUIRER, member) for member in story.MEMBERS if member != story.INQUIRER}
+    ephemeral = story.seed("ephemeral of the wrap")
+    sealed_subject = sealed.sealed_subject(made, story.INQUIRER, wraps, story.PERIOD.key, key, padded, ephemeral)
+    yield case(
+        "sealed subject", "R16", "one subject, three wraps", sealed_subject,
+        q0=made, inquirer=story.INQUIRER, pair_wrap_keys={str(member): wrap for member, wrap in wraps.items()},
+        supervisor=story.PERIOD.key, private=story.PERIOD_PRIVATE, content_key=key, padded_list=padded,
+        commitment=commitment, ephemeral=ephemeral,
+    )  # fmt: skip
 
 
 def _masks() -> Iterator[Case]:
-    for name, block in ((NAME, 0), (NAME, 1), ("public-test-3072-a", 0)):
+    for name, block in (("public-test-3072-a", 1),):
         key = story.pair("mask", 2, 5)
         made = paillier.mask(key, story.CONTEXT, block, story.modulus(name))
         yield case(
@@ -59,7 +82,7 @@ def _masks() -> Iterator[Case]:
 
 def _randomness() -> Iterator[Case]:
     seed = story.seed("seed")
-    for member, block, name in ((0, 0, NAME), (200, 15, "public-test-3072-a")):
+    for member, block, name in ((200, 15, "public-test-3072-a"),):
         made = paillier.randomness(seed, story.CONTEXT, member, block, story.modulus(name))
         assert made is not None
         yield case(
@@ -90,7 +113,7 @@ def _contributions() -> Iterator[Case]:
         m=big(answer.masked[0]),
         r=big(answer.randomness[0]),
     )
-    ciphertexts = paillier.payload(n, b"", answer.ciphertexts)
+    ciphertexts = paillier.payload(n, b"", answer.ciphertexts[:1])
     info = commitments.disclosure_info(story.CONTEXT, 2, ciphertexts)
     ephemeral = story.seed("ephemeral of the disclosure")
     yield case(
@@ -99,14 +122,11 @@ def _contributions() -> Iterator[Case]:
         context=story.CONTEXT, member=2, ciphertexts=ciphertexts,
     )  # fmt: skip
     aggregate = paillier.payload(n, b"", story.aggregate())
-    each = [paillier.payload(n, b"", story.answer(member, story.CONTEXT).ciphertexts[:1]) for member in story.MEMBERS]
+    members = story.MEMBERS[:2]
+    each = [paillier.payload(n, b"", story.answer(member, story.CONTEXT).ciphertexts[:1]) for member in members]
+    two = paillier.aggregate(n, [story.answer(member, story.CONTEXT).ciphertexts[:1] for member in members])
     yield case(
-        "aggregate",
-        "R22",
-        "block 0 of the cohort",
-        aggregate[: 2 * paillier.width(n)],
-        modulus=NAME,
-        contributions=each,
+        "aggregate", "R22", "block 0 of two members", paillier.payload(n, b"", two), modulus=NAME, contributions=each
     )
     yield case("aggregate hash", "R22", "both blocks", keccak256(aggregate), aggregate=aggregate)
 
@@ -138,9 +158,9 @@ def _report() -> Iterator[Case]:
     )
     body = commitments.report_body(n, salt, openings)
     ephemeral = story.seed("ephemeral of the report")
-    sealed = hpke.seal(story.PERIOD.key, commitments.report_info(story.INQUIRY), body, ephemeral)
+    report = hpke.seal(story.PERIOD.key, commitments.report_info(story.INQUIRY, story.CONTEXT), body, ephemeral)
     yield case(
-        "sealed report", "R30", "both blocks", sealed,
-        modulus=NAME, inquiry=story.INQUIRY, salt=salt, roots=[r for _, r in listed], ephemeral=ephemeral,
-        supervisor=story.PERIOD.key, private=story.PERIOD_PRIVATE,
+        "sealed report", "R30", "both blocks", report,
+        modulus=NAME, inquiry=story.INQUIRY, context=story.CONTEXT, salt=salt, ephemeral=ephemeral,
+        openings=listed, supervisor=story.PERIOD.key, private=story.PERIOD_PRIVATE,
     )  # fmt: skip

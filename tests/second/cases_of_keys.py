@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
-from . import ids, keyproof, packing, pairs, secp256k1, story, tags
+from . import hpke, ids, keyproof, packing, pairs, sealed, secp256k1, story, tags
 from .case import Case, big, case
 from .encodings import Realm, word_of_address, word_of_number
 
@@ -17,7 +18,16 @@ IDENTITIES = (
 
 def cases() -> list[Case]:
     """All of them, in the order of the rules."""
-    return [*_identities_and_tags(), *_figures(), *_key_proof(), *_statements(), *_pair_keys(), *_roster(), *_calls()]
+    return [
+        *_identities_and_tags(),
+        *_figures(),
+        *_key_proof(),
+        *_statements(),
+        *_pair_keys(),
+        *_mask_keys(),
+        *_roster(),
+        *_calls(),
+    ]
 
 
 def realm_input(realm: Realm = story.REALM) -> dict[str, object]:
@@ -51,6 +61,8 @@ def _figures() -> Iterator[Case]:
         packed = [big(block) for block in packing.pack(fields, n, subjects)]
         listed = [[field.name, field.value_bits, field.slot_bits] for field in fields]
         yield case("figures", "R5", name, packed, fields=listed, modulus=story.MODULUS_NAME, subjects=subjects)
+    listed_fields = [asdict(field) for field in packing.FIGURES_1]
+    yield case("schema", "R5", "schema 1", story.DEFINITION.decode(), id=1, name="figures", fields=listed_fields)
     for bits in (2048, 3072, 4096):
         each = (bits - 1) // packing.record_bits(packing.FIGURES_1)
         yield case("records per block", "R5", f"schema 1 at {bits} bits", each, modulus_bits=bits)
@@ -76,16 +88,13 @@ def _statements() -> Iterator[Case]:
             "key statement", "R9", name, statement,
             **realm_input(), member=member, version=version, key=key, previous=previous,
         )  # fmt: skip
-        digest = ids.eip191_digest(statement)
-        yield case("digest", "R9", name, digest, statement=statement)
-        yield case(
-            "signature", "R9", name, secp256k1.sign(owner, digest), statement=statement, private=owner, owner=address
-        )
     for name, party, number, mark in (
         ("of a member", 200, 2, tenure),
         ("of a supervisor", ids.SUPERVISOR, 1, bytes(32)),
     ):
         statement = ids.account_statement(story.REALM, party, address, account, number, mark)
+        signed = secp256k1.sign(owner, ids.eip191_digest(statement))
+        yield case("signature", "R9", f"naming {name}", signed, statement=statement, private=owner, owner=address)
         yield case(
             "account statement", "R9.5", name, statement,
             **realm_input(), party=party, owner=address, account=account, number=number, tenure=mark,
@@ -94,13 +103,26 @@ def _statements() -> Iterator[Case]:
 
 def _pair_keys() -> Iterator[Case]:
     yield case("realm", "R10", "the salt", story.REALM.digest(), **realm_input())
-    for member, other, use in ((2, 5, "mask"), (5, 2, "mask"), (5, 200, "wrap"), (7, 200, "audit"), (200, 2, "range")):
+    for member, other, use in ((2, 5, "mask"), (5, 2, "mask"), (5, 200, "wrap"), (200, 2, "range")):
         own, theirs = story.member_key(member), story.member_key(other)
         yield case(
             "pair key", "R10", f"{use} of {member} with {other}", story.pair(use, member, other),
             **realm_input(), use=use, private=story.private_key(member), own=end(own), other=end(theirs),
             period={"version": story.PERIOD.version, "key": story.PERIOD.key},
         )  # fmt: skip
+
+
+def _mask_keys() -> Iterator[Case]:
+    sender = story.member_key(5)
+    entries = [sealed.MaskKey(other, story.VERSIONS[other], story.pair("mask", 5, other)) for other in (200, 2)]
+    ephemeral = story.seed("ephemeral of the mask keys")
+    info = sealed.mask_keys_info(story.REALM, sender, story.PERIOD.version)
+    made = hpke.seal(story.PERIOD.key, info, sealed.mask_keys_body(entries), ephemeral)
+    yield case(
+        "sealed mask keys", "R11", "of two pairs", made,
+        **realm_input(), sender=end(sender), entries=[asdict(entry) for entry in entries], ephemeral=ephemeral,
+        version=story.PERIOD.version, supervisor=story.PERIOD.key, private=story.PERIOD_PRIVATE,
+    )  # fmt: skip
 
 
 def end(key: pairs.MemberKey) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import commitments, notices, story
+from . import documents, notices, story
 from .case import Case, case
 from .cases_of_keys import end, realm_input
 
@@ -17,7 +17,7 @@ def cases() -> list[Case]:
 
 
 def _versions() -> Iterator[Case]:
-    made = commitments.versions_announcement("0.2.0", 2, 3)
+    made = documents.announcement("0.2.0", 2, 3)
     yield case("versions", "R1", "reads 2 and 3", made, package="0.2.0", lowest=2, highest=3)
 
 
@@ -25,35 +25,22 @@ def _notices() -> Iterator[Case]:
     entries = [
         notices.Corrected(story.seed(f"tag {place}"), 1_790_000_000 + place, 1_790_009_000) for place in range(3)
     ]
-    info = notices.notice_info(story.REALM, 200, story.PERIOD, DAY)
-    yield case(
-        "notice info", "R41", "member 200", info, **realm_input(), member=200, version=story.PERIOD.version, day=DAY
-    )
-    for name, listed in (("three entries", entries),):
-        given = [[entry.tag, entry.since, entry.until] for entry in listed]
-        yield case("notice body", "R41", name, notices.notice_body(listed), entries=given)
+    due = notices.moment(story.REALM, 200, DAY)
+    yield case("moment", "R41", "of member 200", due, **realm_input(), member=200, day=DAY)
     ephemeral = story.seed("ephemeral of the notice")
     yield case(
-        "notice", "R41", "nothing to say", notices.notice(story.REALM, 200, story.PERIOD, DAY, [], ephemeral),
-        **realm_input(), member=200, version=story.PERIOD.version, day=DAY, entries=[], ephemeral=ephemeral,
+        "notice", "R41", "three entries", notices.notice(story.REALM, 200, story.PERIOD, DAY, entries, ephemeral),
+        **realm_input(), member=200, version=story.PERIOD.version, day=DAY, ephemeral=ephemeral,
+        entries=[[entry.tag, entry.since, entry.until] for entry in entries],
         supervisor=story.PERIOD.key, private=story.PERIOD_PRIVATE,
     )  # fmt: skip
 
 
 def _batches() -> Iterator[Case]:
     told = [(story.INQUIRY, 7), (story.seed("another inquiry"), 0)]
-    yield case(
-        "told body",
-        "R42",
-        "two subjects",
-        notices.told_body(told),
-        entries=[[inquiry, place] for inquiry, place in told],
-    )
     recipients = [story.member_key(member) for member in (5, 7)]
     slots = [notices.Slot(recipients[0], told), notices.Slot(recipients[1], [])]
     ephemerals = [story.seed(f"ephemeral of slot {place}") for place in range(2)]
-    info = notices.told_info(story.REALM, recipients[0], DAY, 1)
-    yield case("told info", "R42", "member 5", info, **realm_input(), recipient=end(recipients[0]), day=DAY, part=1)
     yield case(
         "batch message", "R42", "part 1 of 2, one slot with news",
         notices.batch_message(story.REALM, DAY, 1, 2, slots, ephemerals),

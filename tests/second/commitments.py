@@ -1,10 +1,10 @@
-"""Commitments to subject (R16) and report (R30), what is sealed to the supervisor (R20, R30), and the announcement of R1."""
+"""Commitments to subject (R16) and report (R30), what is sealed to the supervisor (R20, R30)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .encodings import canonical_json, sha256, unsigned
+from .encodings import sha256, unsigned
 from .paillier import ciphertext_bytes, width
 
 
@@ -39,11 +39,6 @@ def report_body(modulus: int, salt: bytes, openings: Sequence[tuple[int, int]]) 
     return unsigned(2, 8) + unsigned(len(openings), 8) + salt + roots
 
 
-def report_info(inquiry: bytes) -> bytes:
-    """The HPKE info of a report."""
-    return b"mpcredit/report/2" + inquiry
-
-
-def versions_announcement(package: str, lowest: int, highest: int) -> bytes:
-    """What a member says through `sealMaskKeys` about the versions that it reads (R1)."""
-    return b"mpcredit/versions/2" + canonical_json({"package": package, "lowest": lowest, "highest": highest})
+def report_info(inquiry: bytes, context: bytes) -> bytes:
+    """The HPKE info of a report (R30)."""
+    return b"mpcredit/report-seal/2" + inquiry + context

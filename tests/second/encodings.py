@@ -20,6 +20,11 @@ def number(content: bytes) -> int:
     return int.from_bytes(content, "big")
 
 
+def hexadecimal(content: bytes) -> str:
+    """Bytes inside JSON."""
+    return "0x" + content.hex()
+
+
 def keccak256(content: bytes) -> bytes:
     """Return the 32 bytes of keccak-256."""
     return bytes(keccak(content))

@@ -13,9 +13,9 @@ from .story import VECTORS
 
 FILE = VECTORS / "protocol2.json"
 ORIGIN = (
-    "Written by tests/second, an implementation made from docs/spec.md alone. Bytes are hexadecimal, numbers that may be "
-    "larger than 2^53 are strings with 0x. A modulus is named as in paillier_test_keys.json. A string that begins with @ is "
-    "the name of an entry of `shared`. All keys are public."
+    "Written by tests/second, a second implementation of docs/spec.md that does not use the package. Bytes are hexadecimal, "
+    "numbers that may be larger than 2^53 are strings with 0x. A modulus is named as in paillier_test_keys.json. A string that "
+    "begins with @ is the name of an entry of `shared`. All keys are public."
 )
 LONG = 200
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .encodings import Realm, unsigned
+from .encodings import Realm, number, sha256, unsigned
 from .hpke import seal
 from .pairs import MemberKey, PeriodKey
 
@@ -35,6 +35,12 @@ def _body(entries: Sequence[bytes], most: int, size: int) -> bytes:
     if len(entries) > most or len(set(entries)) != len(entries):
         raise ValueError("too many entries, or one twice")
     return (unsigned(len(entries), 8) + b"".join(sorted(entries))).ljust(size, b"\0")
+
+
+def moment(realm: Realm, member: int, day: int) -> int:
+    """Unix seconds from which a member's notice of a day goes out (section 11)."""
+    digest = sha256(b"mpcredit/daily-moment/2", realm.digest(), unsigned(member, 8), unsigned(day, 32))
+    return 86_400 * day + number(digest[:4]) % 43_200
 
 
 def notice_body(entries: Sequence[Corrected]) -> bytes:

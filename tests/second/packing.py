@@ -13,15 +13,17 @@ class Field:
     name: str
     value_bits: int
     slot_bits: int
+    kind: str = "count"
+    meaning: str = "-"
 
 
 FIGURES_1 = (
-    Field("outstanding", 48, 64),
-    Field("credit_limit", 48, 64),
-    Field("overdue", 48, 64),
-    Field("loans", 16, 32),
-    Field("pending", 16, 32),
-    Field("lenders", 1, 32),
+    Field("outstanding", 48, 64, "amount", "sum owed, in minor units"),
+    Field("credit_limit", 48, 64, "amount", "granted limits, in minor units"),
+    Field("overdue", 48, 64, "amount", "amount past due, in minor units"),
+    Field("loans", 16, 32, "count", "active loans"),
+    Field("pending", 16, 32, "count", "applications in the last 30 days"),
+    Field("lenders", 1, 32, "flag", "1 if the institution has any exposure"),
 )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from . import hpke, ids, keyproof, packing, paillier, pairs
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from . import documents, hpke, ids, keyproof, packing, paillier, pairs
 from .encodings import Realm, number, sha256
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
@@ -75,6 +77,26 @@ def figures(member: int) -> list[list[int]]:
     return records
 
 
+def receipt(*, signed: bool) -> documents.Receipt:
+    """The consent of one customer."""
+    plain = documents.Receipt(
+        realm=REALM,
+        inquirer=INQUIRER,
+        tag=seed("tag"),
+        tag_key_version=2,
+        purpose="new_credit",
+        valid_from=1_790_000_000,
+        valid_until=1_792_592_000,
+        evidence=bytes(32),
+        salt=seed("salt"),
+    )
+    if not signed:
+        return plain
+    customer = Ed25519PrivateKey.from_private_bytes(seed("customer"))
+    with_key = replace(plain, evidence=seed("evidence"), customer_key=customer.public_key().public_bytes_raw())
+    return replace(with_key, signature=customer.sign(with_key.signed_bytes()))
+
+
 @dataclass(frozen=True)
 class Answer:
     """One member's contribution, and what it was made from."""
@@ -122,7 +144,7 @@ def opening() -> ids.Opening:
     )
 
 
-DEFINITION = b'{"a definition":"any bytes will do for ctx"}'
+DEFINITION = documents.schema_definition(1, "figures", packing.FIGURES_1)
 INQUIRY = ids.q(REALM.chain_id, JOINT_CREDIT, opening())
 CONTEXT = ids.context(REALM.chain_id, JOINT_CREDIT, opening(), DEFINITION)
 

@@ -8,14 +8,21 @@ from collections.abc import Sequence
 
 from .encodings import sha256, unsigned
 
-# Space, hyphen, dot, slash and middle dot in the forms that NFKC leaves apart.
-SEPARATORS = frozenset(" \t-\u2010\u2011\u2012\u2013\u2014\u2015\u2212./\u00b7\u2027\u30fb\u3002")
+SEPARATORS = frozenset("./·•‧∙⋅・")
+"""Beside white space and dashes."""
 FIFTEEN_DIGITS_TO_EIGHTEEN = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
 def normal_form(text: str) -> str:
-    """NFKC, upper case, without separators."""
-    return "".join(sign for sign in unicodedata.normalize("NFKC", text).upper() if sign not in SEPARATORS)
+    """NFKC, without separators, upper case."""
+    kept = [sign for sign in unicodedata.normalize("NFKC", text) if not _separates(sign)]
+    if not all(sign.isascii() for sign in kept):
+        raise ValueError("a sign that no such number has")
+    return "".join(kept).upper()
+
+
+def _separates(sign: str) -> bool:
+    return sign.isspace() or sign in SEPARATORS or unicodedata.category(sign) == "Pd"
 
 
 def eighteen_digits(number: str) -> str:
