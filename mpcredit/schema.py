@@ -80,8 +80,8 @@ class Schema:
     """In the order of their slots, lowest bits first."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.id, bool) or not isinstance(self.id, int) or not 0 < self.id < 2**32:
-            raise ValueOutOfRange("the id of a schema is an integer from 1 to 2^32 - 1")
+        if isinstance(self.id, bool) or not isinstance(self.id, int) or not 0 < self.id < 2**16:
+            raise ValueOutOfRange("the id of a schema is an integer from 1 to 65535")
         if not isinstance(self.name, str) or _NAME.fullmatch(self.name) is None:
             raise ValueOutOfRange("the name of a schema is a lower-case word")
         if not 1 <= len(self.fields) <= _MAX_FIELDS:

@@ -436,7 +436,7 @@ class SubjectList:
     """The subjects, in the order of their records; all tags differ."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.schema, bool) or not isinstance(self.schema, int) or not 0 < self.schema < 2**32:
+        if isinstance(self.schema, bool) or not isinstance(self.schema, int) or not 0 < self.schema < 2**16:
             raise InvalidSubject("the subject list names no schema")
         if self.currency not in CURRENCIES:
             raise InvalidSubject("the subject list names no known currency")

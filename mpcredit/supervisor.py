@@ -427,7 +427,7 @@ class Supervisor:
         )
 
     def order_void(self, inquiry: Inquiry) -> None:
-        """Have an inquiry voided that names nobody, by a person's order (R31.4); nobody is suspended for it.
+        """Have an inquiry voided that names nobody, by a person's order (R31.3); nobody is suspended for it.
 
         Raises:
             NotYet: it has a verdict, or has ended without totals; nothing was ordered.
@@ -471,7 +471,7 @@ class Supervisor:
         return max(event.at.block for event in events) <= self.follower.final_block
 
     def _unsigned(self, inquiry: Inquiry, culprits: Sequence[int]) -> bool:
-        """Whether a culprit's service account has not signed the transaction under which it would be named (R31.3)."""
+        """Whether a culprit's service account has not signed the transaction under which it would be named (R31.2)."""
         known = self.verified.get(inquiry.id, Verified())
         for member in culprits:
             events = [f.event for f in known.findings if member in f.culprits and f.event is not None]

@@ -178,6 +178,7 @@ def _changed(**changes: object) -> bytes:
         _changed(fields=[]),
         _changed(extra=1),
         _changed(id=0),
+        _changed(id=65536),
         _changed(id="1"),
         _changed(name="Upper"),
         _changed(fields=[{"kind": "amount", "meaning": "m", "name": "a", "slot_bits": 8, "value_bits": 9}]),

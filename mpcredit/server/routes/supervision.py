@@ -164,28 +164,32 @@ def attest(
     request: Request,
     user: Supervisor,
     inquiry: InquiryId,
-    verdict: Annotated[str, Form(pattern="^(valid|void)$")] = "valid",
+    verdict: Annotated[str, Form(pattern="^(valid|void|unnamed)$")] = "valid",
     culprits: Annotated[str, Form(pattern=r"^(\d{1,3}(,\d{1,3})*)?$")] = "",
     reason: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
     """The verdict by hand, where the node does not give it by itself; only the one that its checks bear out.
 
+    "unnamed" voids the inquiry and names nobody, whatever the checks say and whoever gives the verdicts (R31.3).
     It is carried out on the node's own path: once, and again until it is on the ledger.
     """
     the, reason = parts(request), reason.strip()
-    if verdict == "void" and len(reason) < SHORTEST_REASON:
+    if verdict != "valid" and len(reason) < SHORTEST_REASON:
         return show_inquiry(request, user, inquiry, verdict_problem="Write why you void this inquiry.")
     named = sorted(int(index) for index in culprits.split(",") if index)
     with locked_node(request) as node:
         found = find_inquiry(node, inquiry)
-        if node.supervisor.gives_verdicts:
+        if node.supervisor.gives_verdicts and verdict != "unnamed":
             raise NotAllowed("this server gives its verdicts by itself", remedy='set verdicts = "by_hand" in [server]')
         with the.audit.database.transaction():
             names = [found.names[index] for index in named if index in found.names]
             the.audit.append(
                 user.actor, "inquiry.attested", f"inquiry/{inquiry}", reason, valid=verdict == "valid", culprits=names
             )
-            node.supervisor.order_verdict(found, valid=verdict == "valid", culprits=named)
+            if verdict == "unnamed":
+                node.supervisor.order_void(found)
+            else:
+                node.supervisor.order_verdict(found, valid=verdict == "valid", culprits=named)
     the.node.wake()
     return go(f"/supervision/inquiries/{inquiry}", "attested")
 
