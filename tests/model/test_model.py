@@ -565,7 +565,7 @@ EXPECTED = {
     "nameAccount": ("", "ZeroTenure", "TooEarly", "NothingChanges"),
     "takeAccount": ("", "NothingChanges"),
 }
-"""What the walks must have met, so that the test cannot become one that tries nothing. The contract's own tests have the rest."""
+"""What the walks must have met, so that the test cannot become one that tries nothing; tests/contract has the rest."""
 
 
 def test_random_steps__agree_with_the_specification(consortium: LocalConsortium) -> None:
