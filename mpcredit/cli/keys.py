@@ -331,7 +331,7 @@ def tag(
         out.say(
             "Write the commitment into the founding file as tag_key_commitment (or propose it: `mpcredit propose tag-key`)."
         )
-    if export and settings.founding is not None:
+    if export and settings.founding is not None and settings.founding.exists():
         digest = hashlib.sha256(settings.founding.read_bytes()).hexdigest()
         out.say(f"A newcomer needs the founding file with it: {settings.founding}, SHA-256 {digest}")
     out.document(
