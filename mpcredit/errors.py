@@ -12,7 +12,8 @@
     +-- ProtocolViolation     a participant broke a rule: `culprits` names whom
     +-- Refused               the ledger or an institution's policy said no: `code` and what would help
     +-- LedgerError           the node or the network: look, perhaps try again
-    |   +-- WrongLedger           another chain, or no consortium contract there
+    |   +-- WrongLedger           another chain, no consortium contract there, or one that was founded otherwise
+    |   +-- HistoryMissing        the endpoint does not keep an old block: use one that does
     |   +-- EndpointsDisagree     two endpoints show different ledgers: the operator
     |   +-- FeeTooLow             the ledger asks for a higher fee than is offered, or permitted
     |   +-- NodeRefused           the node answered, and refused this one call: others may pass
@@ -36,6 +37,7 @@ from collections.abc import Sequence
 __all__ = [
     "EndpointsDisagree",
     "FeeTooLow",
+    "HistoryMissing",
     "InvalidCiphertext",
     "InvalidConsent",
     "InvalidEncoding",
@@ -153,7 +155,11 @@ class LedgerError(MpcreditError):
 
 
 class WrongLedger(LedgerError):
-    """Another chain than configured, or no consortium contract at the address."""
+    """Another chain than configured, no consortium contract at the address, or one that was not founded as agreed."""
+
+
+class HistoryMissing(LedgerError):
+    """The endpoint does not show an old block with its transactions; nothing is known to be wrong with the ledger."""
 
 
 class EndpointsDisagree(LedgerError):

@@ -111,9 +111,18 @@ class Founding:
     """32 bytes."""
     joint_credit_init_code_hash: bytes
     """Keccak-256 of the init code of the first JointCredit, 32 bytes."""
+    names_joint_credit: bool
+    """Whether the file gives that hash itself; otherwise it means the JointCredit of the release that deploys."""
 
-    def constructor_argument(self) -> tuple[Any, ...]:
-        """The struct `IConsortium.Founding`, in the order of the contract."""
+    def constructor_argument(self, joint_credit: bytes | None = None) -> tuple[Any, ...]:
+        """The struct `IConsortium.Founding`, in the order of the contract.
+
+        Args:
+            joint_credit: hash for a file that gives none, 32 bytes; by default that of this package.
+        """
+        code = self.joint_credit_init_code_hash
+        if joint_credit is not None and not self.names_joint_credit:
+            code = joint_credit
         return (
             self.name,
             [(founder.owner, founder.name) for founder in self.founders],
@@ -122,7 +131,7 @@ class Founding:
             tuple(getattr(self.parameters, field.name) for field in fields(Parameters)),
             self.opens_from,
             self.period_seconds,
-            self.joint_credit_init_code_hash,
+            code,
             self.tag_key_commitment,
         )
 
@@ -186,6 +195,7 @@ class _Reader:
                 if "joint_credit_init_code_hash" in value
                 else _shipped_init_code_hash()
             ),
+            names_joint_credit="joint_credit_init_code_hash" in value,
         )
 
     def _parameters(self, value: Any) -> Parameters:

@@ -9,6 +9,10 @@
 An artifact holds name, ABI, bytecode, the compiler with its settings, and the SHA-256 of each source it was made from.
 The compiler is the npm package `solc` behind `tools/solc`; nothing is read from or written to HOME. The settings are in
 this file and nowhere else; `ape-config.yaml` repeats those that ape can be given, and a test compares them.
+
+Beside the artifacts stands `releases.json`: the hashes of the init codes of every release since version 2, oldest first.
+The entry "unreleased" follows the sources. Whoever publishes a release writes its version there, and from then on that
+entry stays: members of consortiums that were founded with it compare with it (R37.1).
 """
 
 from __future__ import annotations
@@ -21,11 +25,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from eth_utils.crypto import keccak
+
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
 SHIPPED = ROOT / "mpcredit" / "artifacts"
 HARNESSES = ROOT / ".build" / "artifacts"
 COMPILERS = ROOT / ".build" / "solcx"
+RELEASES = SHIPPED / "releases.json"
+UNRELEASED = "unreleased"
+CREATED = ("Consortium", "JointCredit")
 
 SOLC_VERSION = "0.8.37"
 SETTINGS: dict[str, Any] = {
@@ -120,16 +129,40 @@ def is_fresh(artifact: dict[str, Any]) -> bool:
 
 
 def write(artifacts: dict[str, dict[str, Any]]) -> None:
-    """Write each artifact, under a temporary name first: tests may read at the same time."""
+    """Write each artifact, and the list of releases if all contracts of a release were compiled."""
     for source, artifact in artifacts.items():
-        place = place_of(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(artifact, indent=1, sort_keys=True) + "\n"
-        if place.exists() and place.read_text(encoding="utf-8") == text:
-            continue
-        scratch = place.with_suffix(f".{os.getpid()}.tmp")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(place)
+        _put(place_of(source), artifact)
+    if all(f"{name}.sol" in artifacts for name in CREATED):
+        _put(RELEASES, with_present(read_releases(), artifacts))
+
+
+def _put(place: Path, value: Any) -> None:
+    """Write under a temporary name first: tests may read at the same time."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+    if place.exists() and place.read_text(encoding="utf-8") == text:
+        return
+    scratch = place.with_suffix(f".{os.getpid()}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(place)
+
+
+def read_releases() -> list[dict[str, Any]]:
+    """The list of releases as it stands; empty if there is none yet."""
+    found: list[dict[str, Any]] = json.loads(RELEASES.read_text(encoding="utf-8")) if RELEASES.exists() else []
+    return found
+
+
+def with_present(releases: list[dict[str, Any]], artifacts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The list of releases with the init codes of the sources as the last ones; published entries stay as they are."""
+    present: dict[str, Any] = {"release": UNRELEASED}
+    for name in CREATED:
+        code = bytes.fromhex(artifacts[f"{name}.sol"]["bytecode"][2:])
+        present[name] = {"bytes": len(code), "keccak256": "0x" + keccak(code).hex()}
+    published = [entry for entry in releases if entry["release"] != UNRELEASED]
+    if published and all(published[-1][name] == present[name] for name in CREATED):
+        return published
+    return [*published, present]
 
 
 def differences(artifacts: dict[str, dict[str, Any]]) -> list[str]:
@@ -150,7 +183,9 @@ def differences(artifacts: dict[str, dict[str, Any]]) -> list[str]:
                 found += [f"{name}: {path} has changed since" for path in changed]
             elif artifact.get(field) != old.get(field):
                 found.append(f"{name}: {field} differs from what the sources compile to")
-    expected = {place_of(source) for source in shipped}
+    if read_releases() != with_present(read_releases(), artifacts):
+        found.append(f"{RELEASES.relative_to(ROOT).as_posix()}: its last entry is not what the sources compile to")
+    expected = {RELEASES, *(place_of(source) for source in shipped)}
     found += [
         f"{place.relative_to(ROOT).as_posix()}: no such contract"
         for place in sorted(SHIPPED.glob("*.json"))

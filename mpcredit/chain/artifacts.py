@@ -10,10 +10,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from mpcredit.encoding import abi_encode, keccak
+from mpcredit.encoding import abi_encode, hex_bytes, keccak
 from mpcredit.errors import MpcreditError
+from mpcredit.ledger.creation import InitCodes
 
-__all__ = ["Artifact", "abi_type", "compiler", "consortium", "joint_credit", "load", "sources"]
+__all__ = ["Artifact", "abi_type", "compiler", "consortium", "init_codes", "joint_credit", "load", "sources"]
 
 
 def abi_type(parameter: Mapping[str, Any]) -> str:
@@ -67,10 +68,8 @@ class Artifact:
         return self.bytecode + abi_encode([abi_type(parameter) for parameter in given], list(arguments))
 
 
-def _content(name: str) -> dict[str, Any]:
-    place = resources.files("mpcredit") / "artifacts" / f"{name}.json"
-    content: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-    return content
+def _content(name: str) -> Any:
+    return json.loads((resources.files("mpcredit") / "artifacts" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @cache
@@ -100,6 +99,30 @@ def consortium() -> Artifact:
 def joint_credit() -> Artifact:
     """The contract `JointCredit`."""
     return load("JointCredit")
+
+
+@cache
+def init_codes() -> tuple[InitCodes, ...]:
+    """Hashes of the init codes of every release since version 2, this one included; oldest first.
+
+    Raises:
+        MpcreditError: the package was built without the list.
+    """
+    try:
+        return tuple(
+            InitCodes(
+                release=str(entry["release"]),
+                consortium_bytes=int(entry["Consortium"]["bytes"]),
+                consortium=hex_bytes(entry["Consortium"]["keccak256"], 32),
+                joint_credit=hex_bytes(entry["JointCredit"]["keccak256"], 32),
+            )
+            for entry in _content("releases")
+        )
+    except (OSError, ValueError, KeyError, TypeError, MpcreditError) as error:
+        raise MpcreditError(
+            "this installation of mpcredit lacks the list of the releases' contracts",
+            remedy="install the package again; in a checkout run: python tools/compile.py",
+        ) from error
 
 
 def compiler(name: str) -> tuple[str, dict[str, Any]]:

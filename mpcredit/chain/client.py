@@ -105,7 +105,7 @@ _SIZE_WORDS = (
 """What a node says of a transaction that it will not take later either."""
 
 
-class _NotFound(LedgerError):
+class NotFound(LedgerError):
     """The node does not know the block or transaction."""
 
 
@@ -168,7 +168,7 @@ class Endpoint:
         except MpcreditError:
             raise
         except (BlockNotFound, TransactionNotFound) as error:
-            raise _NotFound(
+            raise NotFound(
                 f"{self.name} does not have what was asked for ({doing})", remedy="wait until it has caught up"
             ) from error
         except Exception as error:
@@ -250,7 +250,7 @@ class Endpoint:
         """A block by number or as "latest"; None if the node does not have it."""
         try:
             found = self.ask("read a block", lambda: self.web3.eth.get_block(cast(Any, place)))
-        except _NotFound:
+        except NotFound:
             return None
         return Block(number=int(found["number"]), hash=bytes(found["hash"]), timestamp=int(found["timestamp"]))
 
@@ -380,7 +380,7 @@ class ChainLedger:
                 code = self.endpoint.ask(
                     "look for the consortium's first block", partial(self.web3.eth.get_code, address, middle)
                 )
-            except (NodeRefused, _NotFound):
+            except (NodeRefused, NotFound):
                 return 0
             low, high = (low, middle) if code else (middle + 1, high)
         return low
@@ -509,7 +509,7 @@ class ChainLedger:
             return known
         try:
             block = self.endpoint.ask("read a block", lambda: self.web3.eth.get_block(HexBytes(block_hash)))
-        except _NotFound:
+        except NotFound:
             raise LedgerError(f"block {number} was replaced while it was read", remedy="read it again") from None
         if int(block["number"]) != number or bytes(block["hash"]) != block_hash:
             raise self._nonsense(f"another block for the hash {to_hex(block_hash)}")
@@ -577,7 +577,7 @@ class ChainLedger:
             )
             raw = serialise(found)
             said = parse_signed(raw)
-        except (_NotFound, KeyError, TypeError, ValueError):
+        except (NotFound, KeyError, TypeError, ValueError):
             return None
         if keccak(raw) != transaction:
             return None
@@ -602,7 +602,7 @@ def _outcome(endpoint: Endpoint, transaction: bytes) -> Outcome | None:
         receipt = endpoint.ask(
             "read a receipt", lambda: endpoint.web3.eth.get_transaction_receipt(HexBytes(transaction))
         )
-    except _NotFound:
+    except NotFound:
         return None
     if receipt.get("blockNumber") is None:
         return None
@@ -885,7 +885,7 @@ class Wallet:
                 middle = (low + high) // 2
                 low, high = (low, middle) if self._count_at(middle) > nonce else (middle, high)
             block = self.endpoint.ask("read a block", lambda: self.web3.eth.get_block(high, full_transactions=True))
-        except (NodeRefused, _NotFound):
+        except (NodeRefused, NotFound):
             return None
         # (3) Only this account's signature proves it.
         for found in cast(Sequence[Any], block["transactions"]):

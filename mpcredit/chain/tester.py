@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -21,6 +21,7 @@ from eth_utils.address import to_canonical_address, to_checksum_address
 from web3 import Web3
 from web3.exceptions import BlockNotFound, TransactionNotFound
 from web3.providers.eth_tester import EthereumTesterProvider
+from web3.providers.eth_tester.middleware import transaction_result_formatter, transaction_result_remapper
 from web3.types import RPCEndpoint, RPCResponse
 
 from mpcredit.chain.client import connect
@@ -184,6 +185,19 @@ def _backend_class() -> type[Any]:
     return Backend
 
 
+_BLOCKS = ("eth_getBlockByHash", "eth_getBlockByNumber")
+
+
+def _with_transactions(answer: RPCResponse) -> RPCResponse:
+    """A block with its transactions in full; web3 gives them a node's names in `eth_getTransactionByHash` alone."""
+    block: Any = answer.get("result")
+    if not block:
+        return answer
+    named = [transaction_result_remapper(transaction_result_formatter(one)) for one in block["transactions"]]
+    made: Any = {**answer, "result": {**block, "transactions": named}}
+    return cast(RPCResponse, made)
+
+
 class _Provider(EthereumTesterProvider):
     """One request at a time, and failures as a node would tell them."""
 
@@ -194,7 +208,8 @@ class _Provider(EthereumTesterProvider):
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         with self.lock:
             try:
-                return super().make_request(method, params)
+                answer = super().make_request(method, params)
+                return _with_transactions(answer) if method in _BLOCKS and params[1] else answer
             except (BlockNotFound, TransactionNotFound):
                 raise
             except Exception as error:

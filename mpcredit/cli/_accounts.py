@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mpcredit.cli._access import Access, access, view
+from mpcredit.cli._founding import require_creation, require_founding
 from mpcredit.cli._owner import Owner
 from mpcredit.cli._parties import (
     account_address,
@@ -15,7 +16,6 @@ from mpcredit.cli._parties import (
     owned_member,
     owned_supervisor,
     parse_account,
-    require_founding,
     service_account,
     tenure_at,
 )
@@ -51,16 +51,18 @@ def confirm(
     """Confirm this institution's record from its owner account: register its first key, and name its service account.
 
     Founders do this after the deployment, invited institutions after their proposal was executed. The service account is the
-    ledger account of the configuration, with the tenure of its store. It shows before when nothing opens, and asks.
+    ledger account of the configuration, with the tenure of its store. It shows before when nothing opens, and asks. Before
+    anything is sent, the transaction that created the Consortium is compared with the founding file.
 
     Example: mpcredit member confirm --owner-account owner-account.json
     """
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
-    require_founding(settings, "member confirm")
+    founding = require_founding(settings, "member confirm")
     acting = Owner(settings, owner_account)
     account = service_account(settings, acting.address)
     with access(settings) as party:
+        require_creation(founding, party)
         party.keys.unlock()
         state = party.follower.state
         member = owned_member(state, acting.address)

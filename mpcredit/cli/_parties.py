@@ -10,7 +10,7 @@ from eth_utils.address import is_address, to_checksum_address
 from mpcredit.cli._access import Access
 from mpcredit.config import Config
 from mpcredit.encoding import hex_bytes
-from mpcredit.errors import InvalidFile, InvalidMessage, KeyStoreError, NotYet
+from mpcredit.errors import InvalidMessage, KeyStoreError, NotYet
 from mpcredit.ledger.roster import Member, Roster, Supervisor
 
 ACCOUNT_FILE = "ledger-account.json"
@@ -70,20 +70,6 @@ def parse_account(text: str, what: str = "") -> str:
             f"{what} {text!r} is no account".strip(), remedy="give an address: 0x and 40 hexadecimal digits"
         )
     return str(to_checksum_address(text))
-
-
-def require_founding(config: Config, command: str) -> None:
-    """Refuse what rests on the founding file where there is none: whose consortium it is, only that file says.
-
-    Raises:
-        InvalidFile: the configuration names no founding file.
-    """
-    if config.founding is None:
-        raise InvalidFile(
-            f"{config.path}, founding",
-            f"is missing, and `mpcredit {command}` needs it",
-            'get the founding file from a member, compare its SHA-256 with another one, and write founding = "FILE"',
-        )
 
 
 def tenure_at(party: Access) -> bytes:

@@ -16,6 +16,7 @@ import mpcredit
 from mpcredit.books import LoanBook
 from mpcredit.chain import ChainLedger, Endpoints, Wallet
 from mpcredit.cli import _examine_party as _party
+from mpcredit.cli import _founding
 from mpcredit.cli._access import AnyStore, inbox_of, place_of, read_store
 from mpcredit.cli._examination import LOOK, OK, SKIPPED, STYLES, WRONG, Check, Examination
 from mpcredit.cli._parties import account_address
@@ -59,7 +60,7 @@ def doctor(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at ledger, contracts, accounts, keys, pins, tag keys, clock, loan book, readiness, balance, store and sign-in.
+    """Check ledger, contracts, founding, accounts, keys, pins, tag keys, clock, loan book, readiness, balance, store, sign-in.
 
     Changes nothing, and runs beside the service. The exit status is 1 if something is wrong.
 
@@ -111,6 +112,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
     if ledger is not None and follower is not None:
         state = follower.state
         ex.run("contracts", lambda: _contracts(ex, ledger, state))
+        ex.run("founding", lambda: _founding.examine(ex, config, ledger, state))
         ex.run("clock", lambda: _clock(ex, follower))
         ex.run("balance", lambda: _balance(ex, config, ledger, keys))
         # (3) this party on the ledger.

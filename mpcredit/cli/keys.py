@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -296,8 +297,9 @@ def tag(
     """Make, export or import the keys under which all members compute the tags of customers.
 
     A tag under a later key is computed from the tag before, so every member keeps all versions, and a newcomer gets all in
-    one file. The founding file holds the commitment of the first, the ledger that of each. Exchange file and passphrase by
-    two channels; everybody compares the commitments. A service that lacks the newest key is not ready, and opens nothing.
+    one file, together with the founding file. The founding file holds the commitment of the first, the ledger that of each.
+    Exchange file and passphrase by two channels; everybody compares the commitments. A service that lacks the newest key is
+    not ready, and opens nothing.
 
     Example: mpcredit keys tag --new; mpcredit keys tag --export for-bank-b.json; mpcredit keys tag --import from-bank-a.json
     """
@@ -329,6 +331,9 @@ def tag(
         out.say(
             "Write the commitment into the founding file as tag_key_commitment (or propose it: `mpcredit propose tag-key`)."
         )
+    if export and settings.founding is not None and settings.founding.exists():
+        digest = hashlib.sha256(settings.founding.read_bytes()).hexdigest()
+        out.say(f"A newcomer needs the founding file with it: {settings.founding}, SHA-256 {digest}")
     out.document(
         {"version": newest.version, "commitment": to_hex(newest.commitment), "file": str(export) if export else None}
     )

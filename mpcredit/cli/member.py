@@ -8,7 +8,8 @@ import typer
 
 from mpcredit.cli import _accounts, _supervision
 from mpcredit.cli._access import View, access, view
-from mpcredit.cli._parties import account_address, parse_account, require_founding
+from mpcredit.cli._founding import require_creation, require_founding
+from mpcredit.cli._parties import account_address, parse_account
 from mpcredit.cli._shared import (
     ConfigOption,
     JsonOption,
@@ -187,14 +188,15 @@ def pin(
     """Accept an account as a member's owner (or as a supervisor), after comparing it by another channel.
 
     Those of the founding file are accepted from the start. Keys signed by any other account are not used, whatever the
-    ledger's node says.
+    ledger's node says. The transaction that created the Consortium is compared with the founding file before.
 
     Example: mpcredit member pin "Bank E" 0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65
     """
     settings, out = load(config), Output(json)
-    require_founding(settings, "member pin")
+    founding = require_founding(settings, "member pin")
     address = parse_account(account)
     with access(settings) as party:
+        require_creation(founding, party)
         item, name, public = _pin(party.follower.state, who, address)
         party.submit(item)
     out.say(f"{address} is accepted for {name}")
@@ -240,8 +242,9 @@ def accept_period_key(
     """
     settings, out = load(config), Output(json)
     require_role(settings, "institution")
-    require_founding(settings, "member accept-period-key")
+    founding = require_founding(settings, "member accept-period-key")
     with access(settings) as party:
+        require_creation(founding, party)
         state, pins = party.follower.state, party.follower.pins
         key = _acceptable(state, version)
         if not pins.accepts_supervisor(key.supervisor):

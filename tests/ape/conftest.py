@@ -86,6 +86,18 @@ def public_key(name: str) -> bytes:
 
 
 @pytest.fixture
+def deploy_script() -> Any:
+    """scripts/deploy.py, as a module."""
+    place = Path(__file__).resolve().parents[2] / "scripts" / "deploy.py"
+    specification = importlib.util.spec_from_file_location("deploy_script", place)
+    assert specification is not None
+    assert specification.loader is not None
+    made = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture
 def init_code(project: Any) -> bytes:
     """Of JointCredit as ape compiled it."""
     return bytes(project.JointCredit.contract_type.deployment_bytecode.to_bytes())

@@ -8,7 +8,13 @@ from pathlib import Path
 import ape
 from eth_utils import keccak
 
-ARTIFACTS = Path(__file__).resolve().parents[2] / "mpcredit" / "artifacts"
+from mpcredit.chain import artifacts
+from mpcredit.chain.transactions import creation_address
+from mpcredit.founding import read_founding
+
+ROOT = Path(__file__).resolve().parents[2]
+ARTIFACTS = ROOT / "mpcredit" / "artifacts"
+EXAMPLE = ROOT / "scripts" / "founding.example.toml"
 CBOR_BYTES = 2
 """At the end of the code, the length of the metadata before it."""
 
@@ -69,3 +75,13 @@ def test_upgrade__votes_approval_delay__and_not_before(founded, chain, init_code
     contract.createJointCredit(code, sender=owner)
 
     assert contract.jointCredit() != before
+
+
+def test_deploy_script__creates_directly_with_the_code_that_ships_and_the_file(accounts, deploy_script):
+    founding = read_founding(EXAMPLE)
+
+    consortium = deploy_script.deploy(accounts[0], founding)
+
+    creation = consortium.creation_metadata.receipt.transaction
+    assert creation_address(creation.sender, creation.nonce) == consortium.address
+    assert bytes(creation.data) == artifacts.consortium().init_code(founding.constructor_argument())

@@ -41,6 +41,7 @@ def test_healthy__nothing_is_wrong(consortium: Consortium) -> None:
             "credit policy",
             "ledger",
             "contracts",
+            "founding",
             "clock",
             "balance",
             "membership",

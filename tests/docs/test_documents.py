@@ -14,7 +14,7 @@ import pytest
 
 import mpcredit
 from mpcredit import protocol
-from mpcredit.chain.artifacts import joint_credit
+from mpcredit.chain.artifacts import init_codes, joint_credit
 from mpcredit.disclosure import ADVICE, RefusalCode
 from mpcredit.schema import FIGURES_1
 
@@ -44,6 +44,13 @@ def test_versions__package_changelog_and_spec__are_one() -> None:
     source = (ROOT / "contracts/JointCredit.sol").read_text(encoding="utf-8")
     assert f'return "{protocol.SPEC_VERSION}";' in source
     assert any(entry.get("name") == "version" for entry in joint_credit().abi)
+
+
+def test_release_list__of_a_published_version__names_it() -> None:
+    if "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"):
+        return
+
+    assert "unreleased" not in {code.release for code in init_codes()}, "write the version into releases.json"
 
 
 def test_rules__are_numbered_without_gaps() -> None:
