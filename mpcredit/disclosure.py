@@ -184,17 +184,24 @@ def _consent_problem(
     return None
 
 
-def _unknown_repetition(inquiry: Inquiry, tags: Sequence[bytes], memory: Sequence[Seen]) -> bool:
-    """Whether the cohort repeats one that this member cannot check, for a tag that it has not answered (R27.3)."""
+def _unknown_repetition(inquiry: Inquiry, tags: Sequence[bytes], memory: Sequence[Seen], state: LedgerState) -> bool:
+    """Whether the cohort repeats one that this member cannot check, for a tag that it has not answered (R27.3).
+
+    Only an opening that is still on the ledger counts, over the members that were ready then as this reader folds it: else
+    one that an endpoint made up once, or that a reorganisation took away, would permit a chosen cohort for W.
+    """
     opened, window = inquiry.opened, inquiry.parameters.window_seconds
     recent = [seen for seen in memory if seen.opened_at + window > opened.at.timestamp]
     for tag in tags:
         of_tag = [seen for seen in recent if tag in seen.tags]
         if any(seen.answered for seen in of_tag):
             continue  # the window rule judges
-        if not any(
-            not seen.repeats and seen.cohort | 1 << inquiry.inquirer == opened.opening.cohort for seen in of_tag
-        ):
+        over_all = [
+            seen.cohort
+            for seen in of_tag
+            if not seen.repeats and (found := state.inquiries.get(seen.inquiry)) and found.ready == seen.cohort
+        ]
+        if not any(cohort | 1 << inquiry.inquirer == opened.opening.cohort for cohort in over_all):
             return True
     return False
 
@@ -243,7 +250,7 @@ def decide(
     if len(subjects.entries) != len(opened.opening.consents):
         return Refusal(RefusalCode.ENCODING, "the sealed part has another number of subjects than the ledger")
 
-    if opened.opening.repeats and _unknown_repetition(inquiry, tags, earlier):
+    if opened.opening.repeats and _unknown_repetition(inquiry, tags, earlier, state):
         return Refusal(
             RefusalCode.COHORT,
             "the cohort is not that of an inquiry on the subject over all members that were ready then",

@@ -398,9 +398,11 @@ def _verify(
         for c, opened_block in zip(aggregate, openings, strict=True):
             paillier.verify_opening(frame.public, c, opened_block)
     except InvalidMessage as error:
-        raise ProtocolViolation(
-            f"{name} (the inquirer) reported totals that are not those of the ledger: {error.message}",
-            culprits=[inquirer],
+        # Names nobody: whoever has the file and a furnisher's service account can put a second contribution into it, with a
+        # signature that is good and a transaction that was never mined.
+        raise InvalidProof(
+            f"the contributions in the file do not give the totals that {name} (the inquirer) reported: {error.message}",
+            remedy="compare the transactions with the ledger (`mpcredit verify --ledger`); the supervisor's verdict decides",
         ) from error
 
     # (6) the verdict: R31.

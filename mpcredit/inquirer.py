@@ -809,10 +809,11 @@ class Inquirer:
 
     def _lapse(self, inquiry: Inquiry, now: int) -> list[str]:
         """Switch off members that stay silent, once an inquiry: the next inquiries go on without them (R23.2)."""
-        silent_from = inquiry.opened.at.timestamp + inquiry.parameters.silence_seconds
+        silent_from = self._silent_from(inquiry)
         step = f"lapse/{to_hex(inquiry.id)}"
         silent = [i for i in inquiry.awaited if self.desk.state.ready_next() >> i & 1]
-        if now < silent_from or not silent or self.desk.store.outbox_by_key(f"{step}/1") is not None:
+        final = inquiry.opened.at.block <= self.desk.follower.final_block
+        if not final or now < silent_from or not silent or self.desk.store.outbox_by_key(f"{step}/1") is not None:
             return []
         try:
             row = self.desk.post(step, Call(inquiry.joint_credit, "lapse", (inquiry.id,), silent_from))
@@ -821,6 +822,18 @@ class Inquirer:
             return []
         who = ", ".join(inquiry.names[i] for i in silent)
         return [f"switched off {who}, silent in {to_hex(inquiry.id)[:12]}"] if row.state == "mined" else []
+
+    def _silent_from(self, inquiry: Inquiry) -> int:
+        """From when a member is silent, for this service: furnishers begin when the opening is final to them.
+
+        The contract counts from the opening. Without the time that confirmations take, an institution would switch off
+        everybody wherever finality takes longer than `silence_seconds`.
+        """
+        follower, opened = self.desk.follower, inquiry.opened.at
+        blocks = follower.final_block + follower.confirmations - opened.block
+        passed = follower.now - opened.timestamp
+        final = passed * follower.confirmations // blocks if blocks > 0 else 0
+        return opened.timestamp + inquiry.parameters.silence_seconds + final
 
     # ----------------------------------------------------------------- totals
 

@@ -251,11 +251,39 @@ def repeating(world: tuple[FakeTown, Inquiry]) -> tuple[FakeTown, Inquiry]:
     ],
 )
 def test_decide__repetition__needs_an_opening_of_the_subject_over_all_that_were_ready(
-    world: tuple[FakeTown, Inquiry], changes: dict[str, Any], expected: RefusalCode | None
+    world: tuple[FakeTown, Inquiry],
+    changes: dict[str, Any],
+    expected: RefusalCode | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     earlier = seen(world, **{"answered": False, **changes})
+    on_ledger(world, earlier, monkeypatch)
 
     assert code(decided(repeating(world), [earlier])) == expected
+
+
+def on_ledger(
+    world: tuple[FakeTown, Inquiry], earlier: Seen, monkeypatch: pytest.MonkeyPatch, ready: int | None = None
+) -> None:
+    """The ledger shows an inquiry that the member remembers, over all members that were ready."""
+    town, inquiry = world
+    shown = replace(inquiry, ready=earlier.cohort if ready is None else ready)
+    monkeypatch.setitem(town[2].desk.state.inquiries, earlier.inquiry, shown)
+
+
+def test_decide__repetition_of_an_opening_that_a_reorganisation_took_away__is_cohort(
+    world: tuple[FakeTown, Inquiry],
+) -> None:
+    assert code(decided(repeating(world), [seen(world, answered=False)])) == RefusalCode.COHORT
+
+
+def test_decide__repetition_of_an_opening_over_fewer_than_were_ready__is_cohort(
+    world: tuple[FakeTown, Inquiry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = seen(world, answered=False)
+    on_ledger(world, earlier, monkeypatch, ready=earlier.cohort | 1 << 7)
+
+    assert code(decided(repeating(world), [earlier])) == RefusalCode.COHORT
 
 
 def test_decide__repetition_without_any_opening__is_cohort(world: tuple[FakeTown, Inquiry]) -> None:
