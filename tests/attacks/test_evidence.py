@@ -487,7 +487,7 @@ def test_second_contribution_off_the_ledger__swapped_in__does_not_frame_the_inqu
         place = [m for m in inquiry.cohort if m != inquiry.inquirer].index(2)
         value["transactions"]["contribute"][place] = second
 
-    with pytest.raises(InvalidProof, match="compare the transactions with the ledger|do not give the totals"):
+    with pytest.raises(InvalidProof, match="do not give the totals"):
         verify_evidence(changed(evidence, change))
 
 
