@@ -9,7 +9,7 @@ import pytest
 from fakes import DAY, TERMS, FakeTown, found_town, subject, two_keys
 
 from mpcredit.consent import Purpose
-from mpcredit.disclosure import ADVICE, Refusal, RefusalCode, Seen, UsedConsent, decide
+from mpcredit.disclosure import ADVICE, Refusal, RefusalCode, Seen, UsedConsent, decide, window_conflict
 from mpcredit.sealing import SubjectEntry, SubjectList
 from mpcredit.state import Inquiry
 
@@ -96,7 +96,10 @@ def test_decide__sealed_part_names_other_terms__is_encoding(world: tuple[FakeTow
     two = (*listed.entries, SubjectEntry(other.tag, other))
 
     assert code(decided(world, [], replace(listed, schema=2))) == RefusalCode.ENCODING
+    of_schema_2 = replace(inquiry, opened=replace(inquiry.opened, opening=replace(inquiry.opening, schema=2)))
+    assert code(decided((town, of_schema_2), [], listed)) == RefusalCode.ENCODING
     assert code(decided(world, [], replace(listed, currency="USD"))) == RefusalCode.ENCODING
+    assert code(decided(world, [], replace(listed, currency="USD"), currency="USD")) == RefusalCode.ENCODING
     assert code(decided(world, [], replace(listed, entries=two))) == RefusalCode.ENCODING
     assert code(decided(world, [], currency="USD")) == RefusalCode.ENCODING
 
@@ -190,6 +193,44 @@ def test_decide__window_and_cooldown(
         changes = {**changes, "opened_at": world[1].opened.at.timestamp - DAY + 1}
 
     assert code(decided(world, [seen(world, **changes)])) == expected
+
+
+def test_decide__cooldown__ends_to_the_second(world: tuple[FakeTown, Inquiry]) -> None:
+    end = world[1].opened.at.timestamp - TERMS.cooldown_seconds
+
+    assert code(decided(world, [seen(world, inquirer=0, opened_at=end + 1)])) == RefusalCode.COOLDOWN
+    assert decided(world, [seen(world, inquirer=0, opened_at=end)]) is None
+
+
+@pytest.mark.parametrize(
+    ("opened_at", "clock", "changes", "conflicts"),
+    [
+        (1_599, 1_599, {}, True),
+        (1_600, 1_600, {}, False),
+        (1_600, 1_599, {}, True),  # the endpoint's blocks are ahead of the own clock
+        (1_599, 1_600, {}, True),
+        (1_600, 0, {}, False),  # without a clock the blocks count
+        (1_599, 0, {}, True),
+        (1_499, 1_499, {"answered_at": 0}, True),  # a store that does not know when it answered
+        (1_500, 1_500, {"answered_at": 0}, False),
+        (1_600, 1_600, {"opened_at": 1_200}, True),  # an opening of after the answer: its time counts
+        (1_700, 1_700, {"opened_at": 1_200}, False),
+        (1_600, 1_600, {"window": 601}, True),  # the terms' own window is the longer one
+        (1_600, 1_600, {"window": 600}, False),
+        (1_050, 1, {"least": 0}, False),  # without an own least window the clock is not asked
+        (1_049, 1, {"least": 0}, True),
+    ],
+)
+def test_window_conflict__own_least_window__by_the_own_clock_from_the_own_answer(
+    world: tuple[FakeTown, Inquiry], opened_at: int, clock: int, changes: dict[str, int], conflicts: bool
+) -> None:
+    given = {"opened_at": 1_000, "answered_at": 1_100, "window": 50, "least": 500, **changes}
+    window, least = given.pop("window"), given.pop("least")
+    earlier = seen(world, cohort=0b01111, **given)
+
+    found = window_conflict(earlier.tags, 0b11111, 0, opened_at, [earlier], window, least, clock)
+
+    assert found == ((earlier, (4,)) if conflicts else None)
 
 
 def test_decide__rate__counts_the_inquirers_subjects_of_a_day(world: tuple[FakeTown, Inquiry]) -> None:

@@ -9,16 +9,24 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
-from fakes import JOINT_CREDIT, REALM, figures, public_key_pair
+from fakes import JOINT_CREDIT, REALM, TERMS, figures, public_key_pair
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcredit import paillier, protocol
-from mpcredit.errors import InvalidCiphertext, InvalidKey, InvalidMessage, ProtocolViolation, ValueOutOfRange
-from mpcredit.events import Opening
+from mpcredit import keyproof, paillier, protocol
+from mpcredit.errors import (
+    InvalidCiphertext,
+    InvalidKey,
+    InvalidMessage,
+    InvalidProof,
+    ProtocolViolation,
+    ValueOutOfRange,
+)
+from mpcredit.events import Opened, Opening, Position
 from mpcredit.pairkeys import InstitutionKey
 from mpcredit.protocol import Frame
 from mpcredit.schema import FIGURES_1, GUARANTEES_2, Schema
+from mpcredit.state import Inquiry, PeriodKey
 
 KEY = public_key_pair()
 SUPERVISOR = InstitutionKey.from_bytes(b"s" * 32)
@@ -152,9 +160,57 @@ def test_frame__wrong_number_of_blocks_schema_or_modulus__is_refused() -> None:
             frame(replace(OPENING, **change))  # type: ignore[arg-type]  # one of several fields
 
 
+def test_frame__number_of_blocks__is_the_one_that_the_subjects_need_and_at_most_16() -> None:
+    # 2,048 bits hold 7 subjects of schema 1 in a block.
+    for subjects, blocks in ((7, 1), (8, 2), (105, 15), (106, 16), (112, 16)):
+        consents = tuple(bytes([i]) * 32 for i in range(subjects))
+        assert frame(replace(OPENING, consents=consents, blocks=blocks)).blocks == blocks
+        for wrong in (blocks - 1, blocks + 1):
+            with pytest.raises(InvalidMessage, match=f"need {blocks} ciphertext blocks"):
+                frame(replace(OPENING, consents=consents, blocks=wrong))
+    with pytest.raises(InvalidMessage, match="at most 16"):
+        frame(replace(OPENING, consents=tuple(bytes([i]) * 32 for i in range(113)), blocks=17))
+
+
 def test_frame__definition_of_another_schema__is_refused() -> None:
     with pytest.raises(InvalidMessage):
         frame(OPENING, GUARANTEES_2)
+
+
+# ---------------------------------------------------------------- an inquiry on the ledger
+
+
+def shown(opening: Opening = OPENING, *, inquiry: bytes | None = None, q0: bytes | None = None) -> Inquiry:
+    """The inquiry of member 1 as an endpoint shows it, with ids that follow or those given."""
+    true = protocol.inquiry_q0(REALM, JOINT_CREDIT, 1, opening.n, opening.roster, opening.nonce)
+    q = inquiry or protocol.inquiry_id(true, opening)
+    at = Position(1, bytes(32), 0, 0, bytes(32), JOINT_CREDIT)
+    opened = Opened(at, q, 1, q0 or true, JOINT_CREDIT, 0, opening)
+    period = PeriodKey(1, SUPERVISOR.public, JOINT_CREDIT, 0)
+    return Inquiry(opened, FIGURES_1, TERMS, {}, period, {}, {}, (), (), (), opening.cohort)
+
+
+def test_frame_of__ids_that_follow__is_that_of_the_opening() -> None:
+    found = protocol.frame_of(shown(), REALM)
+
+    assert (found.inquiry, found.ctx) == (frame().inquiry, frame().ctx)
+
+
+@pytest.mark.parametrize("wrong", [shown(inquiry=b"x" * 32), shown(q0=b"x" * 32)], ids=["q", "q0"])
+def test_frame_of__one_id_that_does_not_follow__is_refused(wrong: Inquiry) -> None:
+    # q0 opens the sealed subject and q names the masks: each is compared by itself.
+    with pytest.raises(InvalidMessage, match="does not follow"):
+        protocol.frame_of(wrong, REALM)
+
+
+def test_check_key__leading_zeros__are_refused() -> None:
+    proof = keyproof.prove(KEY)
+    protocol.check_key(shown(replace(OPENING, key_proof=proof)))
+
+    for zeros in (1, 32):
+        padded = replace(OPENING, key_proof=proof, n=bytes(zeros) + OPENING.n)
+        with pytest.raises(InvalidKey, match="leading zeros"):
+            protocol.check_key(shown(padded))
 
 
 # ---------------------------------------------------------------- contributions
@@ -249,8 +305,11 @@ def test_read_contribution__anything_off__names_the_member(how: str) -> None:
 def test_split_payload__wrong_width_or_no_ciphertext__is_refused() -> None:
     f = frame()
     width = f.public.width
-    with pytest.raises(InvalidMessage):
-        protocol.split_payload(f, bytes(80 + width + 1))
+    block = contribute(f, 0, [figures(1), figures(2)])[80:]
+    for wrong in (b"", block[:-1], block + b"\0", block + block):  # without a block, and with one too many
+        with pytest.raises(InvalidMessage, match=f"has {80 + width} bytes here"):
+            protocol.split_payload(f, bytes(80) + wrong)
+    assert len(protocol.split_payload(f, bytes(80) + block)[1]) == 1
     for bad in (0, f.public.n, f.public.n_squared, KEY.p):
         with pytest.raises(InvalidCiphertext):
             protocol.split_payload(f, bytes(80) + bad.to_bytes(width, "big"))
@@ -275,6 +334,18 @@ def test_open_aggregate__no_ciphertext__is_refused() -> None:
     for bad in (0, KEY.public.n, KEY.p):
         with pytest.raises(InvalidCiphertext):
             protocol.open_aggregate(frame(), KEY, [bad])
+
+
+def test_open_aggregate__with_the_key_of_another_inquiry__is_no_opening() -> None:
+    # Each number is a ciphertext under many keys: only the inquiry's own modulus tells.
+    other = public_key_pair("public-test-2048-b")
+    low, high = sorted((KEY, other), key=lambda pair: pair.public.n)
+    f = frame(replace(OPENING, n=low.public.modulus))
+    c = paillier.encrypt(low.public, 5, r=7)
+
+    assert [opening.m for opening in protocol.open_aggregate(f, low, [c])] == [5]
+    with pytest.raises(InvalidProof):
+        protocol.open_aggregate(f, high, [c])
 
 
 def test_parse_aggregate__other_length__is_refused() -> None:
