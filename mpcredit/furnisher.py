@@ -109,8 +109,6 @@ class Furnisher:
                     self.desk.store.put("consent", consent, value)
                 if "payload" in answer:
                     self.desk.tenure.note(inquiry.id, hex_bytes(answer["payload"], None))
-            if "payload" in answer:
-                self.desk.tenure.seal()  # on the disk before anything leaves, a gas estimate too: R25
 
         # (2) the stored answer goes through the outbox.
         try:
@@ -125,12 +123,24 @@ class Furnisher:
                 return [f"refused {key[:12]}: {answer['text']}"] if row.state == "mined" else []
             payload = hex_bytes(answer["payload"], None)
             known = self.desk.store.outbox_by_key(f"answer/{key}/1")
+            if known is None and not self._mark_fits():
+                return []
             call = Call(inquiry.joint_credit, "contribute", (inquiry.id, self.desk.index, payload))
             row = self.desk.post(f"answer/{key}", call)
         except Refused as error:
             log.warning("the ledger did not take the answer to %s: %s", key[:12], error)
             return []
         return [f"answered {key[:12]} in block {row.block}, {row.gas_used} gas"] if known is None and row.block else []
+
+    def _mark_fits(self) -> bool:
+        """Write the mark of the newest answer, on the disk before anything leaves, a gas estimate too (R25.5).
+
+        Also for an answer that a process stored before it crashed. The mark of a store that was set back stays as it is.
+        """
+        if self.desk.displaced:
+            return False
+        self.desk.tenure.seal()
+        return True
 
     def judge(self, inquiry: Inquiry) -> Refusal | None:
         """Decide whether to answer, from the inquiry and what was seen before; the loan book is not looked at (R26).

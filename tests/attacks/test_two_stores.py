@@ -1,7 +1,7 @@
 """One institution answers one inquiry twice under one mask (R24, R25): the difference of the two is in the clear.
 
 M1: two services with a store each. M2: a store that was set back while its answer was broadcast and not mined. The variants
-have no tenure, and no mark.
+have no tenure, and no mark, or write the mark only when an answer is made, so that a crash before it leaves it out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mpcredit.policy import CreditPolicy
 from mpcredit.state import Inquiry
 from mpcredit.storage.mark import FileMark
 from mpcredit.store import MemoryStore
-from mpcredit.tenure import Tenure
+from mpcredit.tenure import Mark, Tenure
 
 VICTIM = 1
 
@@ -158,6 +158,63 @@ def test_store_set_back__without_a_mark__answers_a_second_time(
 
 def test_store_set_back__does_not_fit_its_mark_and_answers_nothing(town: FakeTown, tmp_path: Path) -> None:
     inquiry = set_back(town, FileMark(tmp_path / "mark.json"))
+
+    assert len(payloads(town, inquiry)) == 1
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def set_back_after_a_crash(town: FakeTown, marks: FileMark, monkeypatch: pytest.MonkeyPatch) -> Inquiry:
+    """The victim is killed between its answer's storage and its mark, and sends it after a start; then all as above."""
+    store, book = town[VICTIM].desk.store, town.books[VICTIM]
+    service(town, store, book, marks).desk.tenure.seal()
+    inquiry = opened(town)
+    snapshot = copy.deepcopy({name: part for name, part in vars(store).items() if name != "_mutex"})
+    town.chain.held = True
+    killed = service(town, store, book, marks)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileMark, "write", _kill)
+        with pytest.raises(Killed):
+            killed.work()
+    assert payloads(town, inquiry) == []
+    service(town, store, book, marks).work()
+    assert len(payloads(town, inquiry)) == 1
+    town.chain.mempool.clear()
+    town.chain.held = False
+    vars(store).update(snapshot)
+    book.figures[town.tagger.tag(subject(1))] = figures(7)
+    service(town, store, book, marks).work()
+    return inquiry
+
+
+def _kill(_self: FileMark, _mark: Mark) -> None:
+    raise Killed
+
+
+def test_store_set_back__after_a_crash_before_its_mark__without_the_rule__answers_a_second_time(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The variant writes the mark when an answer was made, and not before a stored one is sent.
+    note, seal, fresh = Tenure.note, Tenure.seal, [True]
+
+    def noted(self: Tenure, inquiry: bytes, payload: bytes) -> None:
+        note(self, inquiry, payload)
+        fresh.append(True)
+
+    monkeypatch.setattr(Tenure, "note", noted)
+    monkeypatch.setattr(Tenure, "seal", lambda self: seal(self) if fresh and fresh.pop() else None)
+
+    inquiry = set_back_after_a_crash(town, FileMark(tmp_path / "mark.json"), monkeypatch)
+
+    assert difference(town, inquiry, later_first=True) == {n: figures(7)[n] - figures(2**VICTIM)[n] for n in figures(7)}
+
+
+def test_store_set_back__after_a_crash_before_its_mark__answers_nothing(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inquiry = set_back_after_a_crash(town, FileMark(tmp_path / "mark.json"), monkeypatch)
 
     assert len(payloads(town, inquiry)) == 1
 
