@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rlp  # type: ignore[import-untyped]
 from attackers import craft, inquiry_key, open_crafted, send
 from eth_account.signers.local import LocalAccount
 from fakes import JOINT_CREDIT, REALM, FakeTown, deterministic, figures, found_town, sign_naming, subject, two_keys
@@ -313,6 +314,21 @@ def test_founding__of_the_true_consortium__is_enough_without_a_ledger(honest: tu
         verify_evidence(evidence, pins=replace(founding_pins(town), owners={**town.pins.owners, 1: frozenset()}))
 
 
+def test_founding__of_a_member_outside_the_cohort__is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with two_keys(monkeypatch):
+        town = found_town(MEMBERS)
+        town.sleep(4)
+        request = town.ask(1)
+        town.settle()
+    pins = founding_pins(town)
+
+    verified = verify_evidence(
+        collected(town, request), pins=replace(pins, owners={**(pins.owners or {}), 4: frozenset()})
+    )
+
+    assert verified.institutions == ("Bank A", "Bank B", "Bank C", "Bank D")
+
+
 def test_verdict__of_a_supervisor_added_in_the_file__is_refused_by_pins(
     honest: tuple[FakeTown, str, Evidence],
 ) -> None:
@@ -441,6 +457,86 @@ def test_second_opening_of_one_q__other_total_with_the_genuine_verdict__is_refus
     alone = changed(forged, lambda v: v["transactions"].__setitem__("attest", None))
     assert verify_evidence(alone).totals == [figures(30) | {"lenders": 5}]
     assert not verify_evidence(alone).attested
+
+
+# --------------------------------------------------------------------- signed transactions
+
+
+def signed_as(account: LocalAccount, evidence: Evidence, name: str, **changes: Any) -> Evidence:
+    """The evidence with one of its transactions signed anew by its sender, with other fields."""
+    raw = hex_bytes(evidence.value["transactions"][name], None)
+    fields: dict[str, Any] = {
+        "chainId": REALM.chain_id,
+        "nonce": 1,
+        "gas": 10**6,
+        "gasPrice": 1,
+        "value": 0,
+        "to": JOINT_CREDIT,
+        "data": rlp.decode(raw)[5],
+        **changes,
+    }
+    made = bytes(account.sign_transaction({k: v for k, v in fields.items() if v is not None}).raw_transaction)
+    return changed(evidence, lambda v: v["transactions"].__setitem__(name, to_hex(made)))
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "legacy": {},
+    "access list": {"type": 1, "accessList": []},
+    "dynamic fee": {"type": 2, "gasPrice": None, "maxFeePerGas": 2, "maxPriorityFeePerGas": 1},
+}
+PARTIES = ["open", "report", "attest"]
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("name", PARTIES)
+def test_transaction__of_any_form__counts_on_its_own_chain_and_contract_alone(
+    honest: tuple[FakeTown, str, Evidence], name: str, form: dict[str, Any]
+) -> None:
+    # What a party signed for another chain, or for another contract that takes such calls, is no statement here.
+    town, _, evidence = honest
+    account = town.supervisor_account if name == "attest" else town.accounts[0]
+
+    assert verify_evidence(signed_as(account, evidence, name, **form)).attested
+    for elsewhere in ({"chainId": 1}, {"chainId": REALM.chain_id + 1}, {"to": REALM.consortium}):
+        with pytest.raises(InvalidMessage, match=f"the {name} transaction in the file is not a call of this contract"):
+            verify_evidence(signed_as(account, evidence, name, **form, **elsewhere))
+
+
+@pytest.mark.parametrize("name", PARTIES)
+def test_transaction__of_before_chains_were_named__counts(honest: tuple[FakeTown, str, Evidence], name: str) -> None:
+    town, _, evidence = honest
+    account = town.supervisor_account if name == "attest" else town.accounts[0]
+
+    assert verify_evidence(signed_as(account, evidence, name, chainId=None)).attested
+
+
+@pytest.mark.parametrize("place", [0, 3], ids=["first byte", "last byte"])
+def test_transaction__a_call_of_another_function_with_the_same_arguments__is_refused(
+    honest: tuple[FakeTown, str, Evidence], place: int
+) -> None:
+    town, _, evidence = honest
+    data = bytearray(rlp.decode(hex_bytes(evidence.value["transactions"]["report"], None))[5])
+    data[place] ^= 1
+
+    with pytest.raises(InvalidMessage, match="the report transaction in the file is not a call"):
+        verify_evidence(signed_as(town.accounts[0], evidence, "report", data=bytes(data)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"schema": 2}, {"cohort": 0b111111}, {"cohort": 0b11110}],
+    ids=["another schema", "a member that is none", "without the inquirer"],
+)
+def test_opening__signed_and_never_mined__does_not_fit_the_history(
+    honest: tuple[FakeTown, str, Evidence], changes: dict[str, int]
+) -> None:
+    # The ledger refuses such an opening; a file can hold it all the same, with the inquirer's signature.
+    town, request, evidence = honest
+    opening = replace(town.inquiry(request).opening, **changes)  # type: ignore[arg-type]  # one of several fields
+    raw = to_hex(signed(town.accounts[0], "open", (0, opening.arguments())))
+
+    with pytest.raises(InvalidMessage, match="do not fit the history given"):
+        verify_evidence(changed(evidence, lambda v: v["transactions"].__setitem__("open", raw)))
 
 
 # --------------------------------------------------------------------- who lied
