@@ -62,7 +62,7 @@ def craft(
     """A contribution of a furnisher that deviates in the ways given, and else does what R18 to R20 say.
 
     Args:
-        figures: instead of those of its book.
+        figures: instead of those of its book; the inquirer, which has no wrap of the subjects, gives them.
         blocks: what to make of the packed plaintexts.
         masks: what to make of its pair mask keys.
         disclosed: the seed to seal to the supervisor, instead of the one used.
@@ -71,9 +71,10 @@ def craft(
 
     desk = bank.desk
     frame = protocol.frame_of(inquiry, desk.realm)
-    subjects = desk.subjects(inquiry)
     own = desk.index
-    records = figures or [bank.furnisher.book.record(inquiry.schema, entry.tag) for entry in subjects.entries]
+    records = figures or [
+        bank.furnisher.book.record(inquiry.schema, entry.tag) for entry in desk.subjects(inquiry).entries
+    ]
     keys = masks(desk.mask_keys(inquiry.keys, inquiry.period_key.ref))
     n = frame.public.n
     plain = blocks(frame.schema.pack(records, frame.public.bits))

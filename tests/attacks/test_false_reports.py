@@ -8,11 +8,12 @@ sees of the same lie is in test_evidence.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from attackers import inquiry_key
-from fakes import FakeTown
+from attackers import craft, inquiry_key
+from fakes import FakeChain, FakeTown, figures
 
 from mpcredit import paillier, protocol
 from mpcredit.events import Stage
@@ -151,3 +152,70 @@ def test_aggregate__on_the_ledger_is_not_the_product__nobody_attests(town: FakeT
     assert not found.supervisor.check(there).culprits
     assert found.supervisor.check(there).totals is None
     assert "not the product" in found.supervisor.findings[-1].text
+
+
+# --------------------------------------------------------------------- a verdict on another report (E3)
+
+
+def replayed_verdict(town: FakeTown) -> Inquiry:
+    """After a verdict a reorganisation begins anew at the opening; the inquirer has another total under the same id.
+
+    q does not cover the inquirer's own payload. It opens with 30,000 less of its own and reports that total; the answers and
+    the verdict of the others are sent again as they were.
+    """
+    request = town.ask(1)
+    town.settle()
+    first = town.inquiry(request)
+    frame = protocol.frame_of(first, town.chain.realm)
+    (less,) = frame.schema.pack([figures(30) | {"lenders": 0}], frame.public.bits)
+    own = craft(town[0], first, figures=[figures(1)], blocks=lambda plain: [plain[0] - less])
+    others = [first.payload(member) for member in first.cohort if member != 0]
+    aggregate = protocol.product(frame, [own, *others])
+    openings = protocol.open_aggregate(frame, inquiry_key(town[0], first), aggregate)
+    body, commitment = sealed(town, first, list(openings))
+    calls = {
+        "open": town.call("open", 0, replace(first.opening, payload=own).arguments()),
+        "report": town.call("report", first.id, commitment, body, bytes(32)),
+    }
+
+    town.asleep = {0}
+    gone = town.chain.reorganise(first.opened.at.block)
+    again = [replace(t, call=calls.get(t.call.function, t.call)) for t in gone]
+    town.chain.seen.extend(again)
+    town.chain.mine(again)
+    second = town.chain.fold().inquiries[first.id]
+    assert second.report is not None
+    assert second.report.commitment == commitment
+    assert protocol.totals(frame, [opening.m for opening in openings]) == [figures(1) | {"lenders": 5}]
+    return second
+
+
+def test_verdict__replayed_onto_another_report__that_names_none__attests_the_false_total(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The variant: a verdict is on whatever report stands.
+    attests = FakeChain._attest
+
+    def on_any_report(self: FakeChain, state: Any, sender: str, inquiry: bytes, *rest: Any) -> Any:
+        owner, valid, culprits, _commitment, anchor = rest
+        report = state.inquiries[inquiry].report
+        standing = report.commitment if report else bytes(32)
+        return attests(self, state, sender, inquiry, owner, valid, culprits, standing, anchor)
+
+    monkeypatch.setattr(FakeChain, "_attest", on_any_report)
+
+    second = replayed_verdict(town)
+    town.settle()
+
+    assert second.stage is Stage.VALID
+    assert town.chain.fold().inquiries[second.id].stage is Stage.VALID
+
+
+def test_verdict__replayed_onto_another_report__is_not_taken_and_the_inquirer_is_named(town: FakeTown) -> None:
+    second = replayed_verdict(town)
+    assert (second.stage, second.verdict) == (Stage.REPORTED, None)
+
+    town.settle()
+
+    judged = town.chain.fold().inquiries[second.id]
+    assert (judged.stage, judged.culprits) == (Stage.VOID, (0,))
