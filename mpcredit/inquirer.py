@@ -936,6 +936,8 @@ class Inquirer:
             case Stage.VALID:
                 return self._believe(request, inquiry)
             case Stage.VOID:
+                if not self._is_signed(inquiry):
+                    return self._doubt(request)
                 who = ", ".join(names[i] for i in inquiry.culprits)
                 self._update(request, state=RequestState.VOID, note=f"the supervisor voided it; named: {who}")
             case Stage.REFUSED:
@@ -960,24 +962,34 @@ class Inquirer:
 
         The fold has compared the account of the event with the one that the supervisor's owner named.
         """
-        desk, verdict = self.desk, inquiry.verdict
+        verdict = inquiry.verdict
         assert verdict is not None
-        stored = desk.store.get("report", to_hex(inquiry.id))
+        stored = self.desk.store.get("report", to_hex(inquiry.id))
         own = stored is not None and stored["commitment"] == to_hex(verdict.commitment)
-        arguments = (inquiry.id, verdict.supervisor, True, verdict.culprits, verdict.commitment, verdict.anchor)
-        call = Call(inquiry.joint_credit, "attest", arguments)
-        if (
-            own
-            and desk.state.pins.accepts_supervisor(verdict.supervisor)
-            and desk.follower.ledger.signed_by(verdict.at.transaction, call) == verdict.account
-        ):
+        if own and self._is_signed(inquiry):
             self._update(request, state=RequestState.ATTESTED, note="")
             return [f"the supervisor attested {to_hex(inquiry.id)[:12]}"]
         if request.state is not RequestState.REPORTED:
             self._update(request, state=RequestState.REPORTED)
+        return self._doubt(request)
+
+    def _is_signed(self, inquiry: Inquiry) -> bool:
+        """Whether the account of a pinned supervisor signed the verdict that the ledger shows."""
+        desk, verdict = self.desk, inquiry.verdict
+        assert verdict is not None
+        on = (inquiry.id, verdict.supervisor, verdict.valid)
+        arguments = (*on, verdict.culprits, verdict.commitment, verdict.anchor)
+        call = Call(inquiry.joint_credit, "attest", arguments)
+        return (
+            desk.state.pins.accepts_supervisor(verdict.supervisor)
+            and desk.follower.ledger.signed_by(verdict.at.transaction, call) == verdict.account
+        )
+
+    def _doubt(self, request: Request) -> list[str]:
+        """A verdict that an endpoint may have made up ends nothing: behind another endpoint the request goes on."""
         self._update(
             request,
-            note="the ledger shows a verdict on these totals that is not on this institution's own report, or not signed by a "
+            note="the ledger shows a verdict that is not on this institution's own report, or not signed by a "
             "supervisor that it has accepted; compare the supervisor's owner account, then `mpcredit member pin`",
         )
         return []

@@ -205,3 +205,33 @@ def test_true_verdict__with_its_signature__counts(town: FakeTown) -> None:
     town[0].work()
 
     assert town[0].inquirer.get(request).state is RequestState.ATTESTED
+
+
+def made_up_void(town: FakeTown) -> str:
+    """The endpoint of Bank A shows that the supervisor named Bank B; later Bank A reads the ledger as it is."""
+    request = run(town, FIGURES_1.pack([WISH], 2048)[0], supervised=False)
+    height = len(town.chain.blocks)
+    made_up(town, request, valid=False, culprits=0b10)
+    town[0].work()
+    town.chain.reorganise(height)
+    town.supervised = True
+    town.settle()
+    return request
+
+
+def test_made_up_void__believed__ends_the_request_and_names_an_honest_member(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inquirer, "_is_signed", lambda *_: True)
+
+    found = town[0].inquirer.get(made_up_void(town))
+
+    assert found.state is RequestState.VOID
+    assert "named: Bank B" in found.note
+
+
+def test_made_up_void__ends_nothing_and_the_true_verdict_counts(town: FakeTown) -> None:
+    found = town[0].inquirer.get(made_up_void(town))
+
+    assert found.state is RequestState.VOID
+    assert "named: Bank E" in found.note
