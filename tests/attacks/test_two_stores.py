@@ -28,6 +28,7 @@ from fakes import (
 
 from mpcredit import paillier, protocol
 from mpcredit.events import Call, Change
+from mpcredit.furnisher import Furnisher
 from mpcredit.institution import Institution
 from mpcredit.policy import CreditPolicy
 from mpcredit.state import Inquiry
@@ -217,6 +218,55 @@ def test_store_set_back__after_a_crash_before_its_mark__answers_nothing(
     inquiry = set_back_after_a_crash(town, FileMark(tmp_path / "mark.json"), monkeypatch)
 
     assert len(payloads(town, inquiry)) == 1
+
+
+def set_back_with_an_unsent_answer(town: FakeTown, marks: FileMark, monkeypatch: pytest.MonkeyPatch) -> Inquiry:
+    """Two inquiries wait. The snapshot has the answer to the first, unsent; both were answered since, and neither is mined."""
+    store, book = town[VICTIM].desk.store, town.books[VICTIM]
+    service(town, store, book, marks).desk.tenure.seal()
+    opened(town)
+    later = town.ask(2)
+    town[0].work()
+    town.chain.held = True
+    killed = service(town, store, book, marks)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileMark, "write", _kill)
+        with pytest.raises(Killed):
+            killed.work()
+    snapshot = copy.deepcopy({name: part for name, part in vars(store).items() if name != "_mutex"})
+    service(town, store, book, marks).work()
+    town.chain.mempool.clear()
+    vars(store).update(snapshot)
+    book.figures[town.tagger.tag(subject(2))] = figures(7)
+    service(town, store, book, marks).work()
+    return town.inquiry(later)
+
+
+def test_store_set_back__with_an_unsent_answer__that_writes_its_mark_anew__answers_the_other_a_second_time(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The variant writes the mark before each first sending, whether the mark fits or not.
+    def written(self: Furnisher) -> bool:
+        self.desk.tenure.seal()
+        return True
+
+    monkeypatch.setattr(Furnisher, "_mark_fits", written)
+
+    inquiry = set_back_with_an_unsent_answer(town, FileMark(tmp_path / "mark.json"), monkeypatch)
+
+    assert len(payloads(town, inquiry)) == 2
+
+
+def test_store_set_back__with_an_unsent_answer__sends_nothing_and_leaves_the_mark(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inquiry = set_back_with_an_unsent_answer(town, FileMark(tmp_path / "mark.json"), monkeypatch)
+
+    mark = FileMark(tmp_path / "mark.json").read()
+    assert len(payloads(town, inquiry)) == 1
+    assert mark is not None
+    assert mark.answer is not None
+    assert mark.answer[0] == inquiry.id
 
 
 def test_inquiry_opened_before_the_naming__is_refused_by_the_new_store(town: FakeTown) -> None:
