@@ -123,6 +123,12 @@ def test_tests_named_in_threats__exist() -> None:
         assert list(ROOT.glob(f"tests/**/{name}.py")), name
 
 
+def test_tests_named_in_mutants__exist() -> None:
+    written = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/*/test_*.py"))
+    for name in set(re.findall(r"\btest_\w+__\w+", (ROOT / "docs/mutants.md").read_text(encoding="utf-8"))):
+        assert f"def {name}(" in written, name
+
+
 def test_make_targets_in_documents__exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
