@@ -38,28 +38,38 @@ def founded(members: int, *changes: tuple[str, str], **founding: Any) -> Council
 # ---------------------------------------------------------------- G1
 
 
-def invitation_after_a_claim(council: Council) -> tuple[Any, ...] | None:
-    """Bank E names the account of a newcomer as its own, when all others have agreed to invite it: the refusal."""
+def after_a_claim(council: Council, of: str) -> tuple[Any, ...] | None:
+    """Bank E names the account of a newcomer, or of a new supervisor, as its own, when all others agreed: the refusal."""
     newcomer, hostile = council.banks[6], council.banks[4]
-    call = council.encoded("inviteMember", newcomer.owner, newcomer.name)
+    claimed = newcomer.owner if of == "a newcomer" else council.second_supervisor
+    call = (
+        council.encoded("inviteMember", newcomer.owner, newcomer.name)
+        if of == "a newcomer"
+        else council.encoded("addSupervisor", claimed)
+    )
     proposal = council.settled(call)
     attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
     assert council.refusal(*attempt) is None
 
-    council.name_account(hostile, newcomer.owner, 2, hostile.tenure(2))
+    council.name_account(hostile, claimed, 2, hostile.tenure(2))
 
     refusal = council.refusal(*attempt)
-    return council.error(refusal[2]) if refusal else None
+    return (*council.error(refusal[2]), claimed) if refusal else None
 
 
-def test_reserve_an_address__accounts_are_of_one_party__the_invitation_is_vetoed() -> None:
-    council = founded(5, RESERVING)
-
-    assert invitation_after_a_claim(council) == ("AccountInUse", council.banks[6].owner)
+PARTIES = ["a newcomer", "a new supervisor"]
 
 
-def test_reserve_an_address__on_the_ledger__the_invitation_passes() -> None:
-    assert invitation_after_a_claim(founded(5)) is None
+@pytest.mark.parametrize("of", PARTIES)
+def test_reserve_an_address__accounts_are_of_one_party__the_proposal_is_vetoed(of: str) -> None:
+    error, account, claimed = after_a_claim(founded(5, RESERVING), of) or (None, None, "")
+
+    assert (error, account) == ("AccountInUse", claimed)
+
+
+@pytest.mark.parametrize("of", PARTIES)
+def test_reserve_an_address__on_the_ledger__the_proposal_passes(of: str) -> None:
+    assert after_a_claim(founded(5), of) is None
 
 
 # ---------------------------------------------------------------- G2
