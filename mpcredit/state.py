@@ -89,13 +89,17 @@ class Inquiry:
         return members_of(self.opening.cohort)
 
     @property
+    def left_out(self) -> tuple[int, ...]:
+        """Members that were ready and are left out, since the cohort repeats an earlier one (R14.1)."""
+        return tuple(i for i in self.absent if self.opening.repeats and self.ready >> i & 1)
+
+    @property
     def absence(self) -> str:
         """Who was not asked, in words: "; not ready: Bank C"; empty if all were."""
-        left_out = [i for i in self.absent if self.opening.repeats and self.ready >> i & 1]
         kinds = {
-            "not ready": [i for i in self.absent if i not in self.outside and i not in left_out],
+            "not ready": [i for i in self.absent if i not in self.outside and i not in self.left_out],
             "not in the group": self.outside,
-            "left out, as the cohort repeats an earlier one": left_out,
+            "left out, as the cohort repeats an earlier one": self.left_out,
         }
         return "".join(f"; {kind}: {', '.join(self.names[i] for i in who)}" for kind, who in kinds.items() if who)
 

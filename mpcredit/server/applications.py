@@ -556,6 +556,8 @@ def _seen(request: Request, inquiry: Inquiry | None, place: int) -> dict[str, An
             "institutions": len(inquiry.cohort),
             "active": len(inquiry.cohort) + len(inquiry.absent),
             "missing": [inquiry.names[i] for i in inquiry.absent],
+            "left_out": [inquiry.names[i] for i in inquiry.left_out],
+            "left_out_until": inquiry.opened.at.timestamp + inquiry.parameters.window_seconds,
             "cohort": [inquiry.names[i] for i in inquiry.cohort],
             "answered": [inquiry.names[i] for i in inquiry.cohort if i in inquiry.contributions],
             "opened_at": inquiry.opened.at.timestamp,
