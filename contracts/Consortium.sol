@@ -165,7 +165,7 @@ contract Consortium is IConsortium {
         for (uint256 i = 0; i < founding.founders.length; ++i) _invite(founding.founders[i].owner, founding.founders[i].name);
         for (uint256 i = 0; i < founding.schemas.length; ++i)
             _registerSchema(founding.schemas[i].id, founding.schemas[i].definition);
-        _setTagKey(founding.tagKeyCommitment);
+        _setTagKey(1, founding.tagKeyCommitment);
         _approveJointCredit(founding.jointCreditInitCodeHash);
     }
 
@@ -591,8 +591,8 @@ contract Consortium is IConsortium {
     }
 
     /// @inheritdoc IConsortium
-    function setTagKey(bytes32 commitment) external onlyByProposal {
-        _setTagKey(commitment);
+    function setTagKey(uint32 version, bytes32 commitment) external onlyByProposal {
+        _setTagKey(version, commitment);
     }
 
     /// @inheritdoc IConsortium
@@ -902,12 +902,15 @@ contract Consortium is IConsortium {
         emit SchemaRegistered(schema, definition);
     }
 
-    function _setTagKey(bytes32 commitment) internal {
+    function _setTagKey(uint32 version, bytes32 commitment) internal {
+        uint32 next = _tagKeyVersion + 1;
         require(commitment != 0, BadParameter("tagKeyCommitment"));
+        // Of two proposals for one version, the second must not put its key in force as a version that nobody made it for.
+        require(version == next, KeyVersion(version, next));
 
-        uint32 version = ++_tagKeyVersion;
+        _tagKeyVersion = next;
 
-        _record(Change.TagKeySet, abi.encode(version, commitment));
+        _record(Change.TagKeySet, abi.encode(next, commitment));
     }
 
     function _approveJointCredit(bytes32 initCodeHash) internal {

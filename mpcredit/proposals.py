@@ -106,7 +106,7 @@ def words_of_call(data: bytes, state: LedgerState) -> str:
         case "setGroup":
             return f"set group {value['group']} to {_names(value['members'], state)}"
         case "setTagKey":
-            return f"put another tag key in force, with the commitment {to_hex(value['commitment'])}"
+            return f"put tag key {value['version']} in force, with the commitment {to_hex(value['commitment'])}"
         case "approveJointCredit":
             return f"approve the next JointCredit, whose init code hashes to {to_hex(value['initCodeHash'])}"
     return tell_call(data, state)
@@ -155,7 +155,7 @@ def check_tag_keys(
     member: int | None = None,
     proposal: int | None = None,
 ) -> None:
-    """Check that calls put only those tag keys in force that this member has, each as the version that it becomes (R4.4).
+    """Check that calls put only the next tag keys in force, and only those that this member has (R4.4).
 
     A commitment that no key fits would end the chain: no later tag could be computed, by anybody.
 
@@ -166,10 +166,16 @@ def check_tag_keys(
         proposal: the number of the proposal that is voted on.
 
     Raises:
-        Refused: another key is named, or this member has voted for another open proposal of a tag key.
+        Refused: another version or key is named, or this member has voted for another open proposal of a tag key.
     """
     named = _tag_keys(calls)
-    for version, commitment in enumerate(named, max(state.tag_keys, default=0) + 1):
+    for next_version, (version, commitment) in enumerate(named, max(state.tag_keys, default=0) + 1):
+        if version != next_version:
+            raise Refused(
+                f"the call puts tag key {version} in force, and the next one is {next_version}: the contract would refuse it",
+                code="tag_key",
+                remedy="propose the next tag key (`mpcredit propose tag-key`), and withdraw a proposal that is too late",
+            )
         if at_hand.get(version) != commitment:
             other = next((known for known, made in at_hand.items() if made == commitment), None)
             what = f"is that of your tag key {other}" if other is not None else "is of no tag key that is here"
@@ -188,15 +194,15 @@ def check_tag_keys(
         raise Refused(
             f"this institution has voted for another tag key: proposal {rivals[0]} is open",
             code="tag_key",
-            remedy=f"let it be carried out, or take that vote back (`mpcredit vote {rivals[0]} --withdraw`): of two, the "
-            "second would be in force as a version that nobody has",
+            remedy=f"let it be carried out, or take that vote back (`mpcredit vote {rivals[0]} --withdraw`): of two "
+            "for one version only the first can be, and members that hold the other key would have to wait for it",
         )
 
 
-def _tag_keys(calls: Sequence[bytes]) -> list[bytes]:
-    """Commitments that a proposal puts in force, in the order of its calls."""
-    decoded = (decode_call(call) for call in calls)
-    return [bytes(dict(arguments)["commitment"]) for name, arguments in decoded if name == "setTagKey"]
+def _tag_keys(calls: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """Versions and commitments that a proposal puts in force, in the order of its calls."""
+    decoded = [dict(arguments) for name, arguments in map(decode_call, calls) if name == "setTagKey"]
+    return [(int(value["version"]), bytes(value["commitment"])) for value in decoded]
 
 
 def approved_codes(record: ProposalRecord) -> list[bytes]:

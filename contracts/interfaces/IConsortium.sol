@@ -323,7 +323,8 @@ interface IConsortium {
     function setTerms(uint16 named, Parameters calldata values) external;
     function registerSchema(uint16 schema, bytes calldata definition) external;
     function setGroup(uint8 group, uint256 members) external;
-    function setTagKey(bytes32 commitment) external;
+    /// @param version that the key was made for and the commitment is of; reverts unless it is the next one (R4.5).
+    function setTagKey(uint32 version, bytes32 commitment) external;
     function approveJointCredit(bytes32 initCodeHash) external;
 
     /// @notice Create the approved `JointCredit` from its init code and make it the current one. Anyone may call.

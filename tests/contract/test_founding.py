@@ -228,7 +228,7 @@ def test_deployer__after_the_founding__can_do_nothing(founded):
         "setTerms": (1, tuple(PARAMETERS.values())),
         "registerSchema": (2, b"{}"),
         "setGroup": (1, bitmap(0, 1, 2, 3)),
-        "setTagKey": (digest,),
+        "setTagKey": (2, digest),
         "approveJointCredit": (digest,),
     }
     by_owner = {
@@ -313,7 +313,7 @@ def test_opening_terms__before_opens_from__reverts_with_too_early():
 def test_propose__before_the_minimum_has_confirmed__reverts_with_not_founded(council):
     for bank in council.banks[:3]:
         council.confirm(bank)
-    call = council.encoded("setTagKey", keccak(b"tag key 2"))
+    call = council.encoded("setTagKey", 2, keccak(b"tag key 2"))
     owner = council.banks[0].owner
 
     assert council.refusal(owner, "propose", [call], "") == ("NotFounded", 3, 4)

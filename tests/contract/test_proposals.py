@@ -38,7 +38,7 @@ def council():
 
 @pytest.fixture
 def call(council):
-    return council.encoded("setTagKey", keccak(b"tag key 2"))
+    return council.encoded("setTagKey", 2, keccak(b"tag key 2"))
 
 
 # ---------------------------------------------------------------- propose
@@ -321,7 +321,7 @@ def test_execute__before_the_delay__reverts_with_the_time(council, call):
 
 def test_execute__other_calls__reverts_with_calls_differ(council, call):
     proposal = council.settled(call)
-    other = council.encoded("setTagKey", keccak(b"another"))
+    other = council.encoded("setTagKey", 2, keccak(b"another"))
     digest = council.read("proposalAt", proposal)["callsHash"]
 
     for calls in ([other], [], [call, call], [call, other]):
@@ -401,7 +401,7 @@ def test_calls__from_any_account__revert_with_only_by_proposal(council):
         "setTerms": (1, tuple(PARAMETERS.values())),
         "registerSchema": (2, b"{}"),
         "setGroup": (1, bitmap(0, 1, 2, 3)),
-        "setTagKey": (keccak(b""),),
+        "setTagKey": (2, keccak(b"")),
         "approveJointCredit": (keccak(b""),),
     }
     people = [council.banks[0].owner, council.banks[0].account, council.supervisor, council.outsider]
@@ -425,4 +425,26 @@ def test_register_schema__by_proposal__is_kept_for_ever(council):
 
 
 def test_set_tag_key__zero__reverts(council):
-    assert council.refusal_to_decide(council.encoded("setTagKey", ZERO_32)) == ("BadParameter", "tagKeyCommitment")
+    assert council.refusal_to_decide(council.encoded("setTagKey", 2, ZERO_32)) == ("BadParameter", "tagKeyCommitment")
+
+
+@pytest.mark.parametrize("version", [0, 1, 3])
+def test_set_tag_key__any_version_but_the_next__reverts(council, version):
+    refused = council.refusal_to_decide(council.encoded("setTagKey", version, keccak(b"2")))
+
+    assert refused == ("KeyVersion", version, 2)
+
+
+def test_set_tag_key__two_approved_proposals_for_one_version__only_the_first_is_executed(council):
+    """Each half of the honest members holds the key of another proposal; colluders vote for both, and both are approved."""
+    halves = [council.encoded("setTagKey", 2, keccak(half)) for half in (b"of one half", b"of the other")]
+    first, second = (council.settled(half) for half in halves)
+
+    receipt = council.send(council.outsider, "execute", first, [halves[0]], council.supervisor)
+    refused = council.refusal(council.outsider, "execute", second, [halves[1]], council.supervisor)
+
+    assert council.changes(receipt) == [("TagKeySet", 2, keccak(b"of one half"))]
+    assert refused[:2] == ("CallFailed", 0)
+    assert council.error(refused[2]) == ("KeyVersion", 2, 2 + 1)
+    third = council.encoded("setTagKey", 3, keccak(b"3"))
+    assert council.changes(council.decide(third)) == [("TagKeySet", 3, keccak(b"3"))]

@@ -96,7 +96,7 @@ def test_reinstate__refused_twins(council):
 
 
 def test_approve__again__reverts_and_the_delay_does_not_start_again(council):
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     proposal = council.settled(call)
     digest = council.read("proposalAt", proposal)["callsHash"]
 
@@ -105,7 +105,7 @@ def test_approve__again__reverts_and_the_delay_does_not_start_again(council):
 
 
 def test_approve__before_the_votes_suffice__reverts(council):
-    proposal, digest = council.propose(council.encoded("setTagKey", keccak(b"2")))
+    proposal, digest = council.propose(council.encoded("setTagKey", 2, keccak(b"2")))
     council.agree(proposal, digest, range(3))
 
     assert council.refusal(council.supervisor, "approve", proposal, digest) == ("VotesMissing", 3, 4)
@@ -114,7 +114,7 @@ def test_approve__before_the_votes_suffice__reverts(council):
 
 
 def test_approve__refused_twins(council):
-    proposal, digest = council.propose(council.encoded("setTagKey", keccak(b"2")))
+    proposal, digest = council.propose(council.encoded("setTagKey", 2, keccak(b"2")))
     council.agree(proposal, digest, range(4))
     other = keccak(b"other calls")
 
@@ -132,7 +132,7 @@ def test_approve__refused_twins(council):
 
 
 def test_approve__withdrawn_and_given_again__the_delay_starts_again(council):
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     proposal = council.settled(call)
     attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
     before = council.refusal(*attempt)
@@ -146,7 +146,7 @@ def test_approve__withdrawn_and_given_again__the_delay_starts_again(council):
 
 def test_withdraw_approval__of_another_supervisor__is_impossible(council):
     council.decide(council.encoded("addSupervisor", council.second_supervisor))
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     proposal = council.settled(call)
 
     refusal = council.refusal(council.second_supervisor, "withdrawApproval", proposal)
@@ -232,7 +232,7 @@ def test_remove_supervisor__not_one__reverts(council):
 
 def test_removed_supervisor__its_approvals_count_no_more_and_it_can_do_nothing(council):
     council.decide(council.encoded("addSupervisor", council.second_supervisor))
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     pending = council.settled(call)
     attempt = (council.outsider, "execute", pending, [call], council.supervisor)
     before = council.refusal(*attempt)
@@ -255,7 +255,7 @@ def test_removed_supervisor__its_approvals_count_no_more_and_it_can_do_nothing(c
 
 def test_removed_supervisor__added_again_later__must_approve_again(council):
     council.decide(council.encoded("addSupervisor", council.second_supervisor))
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     pending = council.settled(call)
     for verb in ("remove", "add"):
         change = council.encoded(f"{verb}Supervisor", council.supervisor)
@@ -313,7 +313,7 @@ def test_execute__without_supervisor__the_votes_of_r35_and_one_less(members, nee
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
-        ("setTagKey", (keccak(b"2"),)),
+        ("setTagKey", (2, keccak(b"2"))),
         ("removeMember", (4,)),
         ("approveJointCredit", (keccak(b"new"),)),
         ("replaceOwner", (0, ZERO)),

@@ -12,9 +12,11 @@ from fakes import TERMS, FakeTown, deterministic, found_town
 from mpcredit import events as ev
 from mpcredit.chain.artifacts import consortium
 from mpcredit.encoding import to_hex
+from mpcredit.errors import Refused
 from mpcredit.proposals import (
     NOBODY,
     calls_hash_of,
+    check_tag_keys,
     executing_supervisor,
     facts_of,
     standing_of,
@@ -87,6 +89,27 @@ def test_call_of_version_1__is_shown_as_bytes(state: LedgerState) -> None:
     old = bytes.fromhex("deadbeef") + bytes(32)
 
     assert words_of_call(old, state) == f"unknown call: data {to_hex(old)}"
+
+
+def test_tag_key__names_its_version(state: LedgerState) -> None:
+    commitment = b"\x07" * 32
+    made = call("setTagKey", 2, commitment)
+
+    assert tell_call(made, state) == f"setTagKey: version 2; commitment {to_hex(commitment)}"
+    assert words_of_call(made, state) == f"put tag key 2 in force, with the commitment {to_hex(commitment)}"
+
+
+def test_tag_keys__of_any_version_but_the_next__are_refused_though_they_are_at_hand(state: LedgerState) -> None:
+    commitments = {version: bytes([version]) * 32 for version in range(1, 5)}
+    calls = {version: call("setTagKey", version, made) for version, made in commitments.items()}
+
+    check_tag_keys([calls[2]], state, commitments, now=AT)
+    check_tag_keys([calls[2], calls[3]], state, commitments, now=AT)
+    for wrong in ([calls[1]], [calls[3]], [calls[3], calls[2]], [calls[2], calls[4]]):
+        with pytest.raises(Refused, match="the next one is"):
+            check_tag_keys(wrong, state, commitments, now=AT)
+    with pytest.raises(Refused, match="is that of your tag key 3"):
+        check_tag_keys([call("setTagKey", 2, commitments[3])], state, commitments, now=AT)
 
 
 # --------------------------------------------------------------------- standing
