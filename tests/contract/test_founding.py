@@ -264,7 +264,7 @@ def test_deployer__after_the_founding__can_do_nothing(founded):
     founded.announce(2)
     attempt = (deployer, "putPeriodKeyInForce", supervisor, 2)
     assert founded.refusal(*attempt) == ("NotAccount", deployer, founded.supervisor_account)
-    assert founded.refusal(deployer, "withdrawApproval", 1) == ("ApprovalMissing", 1, deployer)
+    assert founded.refusal(deployer, "withdrawApproval", 1) == ("UnknownProposal", 1)
     assert founded.refusal(deployer, "lapse", 1) == ("NotJointCredit", deployer)
     assert founded.refusal(deployer, "suspendCulprits", 1) == ("NotJointCredit", deployer)
     assert founded.refusal(deployer, "execute", 1, [], ZERO) == ("UnknownProposal", 1)

@@ -281,15 +281,18 @@ def test_execute__without_supervisor__after_thirty_days(council):
         council.encoded("removeSupervisor", council.supervisor),
     ]
     proposal, digest = council.propose(*calls)
-    born = council.chain.now()
+    council.chain.travel(DAY)
     council.agree(proposal, digest, range(4))
+    agreed = council.chain.now()
+    council.chain.travel(DAY)
+    council.agree(proposal, digest, [4])  # one more than needed: nothing begins anew
     attempt = (council.outsider, "execute", proposal, calls, ZERO)
 
-    council.chain.travel(born + 30 * DAY - council.chain.now() - 1)
+    council.chain.travel(agreed + 30 * DAY - council.chain.now() - 1)
     early = council.refusal(*attempt)
     council.chain.travel(1)
 
-    assert early == ("TooEarly", born + 30 * DAY)
+    assert early == ("TooEarly", agreed + 30 * DAY)
     council.send(*attempt)
     assert council.read("isSupervisor", council.second_supervisor)
     assert not council.read("isSupervisor", council.supervisor)
@@ -302,12 +305,48 @@ def test_execute__without_supervisor__the_votes_of_r35_and_one_less(members, nee
     call = council.encoded("addSupervisor", council.second_supervisor)
     proposal, digest = council.propose(call)
     council.agree(proposal, digest, range(needed - 1))
-    council.chain.travel(30 * DAY)
     attempt = (council.outsider, "execute", proposal, [call], ZERO)
 
     assert council.refusal(*attempt) == ("VotesMissing", needed - 1, needed)
     council.agree(proposal, digest, [needed - 1])
+    council.chain.travel(30 * DAY)
     assert council.refusal(*attempt) is None
+
+
+def test_execute__without_supervisor__a_needed_vote_comes_late_or_again__thirty_days_begin_anew(council):
+    """R34.1: what nobody agreed to for thirty days must not happen at once when the votes come."""
+    call = council.encoded("addSupervisor", council.second_supervisor)
+    proposal, digest = council.propose(call)
+    attempt = (council.outsider, "execute", proposal, [call], ZERO)
+    council.agree(proposal, digest, range(3))
+    council.chain.travel(10 * DAY)
+
+    council.agree(proposal, digest, [3])
+    late = council.refusal(*attempt), council.chain.now()
+    council.chain.travel(15 * DAY)
+    council.send(council.banks[3].owner, "withdrawVote", proposal)
+    council.agree(proposal, digest, [3])
+    again = council.refusal(*attempt), council.chain.now()
+    council.chain.travel(30 * DAY)
+
+    for refusal, now in (late, again):
+        assert refusal == ("TooEarly", now + 30 * DAY)
+    assert council.refusal(*attempt) is None
+
+
+def test_execute__without_supervisor__one_member_that_votes_and_withdraws__cannot_put_it_off(council):
+    call = council.encoded("addSupervisor", council.second_supervisor)
+    proposal, digest = council.propose(call)
+    council.agree(proposal, digest, range(5))
+    council.chain.travel(29 * DAY)
+
+    for _ in range(2):
+        council.send(council.banks[4].owner, "withdrawVote", proposal)
+        council.agree(proposal, digest, [4])
+    council.send(council.banks[4].owner, "withdrawVote", proposal)
+    council.chain.travel(DAY)
+
+    assert council.refusal(council.outsider, "execute", proposal, [call], ZERO) is None
 
 
 @pytest.mark.parametrize(
