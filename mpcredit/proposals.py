@@ -17,7 +17,7 @@ from mpcredit.encoding import abi_decode, abi_encode, keccak, to_hex
 from mpcredit.errors import MpcreditError, Refused
 from mpcredit.events import Parameters, members_of
 from mpcredit.schema import Schema
-from mpcredit.state import LedgerState, ProposalRecord
+from mpcredit.state import LedgerState, ProposalRecord, votes_needed, votes_needed_unapproved
 
 __all__ = [
     "NOBODY",
@@ -40,7 +40,7 @@ __all__ = [
 PROPOSAL_LIFE: Final = 60 * 86_400
 """Seconds after which a proposal can be neither voted on nor executed (R33)."""
 UNAPPROVED_DELAY: Final = 30 * 86_400
-"""Seconds that a change of supervisors waits that no supervisor approves (R35)."""
+"""Seconds that a change of supervisors waits that no supervisor approves, from the last vote that it needs (R35)."""
 NOBODY: Final = "0x" + 40 * "0"
 """Stands for a supervisor where an execution rests on no approval."""
 
@@ -241,7 +241,8 @@ class Standing:
     needed: int
     """Votes that it takes with a supervisor's approval: two thirds of the members (R33)."""
     approvals: dict[str, int]
-    """Supervisors whose approval counts, to unix seconds: they are supervisors still, and it does not remove them."""
+    """Supervisors whose approval counts, to unix seconds: it is not void, they still are supervisors, and it does not remove
+    them."""
     delay_seconds: int
     """Between an approval and the execution."""
     permitted_at: int | None
@@ -250,9 +251,11 @@ class Standing:
     honest: bool
     """Whether its calls hash to what is voted on; if not, the node lies."""
     needed_unapproved: int | None
-    """Votes that it takes without an approval: five sixths of the members, or all but one (R35). None: it needs one."""
+    """Votes that it takes without an approval: five sixths of the members, or all but one (R35). None: it needs one, since it
+    changes more than supervisors, or expires before the delay would end."""
     unapproved_at: int
-    """Unix seconds from which it can be executed without an approval, if it can be at all."""
+    """Unix seconds from which it can be executed without an approval, if it can be at all; with votes missing, if they came
+    now."""
 
 
 def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standing:
@@ -264,7 +267,7 @@ def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standin
     active = state.active()
     votes = tuple(sorted(record.votes & set(active)))
     missing = tuple(i for i in record.electorate if i in active and i not in record.votes)
-    needed = -(-len(active) * 2 // 3)
+    needed = votes_needed(len(active))
     counted = {owner: supervisor.since for owner, supervisor in state.supervisors.items()}
     for owner in _removed_supervisors(record.proposed.calls):
         counted.pop(owner, None)
@@ -272,15 +275,15 @@ def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standin
     delay = state.parameters.delay_seconds if state.parameters else 0
     permitted = min(approvals.values()) + delay if approvals else None
     expires = record.proposed.at.timestamp + PROPOSAL_LIFE
-    unapproved = record.proposed.at.timestamp + UNAPPROVED_DELAY
-    needed_unapproved = None
-    if changes_supervisors_only(record.proposed.calls):
-        needed_unapproved = min(-(-len(active) * 5 // 6), len(active) - 1)
+    needed_unapproved = votes_needed_unapproved(len(active))
+    # Where votes are missing, the delay begins with the last of them, now at the earliest.
+    unapproved = (record.unapproved_since if len(votes) >= needed_unapproved else now) + UNAPPROVED_DELAY
+    without_approval = changes_supervisors_only(record.proposed.calls) and unapproved <= expires
     if record.executed or record.withdrawn:
         stands, awaits = "executed" if record.executed else "withdrawn", ""
     elif now > expires:
         stands, awaits = "expired", ""
-    elif needed_unapproved is not None and len(votes) >= needed_unapproved and now >= unapproved:
+    elif without_approval and len(votes) >= needed_unapproved and now >= unapproved:
         stands, awaits = "open", "execution"
     elif len(votes) < needed:
         stands, awaits = "open", "votes"
@@ -299,7 +302,7 @@ def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standin
         permitted_at=permitted,
         expires_at=expires,
         honest=calls_hash_of(record.proposed.calls) == record.proposed.calls_hash,
-        needed_unapproved=needed_unapproved,
+        needed_unapproved=needed_unapproved if without_approval else None,
         unapproved_at=unapproved,
     )
 
