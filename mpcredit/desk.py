@@ -211,6 +211,7 @@ class Desk:
                 opened_at=inquiry.opened.at.timestamp,
                 order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
                 repeats=inquiry.opening.repeats,
+                tenure=inquiry.tenures[self.index],
             )
         return [self._seen(hex_bytes(key, 32), value) for key, value in self.store.items("seen")]
 
@@ -225,11 +226,13 @@ class Desk:
         opened_at: int,
         order: tuple[int, int],
         repeats: bool,
+        tenure: bytes | None = None,
     ) -> None:
         """Remember the subjects of an inquiry.
 
         Args:
             tags: as the inquiry names them, each with its version: so they are kept, and raised when they are read.
+            tenure: of this member as the inquiry has it; None for an inquiry of its own.
         """
         self.store.put(
             "seen",
@@ -242,6 +245,7 @@ class Desk:
                 "opened_at": opened_at,
                 "order": list(order),
                 "repeats": repeats,
+                "tenure": to_hex(tenure or self.tenure.value),
             },
         )
 
@@ -249,29 +253,25 @@ class Desk:
         known = self.state.inquiries.get(inquiry)
         answer = self.store.get("answer", to_hex(inquiry)) or {}
         order, tags = value["order"], value["tags"]
+        inquirer = int(str(value["inquirer"]))
+        tenure = known.tenures.get(self.index) if known else hex_bytes(str(value["tenure"]), 32)
+        earlier = inquirer != self.index and tenure != self.tenure.value
         assert isinstance(order, list)
         assert isinstance(tags, list)
         named = [(hex_bytes(tag, 32), int(version)) for tag, version in tags]
         return Seen(
             inquiry=inquiry,
-            inquirer=int(str(value["inquirer"])),
+            inquirer=inquirer,
             tags=tuple(self._raised(tag, version) for tag, version in named),
             consents=tuple(hex_bytes(consent, 32) for consent in _list(value["consents"])),
             cohort=int(str(value["cohort"]), 16),
             opened_at=known.opened.at.timestamp if known else int(str(value["opened_at"])),
             order=(known.opened.at.block, known.opened.at.log_index) if known else (int(order[0]), int(order[1])),
-            answered="payload" in answer or self._of_an_earlier_tenure(known),
+            answered="payload" in answer or earlier,
             answered_at=int(str(answer.get("made_at", 0))),
             named=tuple(tag for tag, _ in named),
             repeats=bool(value["repeats"]),
-        )
-
-    def _of_an_earlier_tenure(self, inquiry: Inquiry | None) -> bool:
-        """Whether another store of this member may have answered: it counts as answered (R25)."""
-        return (
-            inquiry is not None
-            and inquiry.inquirer != self.index
-            and inquiry.tenures.get(self.index) != self.tenure.value
+            earlier=earlier,
         )
 
     def post(self, step: str, call: Call) -> OutboxRow:

@@ -72,6 +72,8 @@ class Seen:
     """Whether its cohort repeated an earlier one."""
     named: tuple[bytes, ...] = ()
     """The tags as the inquiry names them, in the same order."""
+    earlier: bool = False
+    """Whether it is of an earlier tenure of this member: another store may have answered, so it counts as answered (R25)."""
 
 
 @dataclass(frozen=True)

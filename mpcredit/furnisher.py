@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mpcredit import protocol
 from mpcredit.consent import Consent
 from mpcredit.desk import Desk
-from mpcredit.disclosure import Refusal, RefusalCode, UsedConsent, decide
+from mpcredit.disclosure import Refusal, RefusalCode, Seen, UsedConsent, decide
 from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import (
     InvalidKey,
@@ -173,20 +173,20 @@ class Furnisher:
             return Refusal(RefusalCode.SUBJECT, error.message)
         except InvalidMessage as error:
             return Refusal(RefusalCode.ENCODING, error.message)
-        tags = desk.newest_tags(subjects)
+        tags, memory = desk.newest_tags(subjects), desk.remember()
         if len(set(tags)) != len(tags):
             return Refusal(RefusalCode.SUBJECT, "a subject is on the list twice, under two versions of the tag key")
         return decide(
             inquiry,
             subjects,
             state=desk.state,
-            memory=desk.remember(),
+            memory=memory,
             tags=tags,
             tag_key_version=desk.tagger.version,
             currency=self.book.currency,
             book_as_of=self.book.as_of,
             now=desk.follower.now,
-            consents=self._used_consents(),
+            consents=self._used_consents(memory),
             minimum_window=desk.minimum_window,
             clock=int(desk.follower.clock()),
         )
@@ -241,13 +241,16 @@ class Furnisher:
             "ends": consent.valid_until,
         }
 
-    def _used_consents(self) -> dict[bytes, UsedConsent]:
-        return {
+    def _used_consents(self, memory: Iterable[Seen]) -> dict[bytes, UsedConsent]:
+        used = {
             hex_bytes(key, 32): UsedConsent(
                 int(value["cohort"], 16), value["schema"], value["currency"], "figures" in value
             )
             for key, value in self.desk.store.items("consent")
         }
+        # What an earlier tenure gave is not known here for sure, so it is not repeated: R25.7.
+        lost = {consent: seen.cohort for seen in memory if seen.earlier for consent in seen.consents}
+        return used | {consent: UsedConsent(cohort, 0, "", False) for consent, cohort in lost.items()}
 
     def _forget_figures(self) -> None:
         """Erase figures when the time of their consent is over, and the consent when it has ended."""
