@@ -92,7 +92,16 @@ class Desk:
     @property
     def displaced(self) -> str:
         """Why this store must answer and open nothing (R25); empty if it may."""
-        return self.tenure.trouble(self.member)
+        return self.outbox.foreign or self.tenure.trouble(self.member)
+
+    @property
+    def stopped(self) -> str:
+        """Why this store must not even take a new nonce (R25); empty if it may. A person must act."""
+        try:
+            member = self.member
+        except NotYet:
+            member = None
+        return self.outbox.foreign or self.tenure.stopped(member)
 
     @property
     def index(self) -> int:
