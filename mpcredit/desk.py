@@ -49,6 +49,10 @@ class Desk:
     _pairs: dict[tuple[KeyRef, KeyRef, PeriodRef], PairKeys] = field(default_factory=dict, repr=False)
     _subjects: dict[bytes, SubjectList] = field(default_factory=dict, repr=False)
     _unreadable: set[bytes] = field(default_factory=set, repr=False)
+    _blind_until: int = field(default=0, repr=False)
+    """Until when an inquiry of an earlier tenure whose key is lost may count, unix seconds."""
+    _looked_back: int | None = field(default=None, repr=False)
+    """Since when the tenure was named that earlier ones were looked for."""
 
     @property
     def state(self) -> LedgerState:
@@ -92,7 +96,26 @@ class Desk:
     @property
     def displaced(self) -> str:
         """Why this store must answer and open nothing (R25); empty if it may."""
-        return self.outbox.foreign or self.tenure.trouble(self.member)
+        return self.outbox.foreign or self.tenure.trouble(self.member) or self._blind
+
+    @property
+    def _blind(self) -> str:
+        if self._blind_until <= self.follower.now:
+            return ""
+        return (
+            "the institution key of inquiries that an earlier store may have answered is lost: "
+            f"it serves again {self._blind_until - self.follower.now} seconds from now"
+        )
+
+    def look_back(self) -> None:
+        """Read the inquiries of earlier tenures, once after each naming, before anything is answered (R25.7).
+
+        Raises:
+            KeyUnavailable: the token does not answer now.
+        """
+        if self._looked_back != self.member.since:
+            self.remember()
+            self._looked_back = self.member.since
 
     @property
     def stopped(self) -> str:
@@ -196,7 +219,7 @@ class Desk:
             KeyUnavailable: the token does not answer now. What is decided without an inquiry that it could read a moment
                 later could permit a second total over another cohort (R27).
         """
-        stored = {hex_bytes(key, 32) for key, _ in self.store.items("seen")}
+        stored, blind = {hex_bytes(key, 32) for key, _ in self.store.items("seen")}, 0
         for inquiry in self.state.inquiries.values():
             if inquiry.id in stored or inquiry.id in self._unreadable or self.index not in inquiry.cohort:
                 continue
@@ -210,6 +233,9 @@ class Desk:
             except KeyUnavailable:
                 raise
             except MpcreditError:  # for example a key that was lost: tried again next time
+                if inquiry.tenures[self.index] != self.tenure.value:
+                    window = max(inquiry.parameters.window_seconds, self.minimum_window)
+                    blind = max(blind, inquiry.opened.at.timestamp + window)
                 continue
             self.note_seen(
                 inquiry.id,
@@ -222,6 +248,7 @@ class Desk:
                 repeats=inquiry.opening.repeats,
                 tenure=inquiry.tenures[self.index],
             )
+        self._blind_until = blind
         return [self._seen(hex_bytes(key, 32), value) for key, value in self.store.items("seen")]
 
     def note_seen(

@@ -323,6 +323,7 @@ class Institution:
         self.desk.outbox.drive(self.follower.replays)
         if why := self.desk.stopped:
             raise StoreError(f"nothing is answered: {why}", remedy=A_PERSON_MUST_ACT)
+        self.desk.look_back()
         done = [*self.membership.step(), *self.furnisher.step()]
         self.sync()
         done += self.inquirer.step()

@@ -16,20 +16,21 @@ from pathlib import Path
 
 import pytest
 from attackers import inquiry_key, open_crafted, plaintexts, public_key_pair, total_of
-from fakes import PERIOD, FakeSigner, FakeTown, figures, found_town, subject, two_keys
+from fakes import PERIOD, TERMS, FakeSigner, FakeTown, figures, found_town, subject, two_keys
 
 from mpcredit import protocol
 from mpcredit.consent import Consent
 from mpcredit.desk import Desk
 from mpcredit.disclosure import RefusalCode
 from mpcredit.encoding import to_hex
-from mpcredit.errors import StoreError
+from mpcredit.errors import KeyStoreError, StoreError
 from mpcredit.events import Call
 from mpcredit.furnisher import Furnisher
 from mpcredit.institution import Institution
 from mpcredit.outbox import Outbox
 from mpcredit.policy import CreditPolicy
 from mpcredit.schema import FIGURES_1
+from mpcredit.sealing import SubjectList
 from mpcredit.state import Inquiry
 from mpcredit.storage.mark import FileMark
 from mpcredit.store import SqliteStore
@@ -306,6 +307,37 @@ def test_new_tenure__after_the_snapshot__what_was_before_counts_as_answered(
     assert refusal.code == (RefusalCode.CONSENT if again == "the same consent" else RefusalCode.COOLDOWN)
     (seen,) = [seen for seen in bank.desk.remember() if seen.inquiry != q]
     assert seen.answered, "the window counts from it"
+
+
+def test_new_tenure__the_key_of_before_is_lost__answers_nothing_until_the_window_is_over(
+    town: FakeTown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The store and the institution key are lost: nobody here knows about whom the store of before has answered.
+    first = asked_with(town, town.consent(1))
+    town.supervised = False
+    process(town, SqliteStore(tmp_path / "empty.sqlite"), None)
+    bank = town[BANK]
+    bank.start(new_tenure="the disk was lost")
+    town.appoint(BANK, bank.desk.tenure.value)
+    read = Desk.subjects
+
+    def subjects(self: Desk, inquiry: Inquiry) -> SubjectList:
+        if (self.index, inquiry.id) == (BANK, first.id):
+            raise KeyStoreError("no such key")
+        return read(self, inquiry)
+
+    monkeypatch.setattr(Desk, "subjects", subjects)
+    second = asked_with(town, town.consent(2))
+    assert BANK in second.awaited
+    assert "is lost" in bank.membership.why_not
+    assert not bank.membership.is_ready
+
+    town.chain.advance(first.opened.at.timestamp + TERMS.window_seconds - town.chain.time)
+    for book in town.books:
+        book.as_of = town.chain.time
+    bank.sync()
+
+    assert bank.membership.why_not == ""
 
 
 def test_crash__between_store_and_sending__the_stored_answer_is_sent_whatever_the_book_says(
