@@ -99,12 +99,10 @@ class Outbox:
             self.adopt()
             return
         taken = self.signer.taker(known)
-        if taken is None:
-            self.note_foreign(
-                f"the node says that the ledger account has sent {count} steps, and this store knows {known}"
-            )
-        else:
+        if taken is not None:
             self.note_foreign(_sent_by_another(taken, known))
+        elif not self.foreign:  # never in the place of a proof
+            self.note_foreign(f"the node says that the ledger account has sent {count} steps, this store knows {known}")
 
     def note_foreign(self, what: str) -> None:
         """Stop the store for good: a copy of it, or its own forgotten past, may have answered under the same masks (R25)."""

@@ -617,8 +617,8 @@ class Node:
                 self._tell_line(alarm)
         try:
             facts["pending_steps"] = len(self._store.outbox_pending())
-            if isinstance(self.party, Institution) and member is not None:
-                facts["stopped"] = self.party.desk.displaced
+            if isinstance(self.party, Institution):
+                facts["stopped"] = self.party.desk.displaced if member is not None else self.party.desk.stopped
         except MpcreditError as error:  # the round has told it already
             log.debug("the store cannot be read: %s", error)
         if isinstance(self.party, Institution):

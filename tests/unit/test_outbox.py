@@ -195,6 +195,13 @@ def test_account_sent_more_on_the_word_of_a_node__stops_it_and_raises_no_nonce(
         outbox.post("step", ready(1))
     assert outbox.next_nonce() == known
 
+    made = town.signer(0).sign(ready(9), known)  # then it is true, and proven
+    town.signer(0).broadcast(made.raw)
+    outbox.compare()
+    monkeypatch.setattr(outbox.signer, "taker", lambda _nonce: None)
+    outbox.compare()
+    assert made.hash.hex() in outbox.foreign
+
 
 def test_supervisor_account_sent_more_than_the_store_knows__goes_on_above(town: FakeTown) -> None:
     outbox = Outbox(MemoryStore(), town.signer(0), town.chain, adopts=True)
