@@ -136,7 +136,7 @@ contract Consortium is IConsortium {
     mapping(uint8 group => uint256) private _groups;
 
     Proposal[] private _proposals;
-    mapping(uint256 proposal => mapping(address supervisor => uint64)) private _approvals;
+    mapping(uint256 proposal => mapping(uint32 round => mapping(address supervisor => uint64))) private _approvals;
 
     /// @inheritdoc IConsortium
     address public jointCredit;
@@ -165,7 +165,7 @@ contract Consortium is IConsortium {
         for (uint256 i = 0; i < founding.founders.length; ++i) _invite(founding.founders[i].owner, founding.founders[i].name);
         for (uint256 i = 0; i < founding.schemas.length; ++i)
             _registerSchema(founding.schemas[i].id, founding.schemas[i].definition);
-        _setTagKey(founding.tagKeyCommitment);
+        _setTagKey(1, founding.tagKeyCommitment);
         _approveJointCredit(founding.jointCreditInitCodeHash);
     }
 
@@ -334,21 +334,23 @@ contract Consortium is IConsortium {
     /// @dev The votes come first, so that members have the whole delay to see what will happen.
     function approve(uint256 proposal, bytes32 callsHash) external onlySupervisorOwner {
         Proposal storage proposed = _living(proposal);
+        mapping(address => uint64) storage approvals = _approvalsOf(proposal);
         require(callsHash == proposed.callsHash, CallsDiffer(callsHash, proposed.callsHash));
         // An approval given again does not start the delay again; one from before a removal does not count any more.
-        require(_approvals[proposal][msg.sender] < _supervisors[msg.sender].since, NothingChanges());
+        require(approvals[msg.sender] < _supervisors[msg.sender].since, NothingChanges());
         _checkVotes(proposed, _twoThirds(_members.count()));
 
-        _approvals[proposal][msg.sender] = uint64(block.timestamp);
+        approvals[msg.sender] = uint64(block.timestamp);
 
         emit Approved(proposal, msg.sender, true);
     }
 
     /// @inheritdoc IConsortium
     function withdrawApproval(uint256 proposal) external {
-        require(_approvals[proposal][msg.sender] != 0, ApprovalMissing(proposal, msg.sender));
+        mapping(address => uint64) storage approvals = _approvalsOf(proposal);
+        require(approvals[msg.sender] != 0, ApprovalMissing(proposal, msg.sender));
 
-        delete _approvals[proposal][msg.sender];
+        delete approvals[msg.sender];
 
         emit Approved(proposal, msg.sender, false);
     }
@@ -441,6 +443,7 @@ contract Consortium is IConsortium {
         require(!proposed.votes.has(index), AlreadyVoted(index, proposal));
 
         proposed.votes = proposed.votes.with(index);
+        _voteMoves(proposed);
 
         emit Voted(proposal, index, true);
     }
@@ -451,6 +454,7 @@ contract Consortium is IConsortium {
         Proposal storage proposed = _living(proposal);
         require(proposed.votes.has(index), NotVoted(index, proposal));
 
+        _voteMoves(proposed);
         proposed.votes = proposed.votes.without(index);
 
         emit Voted(proposal, index, false);
@@ -591,8 +595,8 @@ contract Consortium is IConsortium {
     }
 
     /// @inheritdoc IConsortium
-    function setTagKey(bytes32 commitment) external onlyByProposal {
-        _setTagKey(commitment);
+    function setTagKey(uint32 version, bytes32 commitment) external onlyByProposal {
+        _setTagKey(version, commitment);
     }
 
     /// @inheritdoc IConsortium
@@ -745,7 +749,7 @@ contract Consortium is IConsortium {
 
     /// @inheritdoc IConsortium
     function approvedAt(uint256 proposal, address supervisor) external view returns (uint64) {
-        return _approvals[proposal][supervisor];
+        return _approvalsOf(proposal)[supervisor];
     }
 
     /// @inheritdoc IConsortium
@@ -853,6 +857,15 @@ contract Consortium is IConsortium {
 
     // ---------------------------------------------------------------- changes, inside
 
+    /// A vote of a present member has come, or goes now. If no more are there than needed, too few are there without it. Then
+    /// approvals are void and the delay without approval begins anew, so that no delay passes while votes are missing (R34.1).
+    function _voteMoves(Proposal storage proposed) internal {
+        uint256 members = _members.count();
+        uint256 votes = _votes(proposed);
+        if (votes <= _twoThirds(members)) ++proposed.round;
+        if (votes <= _fiveSixths(members)) proposed.unapprovedSince = uint64(block.timestamp);
+    }
+
     function _addSupervisor(address supervisor) internal {
         _checkFree(supervisor);
 
@@ -902,12 +915,15 @@ contract Consortium is IConsortium {
         emit SchemaRegistered(schema, definition);
     }
 
-    function _setTagKey(bytes32 commitment) internal {
+    function _setTagKey(uint32 version, bytes32 commitment) internal {
+        uint32 next = _tagKeyVersion + 1;
         require(commitment != 0, BadParameter("tagKeyCommitment"));
+        // Of two proposals for one version, the second must not put its key in force as a version that nobody made it for.
+        require(version == next, KeyVersion(version, next));
 
-        uint32 version = ++_tagKeyVersion;
+        _tagKeyVersion = next;
 
-        _record(Change.TagKeySet, abi.encode(version, commitment));
+        _record(Change.TagKeySet, abi.encode(next, commitment));
     }
 
     function _approveJointCredit(bytes32 initCodeHash) internal {
@@ -997,14 +1013,14 @@ contract Consortium is IConsortium {
         view
     {
         require(since != 0, NotSupervisor(supervisor));
-        uint64 approved = _approvals[proposal][supervisor];
+        uint64 approved = _approvalsOf(proposal)[supervisor];
         require(approved >= since, ApprovalMissing(proposal, supervisor));
         uint256 permittedAt = uint256(approved) + _parameters.delaySeconds;
         require(block.timestamp >= permittedAt, TooEarly(permittedAt));
         _checkVotes(proposed, _twoThirds(_members.count()));
     }
 
-    /// Only supervisors change, the proposal is old enough, and five sixths of the members, or all but one, agree (R35).
+    /// Only supervisors change, and five sixths of the members, or all but one, have agreed for long enough (R35).
     function _checkUnapproved(Proposal storage proposed, bytes[] calldata calls) internal view {
         for (uint256 i = 0; i < calls.length; ++i) {
             bytes4 selector = calls[i].length < 4 ? bytes4(0) : bytes4(calls[i][0:4]);
@@ -1013,16 +1029,13 @@ contract Consortium is IConsortium {
                 OnlySupervisorChanges()
             );
         }
-        uint256 members = _members.count();
-        uint256 sixths = (members * 5 + 5) / 6;
-        _checkVotes(proposed, sixths < members ? sixths : members - 1);
-        uint256 permittedAt = uint256(proposed.proposedAt) + UNAPPROVED_DELAY;
+        _checkVotes(proposed, _fiveSixths(_members.count()));
+        uint256 permittedAt = uint256(proposed.unapprovedSince) + UNAPPROVED_DELAY;
         require(block.timestamp >= permittedAt, TooEarly(permittedAt));
     }
 
     function _checkVotes(Proposal storage proposed, uint256 needed) internal view {
-        // Only members of the electorate can vote, so the votes need no second look at it.
-        uint256 votes = (proposed.votes & _members).count();
+        uint256 votes = _votes(proposed);
         require(votes >= needed, VotesMissing(votes, needed));
     }
 
@@ -1079,6 +1092,11 @@ contract Consortium is IConsortium {
         return _proposals[proposal - 1];
     }
 
+    /// By supervisor, those that are not void.
+    function _approvalsOf(uint256 proposal) internal view returns (mapping(address => uint64) storage) {
+        return _approvals[proposal][_proposalAt(proposal).round];
+    }
+
     /// A proposal that was not executed or withdrawn and has not expired.
     function _living(uint256 proposal) internal view returns (Proposal storage proposed) {
         proposed = _proposalAt(proposal);
@@ -1102,8 +1120,19 @@ contract Consortium is IConsortium {
         return (1 << 160) | uint160(owner);
     }
 
+    /// Votes that count: only members of the electorate can vote, and those that were removed since are left out.
+    function _votes(Proposal storage proposed) internal view returns (uint256) {
+        return (proposed.votes & _members).count();
+    }
+
     function _twoThirds(uint256 members) internal pure returns (uint256) {
         return (members * 2 + 2) / 3;
+    }
+
+    /// Five sixths, or all but one where that is fewer.
+    function _fiveSixths(uint256 members) internal pure returns (uint256) {
+        uint256 sixths = (members * 5 + 5) / 6;
+        return sixths < members ? sixths : members - 1;
     }
 
     function _groupOf(uint8 group, uint256 members) internal view returns (uint256 set) {

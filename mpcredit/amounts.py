@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -85,6 +86,10 @@ CURRENCIES: Final[dict[str, int]] = {
 }
 
 _MAJOR = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
+# What people type: one kind of separator, in groups of exactly three digits throughout.
+_GROUPED = re.compile(
+    r"-?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?|-?[1-9][0-9]{0,2}(?:[ _'][0-9]{3})+(?:\.[0-9]+)?", re.ASCII
+)
 
 
 def exponent(currency: str) -> int:
@@ -119,6 +124,34 @@ class Money:
         """
         object.__setattr__(self, "minor", _minor_units(major, exponent(currency)))
         object.__setattr__(self, "currency", currency)
+
+    @classmethod
+    def typed(cls, text: str, currency: str) -> Money:
+        """Read an amount as a person types it: `Money.typed("200,000.50", "TWD")`.
+
+        Commas, spaces, apostrophes or underscores may separate groups of exactly three digits. A currency with three digits
+        after the point takes no separator, since 1,234 could mean 1.234 there. Books and programs use the constructor, which
+        takes none.
+
+        Raises:
+            ValueOutOfRange: anything else, a decimal comma among it.
+        """
+        plain = unicodedata.normalize("NFKC", text).strip().replace("\u2019", "'")
+        if re.fullmatch(r"-?[0-9]+(?:\.[0-9]+)?", plain, re.ASCII):
+            return cls(plain, currency)
+        digits, separated = exponent(currency), re.search(r"[0-9][, _'][0-9]", plain, re.ASCII)
+        if separated and digits == 3:
+            raise ValueOutOfRange(
+                f"an amount in {currency} is written without separators", remedy="write 200000.500, with a point"
+            )
+        if _GROUPED.fullmatch(plain) and len(set(plain) & set(", _'")) == 1:
+            return cls(re.sub(r"[, _']", "", plain), currency)
+        if "," in plain and re.fullmatch(r"[-0-9., _']+", plain, re.ASCII):
+            raise ValueOutOfRange(
+                "a comma stands only before groups of exactly three digits, and is no decimal point",
+                remedy="write 200000.50" if digits else "write 200000",
+            )
+        return cls(plain, currency)
 
     @classmethod
     def of_minor(cls, minor: int, currency: str) -> Money:

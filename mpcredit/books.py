@@ -11,13 +11,14 @@ import csv
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from mpcredit.amounts import CURRENCIES, Money, exponent
+from mpcredit.domain.book_text import foreign_text, separator_of, shape
 from mpcredit.errors import InvalidFile, InvalidSubject, Refused, ValueOutOfRange
 from mpcredit.identity import KINDS, Subject
 from mpcredit.schema import FIGURES_1, Field, Record, Schema
@@ -32,6 +33,7 @@ _PLAIN: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _INTEGER: Final = re.compile(r"[0-9]+", re.ASCII)
 _REMARKS: Final = ("as_of", "institution", "currency")
 _LISTED_PROBLEMS: Final = 20
+_HEAD_BYTES: Final = 4_096
 _LONGEST_NUMBER: Final = 100  # ours: a slot of at most 256 bits has 78 digits, and Python reads no integer above 4,300
 
 
@@ -244,10 +246,11 @@ class _Reader:
         lines = self._lines()
         remarks, start = self._remarks(lines)
         as_of = self._as_of(remarks)
+        start, separator = self._separator(lines, start)
         if "currency" in remarks:
             self._check_currency(remarks["currency"], "remark currency")
         # (2) header, then one customer a row.
-        reader = csv.reader(lines[start:], strict=True)
+        reader = csv.reader(lines[start:], strict=True, delimiter=separator)
         try:
             self._check_header(next(reader, []), start + 1)
             for cells in reader:
@@ -284,10 +287,20 @@ class _Reader:
                 str(self.path), f"cannot be read: {error.strerror}", "name an existing, readable CSV file"
             ) from error
         except UnicodeDecodeError as error:
-            raise self._error("", f"is not UTF-8 text (byte {error.start})", "save it as CSV UTF-8") from error
+            problem = foreign_text(error.object) or ("is not UTF-8 text", "save it as CSV UTF-8")
+            raise self._error("", *problem) from error
+        if foreign := foreign_text(text.encode()[:_HEAD_BYTES]):
+            raise self._error("", *foreign)
         if "\0" in text:
             raise self._error("", "is not a text file", "save it as CSV UTF-8")
-        return re.split(r"(?<=\n)", text.replace("\r\n", "\n"))
+        return re.split(r"(?<=\n)", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+    def _separator(self, lines: Sequence[str], start: int) -> tuple[int, str]:
+        """Where the header is, and what separates its cells: a comma, or what a spreadsheet has made of it."""
+        names = columns(self.schema)
+        line = lines[start] if start < len(lines) else ""
+        found = separator_of(line, names) or ","
+        return (start + 1 if line.lower().startswith("sep=") else start), found
 
     def _remarks(self, lines: list[str]) -> tuple[dict[str, str], int]:
         found: dict[str, str] = {}
@@ -302,8 +315,8 @@ class _Reader:
                 )
             if name in found:
                 raise self._error(f"row {number + 1}", f"gives {name} a second time", "keep one of the two")
-            # A spreadsheet pads short lines with commas.
-            found[name] = value.strip().rstrip(",").rstrip()
+            # A spreadsheet pads short lines with its separator.
+            found[name] = value.strip().rstrip(",;\t").rstrip()
         return found, len(lines)
 
     def _as_of(self, remarks: Mapping[str, str]) -> int:
@@ -316,14 +329,16 @@ class _Reader:
                 moment = moment.replace(tzinfo=UTC)
             seconds = int(moment.timestamp())
         except (ValueError, OverflowError) as error:
-            raise self._error("as_of", f"{remarks['as_of']!r} is not an ISO 8601 date or time", remedy) from error
+            raise self._error("as_of", f"{shape(remarks['as_of'])} is not an ISO 8601 date or time", remedy) from error
         if seconds < 0:
             raise self._error("as_of", "lies before 1970", remedy)
         return seconds
 
     def _check_currency(self, currency: str, where: str) -> None:
         if currency not in CURRENCIES:
-            raise self._error(where, f"{currency!r} is not a known currency", "write its ISO 4217 code, such as TWD")
+            raise self._error(
+                where, f"{shape(currency)} is not a known currency", "write its ISO 4217 code, such as TWD"
+            )
         if self.currency is None:
             self.currency = currency
         elif currency != self.currency:
@@ -341,7 +356,7 @@ class _Reader:
         if missing:
             problem = f"lacks the column {_either(missing)}"
         elif unknown:
-            problem = f"has the unknown column {unknown[0]!r}"
+            problem = f"has an unknown column, the {_ordinal(names.index(unknown[0]) + 1)}"
         else:
             problem = "has its columns in another order, or twice"
         raise self._error(f"row {number}, header", problem, f"the header is exactly {','.join(expected)}")
@@ -372,7 +387,7 @@ class _Reader:
             if not cell:
                 raise _Problem(name, "is empty", "write the value; 0 where there is none")
         if row["kind"] not in KINDS:
-            raise _Problem("kind", f"{row['kind'][:40]!r} is unknown", f"write {_either(KINDS)}")
+            raise _Problem("kind", f"{shape(row['kind'])} is unknown", f"write {_either(KINDS)}")
         try:
             subject = Subject(row["kind"], row["number"], country=row["country"])
         except InvalidSubject as error:
@@ -430,7 +445,11 @@ def _malformed(part: Field, text: str) -> tuple[str, str]:
         return "has thousands separators", f"write {example}"
     if part.kind != "amount" and _PLAIN.fullmatch(text):
         return "is not a whole number", f"write {example}"
-    return f"{text[:40]!r} is not a number", f"write digits with at most one decimal point, as in {example}"
+    return f"{shape(text)} is not a number", f"write digits with at most one decimal point, as in {example}"
+
+
+def _ordinal(number: int) -> str:
+    return {1: "1st", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")
 
 
 def _either(names: Iterable[str]) -> str:

@@ -150,7 +150,7 @@ class Sender:
         return [f"sent the notice of day {last['day']} to the supervisor"] if row.state in ("sent", "mined") else []
 
     def _on_ledger(self) -> int:
-        """The newest day of this member's messages on the ledger: a restored store does not know them (R25)."""
+        """The newest day of this member's messages on the ledger: a store that was set back does not know them (R25)."""
         desk = self.desk
         if self._generation != desk.follower.replays:
             self._generation, self._read, self._ledger_day = desk.follower.replays, 0, -1

@@ -463,7 +463,7 @@ def _picks(settings: Settings, books: Sequence[LoanBook]) -> list[tuple[Subject,
 
 
 def _requested(amount: str, currency: str) -> Money:
-    requested = Money(amount, currency)
+    requested = Money.typed(amount, currency)
     if requested.minor < 0:
         raise ValueOutOfRange("the amount asked for is negative", remedy="write 0 or more")
     return requested

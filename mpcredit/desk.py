@@ -49,6 +49,10 @@ class Desk:
     _pairs: dict[tuple[KeyRef, KeyRef, PeriodRef], PairKeys] = field(default_factory=dict, repr=False)
     _subjects: dict[bytes, SubjectList] = field(default_factory=dict, repr=False)
     _unreadable: set[bytes] = field(default_factory=set, repr=False)
+    _blind_until: int = field(default=0, repr=False)
+    """Until when an inquiry of an earlier tenure whose key is lost may count, unix seconds."""
+    _looked_back: int | None = field(default=None, repr=False)
+    """Since when the tenure was named that earlier ones were looked for."""
 
     @property
     def state(self) -> LedgerState:
@@ -100,7 +104,35 @@ class Desk:
     @property
     def displaced(self) -> str:
         """Why this store must answer and open nothing (R25); empty if it may."""
-        return self.tenure.trouble(self.member)
+        return self.outbox.foreign or self.tenure.trouble(self.member) or self._blind
+
+    @property
+    def _blind(self) -> str:
+        if self._blind_until <= self.follower.now:
+            return ""
+        return (
+            "the institution key of inquiries that an earlier store may have answered is lost: "
+            f"it serves again {self._blind_until - self.follower.now} seconds from now"
+        )
+
+    def look_back(self) -> None:
+        """Read the inquiries of earlier tenures, once after each naming, before anything is answered (R25.7).
+
+        Raises:
+            KeyUnavailable: the token does not answer now.
+        """
+        if self._looked_back != self.member.since:
+            self.remember()
+            self._looked_back = self.member.since
+
+    @property
+    def stopped(self) -> str:
+        """Why this store must not even take a new nonce (R25); empty if it may. A person must act."""
+        try:
+            member = self.member
+        except NotYet:
+            member = None
+        return self.outbox.foreign or self.tenure.stopped(member)
 
     @property
     def index(self) -> int:
@@ -195,7 +227,7 @@ class Desk:
             KeyUnavailable: the token does not answer now. What is decided without an inquiry that it could read a moment
                 later could permit a second total over another cohort (R27).
         """
-        stored = {hex_bytes(key, 32) for key, _ in self.store.items("seen")}
+        stored, blind = {hex_bytes(key, 32) for key, _ in self.store.items("seen")}, 0
         for inquiry in self.state.inquiries.values():
             if inquiry.id in stored or inquiry.id in self._unreadable or self.index not in inquiry.cohort:
                 continue
@@ -209,6 +241,9 @@ class Desk:
             except KeyUnavailable:
                 raise
             except MpcreditError:  # for example a key that was lost: tried again next time
+                if inquiry.tenures[self.index] != self.tenure.value:
+                    window = max(inquiry.parameters.window_seconds, self.minimum_window)
+                    blind = max(blind, inquiry.opened.at.timestamp + window)
                 continue
             self.note_seen(
                 inquiry.id,
@@ -219,7 +254,9 @@ class Desk:
                 opened_at=inquiry.opened.at.timestamp,
                 order=(inquiry.opened.at.block, inquiry.opened.at.log_index),
                 repeats=inquiry.opening.repeats,
+                tenure=inquiry.tenures[self.index],
             )
+        self._blind_until = blind
         return [self._seen(hex_bytes(key, 32), value) for key, value in self.store.items("seen")]
 
     def note_seen(
@@ -233,11 +270,13 @@ class Desk:
         opened_at: int,
         order: tuple[int, int],
         repeats: bool,
+        tenure: bytes | None = None,
     ) -> None:
         """Remember the subjects of an inquiry.
 
         Args:
             tags: as the inquiry names them, each with its version: so they are kept, and raised when they are read.
+            tenure: of this member as the inquiry has it; None for an inquiry of its own.
         """
         self.store.put(
             "seen",
@@ -250,6 +289,7 @@ class Desk:
                 "opened_at": opened_at,
                 "order": list(order),
                 "repeats": repeats,
+                "tenure": to_hex(tenure or self.tenure.value),
             },
         )
 
@@ -257,29 +297,25 @@ class Desk:
         known = self.state.inquiries.get(inquiry)
         answer = self.store.get("answer", to_hex(inquiry)) or {}
         order, tags = value["order"], value["tags"]
+        inquirer = int(str(value["inquirer"]))
+        tenure = known.tenures.get(self.index) if known else hex_bytes(str(value["tenure"]), 32)
+        earlier = inquirer != self.index and tenure != self.tenure.value
         assert isinstance(order, list)
         assert isinstance(tags, list)
         named = [(hex_bytes(tag, 32), int(version)) for tag, version in tags]
         return Seen(
             inquiry=inquiry,
-            inquirer=int(str(value["inquirer"])),
+            inquirer=inquirer,
             tags=tuple(self._raised(tag, version) for tag, version in named),
             consents=tuple(hex_bytes(consent, 32) for consent in _list(value["consents"])),
             cohort=int(str(value["cohort"]), 16),
             opened_at=known.opened.at.timestamp if known else int(str(value["opened_at"])),
             order=(known.opened.at.block, known.opened.at.log_index) if known else (int(order[0]), int(order[1])),
-            answered="payload" in answer or self._of_an_earlier_tenure(known),
+            answered="payload" in answer or earlier,
             answered_at=int(str(answer.get("made_at", 0))),
             named=tuple(tag for tag, _ in named),
             repeats=bool(value["repeats"]),
-        )
-
-    def _of_an_earlier_tenure(self, inquiry: Inquiry | None) -> bool:
-        """Whether another store of this member may have answered: it counts as answered (R25)."""
-        return (
-            inquiry is not None
-            and inquiry.inquirer != self.index
-            and inquiry.tenures.get(self.index) != self.tenure.value
+            earlier=earlier,
         )
 
     def post(self, step: str, call: Call) -> OutboxRow:

@@ -36,7 +36,7 @@ class RefusalCode(IntEnum):
 
 
 ADVICE: dict[int, str] = {
-    RefusalCode.RESTORED: "the furnisher restored its store and refuses inquiries opened before; ask again",
+    RefusalCode.RESTORED: "the furnisher began a new tenure of its store and refuses inquiries opened before; ask again",
     RefusalCode.COHORT: "the furnisher has not accepted the cohort or a member's key; it must compare and pin them",
     RefusalCode.KEY: "the inquirer's Paillier key or its proof is malformed; the inquirer must make a new one",
     RefusalCode.ENCODING: "the inquiry's form, schema or version is not one the furnisher knows; compare versions",
@@ -72,6 +72,8 @@ class Seen:
     """Whether its cohort repeated an earlier one."""
     named: tuple[bytes, ...] = ()
     """The tags as the inquiry names them, in the same order."""
+    earlier: bool = False
+    """Whether it is of an earlier tenure of this member: another store may have answered, so it counts as answered (R25)."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mpcredit import protocol
 from mpcredit.consent import Consent
 from mpcredit.desk import Desk
-from mpcredit.disclosure import Refusal, RefusalCode, UsedConsent, decide
+from mpcredit.disclosure import Refusal, RefusalCode, Seen, UsedConsent, decide
 from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.errors import (
     InvalidKey,
@@ -59,7 +59,7 @@ class Furnisher:
         """
         done: list[str] = []
         index = self.desk.index
-        self._notice_restore(index)
+        self._notice_forgotten(index)
         self._forget_figures()
         for inquiry in list(self.desk.state.inquiries.values()):
             if index not in inquiry.cohort or inquiry.inquirer == index or index not in inquiry.awaited:
@@ -75,18 +75,19 @@ class Furnisher:
                 log.warning("inquiry %s cannot be answered: %s", to_hex(inquiry.id)[:12], error)
         return done
 
-    def _notice_restore(self, index: int) -> None:
-        """An answer of this member on the ledger that its store does not know: the store is an older one (R25)."""
-        outbox = self.desk.outbox
-        for inquiry in self.desk.state.inquiries.values():
-            if index not in inquiry.cohort or inquiry.inquirer == index:
+    def _notice_forgotten(self, index: int) -> None:
+        """An answer on the ledger of this store's tenure that the store does not know: it was set back (R25).
+
+        The account's nonce says nothing if the owner has named another account with the same tenure in between.
+        """
+        desk = self.desk
+        for inquiry in desk.state.inquiries.values():
+            if inquiry.inquirer == index or inquiry.tenures.get(index) != desk.tenure.value:
                 continue
             refused = inquiry.refusal is not None and inquiry.refusal.member == index
-            there = index in inquiry.contributions or refused
-            if not there or inquiry.opened.at.block <= outbox.restored_at:
-                continue
-            if self.desk.store.get("answer", to_hex(inquiry.id)) is None:
-                outbox.check_restored(declared=True)
+            key = to_hex(inquiry.id)
+            if (index in inquiry.contributions or refused) and desk.store.get("answer", key) is None:
+                desk.outbox.note_foreign(f"this institution has answered inquiry {key}, and this store has not")
 
     # ----------------------------------------------------------------- answering
 
@@ -99,7 +100,9 @@ class Furnisher:
             if self.desk.missing_tag_key or self.desk.displaced:
                 return []  # it is judged as soon as the key is here, and by the store whose tenure is named: R4, R25
             self.desk.follower.bear_out()
-            self.desk.outbox.check_restored()  # a machine set back to a snapshot goes on without a start: R25
+            self.desk.outbox.compare()  # a machine set back to a snapshot goes on without a start: R25
+            if self.desk.stopped:
+                return []
             refusal = self.judge(inquiry)
             answer = self._refusal(inquiry, refusal) if refusal else self._figures(inquiry)
             with self.desk.store.transaction():
@@ -123,24 +126,14 @@ class Furnisher:
                 return [f"refused {key[:12]}: {answer['text']}"] if row.state == "mined" else []
             payload = hex_bytes(answer["payload"], None)
             known = self.desk.store.outbox_by_key(f"answer/{key}/1")
-            if known is None and not self._mark_fits():
-                return []
+            if known is None:  # also after a crash right behind the store
+                self.desk.tenure.seal()  # on the disk before anything leaves, a gas estimate too: R25
             call = Call(inquiry.joint_credit, "contribute", (inquiry.id, self.desk.index, payload))
             row = self.desk.post(f"answer/{key}", call)
         except Refused as error:
             log.warning("the ledger did not take the answer to %s: %s", key[:12], error)
             return []
         return [f"answered {key[:12]} in block {row.block}, {row.gas_used} gas"] if known is None and row.block else []
-
-    def _mark_fits(self) -> bool:
-        """Write the mark of the newest answer, on the disk before anything leaves, a gas estimate too (R25.5).
-
-        Also for an answer that a process stored before it crashed. The mark of a store that was set back stays as it is.
-        """
-        if self.desk.displaced:
-            return False
-        self.desk.tenure.seal()
-        return True
 
     def judge(self, inquiry: Inquiry) -> Refusal | None:
         """Decide whether to answer, from the inquiry and what was seen before; the loan book is not looked at (R26).
@@ -151,8 +144,6 @@ class Furnisher:
         desk = self.desk
         if inquiry.tenures.get(desk.index) != desk.tenure.value or inquiry.opened.at.timestamp <= desk.member.since:
             return Refusal(RefusalCode.RESTORED, "the inquiry opened before this store began its tenure")
-        if inquiry.opened.at.block <= desk.outbox.restored_at:
-            return Refusal(RefusalCode.RESTORED, "this institution's store was restored after the inquiry opened")
         if self._is_ended(inquiry):
             return Refusal(RefusalCode.COHORT, "the supervisor has ended the period key of the inquiry")
         own = inquiry.keys[desk.index]
@@ -183,20 +174,20 @@ class Furnisher:
             return Refusal(RefusalCode.SUBJECT, error.message)
         except InvalidMessage as error:
             return Refusal(RefusalCode.ENCODING, error.message)
-        tags = desk.newest_tags(subjects)
+        tags, memory = desk.newest_tags(subjects), desk.remember()
         if len(set(tags)) != len(tags):
             return Refusal(RefusalCode.SUBJECT, "a subject is on the list twice, under two versions of the tag key")
         return decide(
             inquiry,
             subjects,
             state=desk.state,
-            memory=desk.remember(),
+            memory=memory,
             tags=tags,
             tag_key_version=desk.tagger.version,
             currency=self.book.currency,
             book_as_of=self.book.as_of,
             now=desk.follower.now,
-            consents=self._used_consents(),
+            consents=self._used_consents(memory),
             minimum_window=desk.minimum_window,
             clock=int(desk.follower.clock()),
         )
@@ -251,13 +242,16 @@ class Furnisher:
             "ends": consent.valid_until,
         }
 
-    def _used_consents(self) -> dict[bytes, UsedConsent]:
-        return {
+    def _used_consents(self, memory: Iterable[Seen]) -> dict[bytes, UsedConsent]:
+        used = {
             hex_bytes(key, 32): UsedConsent(
                 int(value["cohort"], 16), value["schema"], value["currency"], "figures" in value
             )
             for key, value in self.desk.store.items("consent")
         }
+        # What an earlier tenure gave is not known here for sure, so it is not repeated: R25.7.
+        lost = {consent: seen.cohort for seen in memory if seen.earlier for consent in seen.consents}
+        return used | {consent: UsedConsent(cohort, 0, "", False) for consent, cohort in lost.items()}
 
     def _forget_figures(self) -> None:
         """Erase figures when the time of their consent is over, and the consent when it has ended."""

@@ -38,6 +38,24 @@ _LABEL: Final = b"mpcredit/identity/2"
 # Besides all Unicode spaces and dashes: full stop, slash, and the middle dots that East Asian input methods produce.
 _SEPARATORS: Final = frozenset("./·•‧∙⋅・")
 _GENERIC = re.compile(r"[A-Z0-9]{4,32}", re.ASCII)
+# A spreadsheet writes a number that it took for an amount as 1000014.0 or 1.0E+06. Without its point or sign it would read
+# as another number.
+_SPREADSHEET = re.compile(r"[0-9]+\.0+|[0-9]{1,3}(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}|[0-9.]+[eE][+-][0-9]+", re.ASCII)
+_DIGITS: Final[dict[tuple[str, str], int]] = {
+    ("national_id", "BR"): 11,
+    ("national_id", "ID"): 16,
+    ("national_id", "JP"): 12,
+    ("national_id", "KR"): 13,
+    ("national_id", "MO"): 8,
+    ("national_id", "PL"): 11,
+    ("national_id", "TH"): 13,
+    ("national_id", "TR"): 11,
+    ("company", "JP"): 13,
+    ("company", "KR"): 10,
+}
+"""Numbers that have digits alone and one length: a shorter one has lost its zeros."""
+_HK_PERSON = re.compile(r"([A-Z]{1,2})([0-9]{6})([0-9A])", re.ASCII)
+_BRACKETS = re.compile(r"\(([0-9A-Za-z])\)$", re.ASCII)
 _TW_PERSON = re.compile(r"[A-Z][1289][0-9]{8}", re.ASCII)
 _TW_COMPANY = re.compile(r"[0-9]{8}", re.ASCII)
 _CN_PERSON_15 = re.compile(r"[0-9]{15}", re.ASCII)
@@ -66,15 +84,17 @@ class Subject:
         if country not in COUNTRIES:
             raise InvalidSubject("unknown country", remedy="use an ISO 3166-1 code of two letters such as TW or CN")
         # 3. The number is compacted, then checked by the rule of its kind and country.
-        number = _compact(self.number, "number")
+        number = _compact(_unbracketed(self.number, self.kind, country), "number")
         rule = {
             ("national_id", "TW"): _taiwan_person,
             ("national_id", "CN"): _china_person,
             ("company", "TW"): _taiwan_company,
             ("company", "CN"): _china_company,
+            ("national_id", "HK"): _hong_kong_person,
         }.get((self.kind, country), _generic)
+        length = _DIGITS.get((self.kind, country))
         object.__setattr__(self, "country", country)
-        object.__setattr__(self, "number", rule(number))
+        object.__setattr__(self, "number", rule(number) if length is None else _of_length(number, length))
 
     def __repr__(self) -> str:
         return f"<Subject {self.kind} {self.country} …{self.number[-3:]}>"
@@ -87,22 +107,70 @@ class Subject:
         return _LABEL + f"|{self.kind}|{self.country}|{self.number}".encode("ascii")
 
 
+def _unbracketed(text: str, kind: str, country: str) -> str:
+    """Cards of Hong Kong and Macau print the check digit in brackets."""
+    if not isinstance(text, str) or (kind, country) not in (("national_id", "HK"), ("national_id", "MO")):
+        return text
+    return _BRACKETS.sub(r"\1", unicodedata.normalize("NFKC", text).strip())
+
+
 def _compact(text: str, what: str) -> str:
     if not isinstance(text, str):
         raise InvalidSubject(f"the {what} must be text", remedy="a spreadsheet may have turned it into a number")
     normal = unicodedata.normalize("NFKC", text)
+    if _SPREADSHEET.fullmatch(normal.strip()):
+        raise InvalidSubject(
+            f"the {what} is written as a spreadsheet writes amounts, with a point or an exponent",
+            remedy="make the column text in the spreadsheet, then export it again",
+        )
     kept = "".join(
         c for c in normal if not (c.isspace() or c in _SEPARATORS or unicodedata.category(c) in ("Pd", "Zs"))
     )
     # Before the change of case: "ß" and the dotless "ı" would turn into ASCII letters.
-    if not kept.isascii():
-        raise InvalidSubject(f"the {what} contains characters that no such number has")
+    strange = next((c for c in kept if not c.isascii()), None)
+    if strange is not None:
+        raise InvalidSubject(f"the {what} contains {_shown(strange)}, which no such number has")
     return kept.upper()
 
 
+def _shown(letter: str) -> str:
+    """A letter with its name: many look like a Latin one, or like nothing."""
+    name = unicodedata.name(letter, "")
+    seen = f"'{letter}'" if letter.isprintable() else f"U+{ord(letter):04X}"
+    return f"{seen} ({name.lower()})" if name else seen
+
+
 def _generic(number: str) -> str:
+    strange = re.search(r"[^A-Z0-9]", number, re.ASCII)
+    if strange is not None:
+        raise InvalidSubject(f"the number contains {_shown(strange[0])}, which no such number has")
     if _GENERIC.fullmatch(number) is None:
         raise InvalidSubject("the number must be 4 to 32 letters and digits")
+    return number
+
+
+def _of_length(number: str, length: int) -> str:
+    number = _generic(number)
+    if not number.isdecimal() or len(number) != length:
+        raise InvalidSubject(
+            f"such a number has {length} digits",
+            remedy="a spreadsheet may have taken away zeros: make the column text, then export it again",
+        )
+    return number
+
+
+def _hong_kong_person(number: str) -> str:
+    match = _HK_PERSON.fullmatch(number)
+    if match is None:
+        raise InvalidSubject(
+            "a Hong Kong number is one or two letters, six digits and the check digit in brackets",
+            remedy="write the check digit too, as A123456(3)",
+        )
+    letters, digits, check = match.groups()
+    values = [36 if letter == " " else ord(letter) - 55 for letter in letters.rjust(2)]
+    values += [*map(int, digits), 10 if check == "A" else int(check)]
+    if sum(value * weight for value, weight in zip(values, (9, 8, 7, 6, 5, 4, 3, 2, 1), strict=True)) % 11:
+        raise InvalidSubject("the check digit of the Hong Kong number does not fit", remedy="look for a mistyped digit")
     return number
 
 

@@ -286,6 +286,19 @@ class Inquirer:
         state = self.desk.state
         return limits.capacity(state.schemas[schema], self.bits, entries, len(state.active()), most=most)
 
+    def earlier_cohorts(self, consents: Sequence[Consent]) -> list[int]:
+        """The cohorts over which the consents' subjects were answered about within the window; 0 for none.
+
+        Subjects of different ones cannot stand in one inquiry, since each is answered about over its own cohort (R27).
+        """
+        desk, state = self.desk, self.desk.state
+        memory = [self._as_answered(seen) for seen in desk.remember()]
+        window = state.parameters.window_seconds if state.parameters else 0
+        since = desk.follower.next_time - max(window, desk.minimum_window)
+        recent = [seen for seen in memory if seen.answered and seen.opened_at > since]
+        cohorts = {tag: seen.cohort | 1 << desk.index for seen in recent for tag in seen.tags}
+        return [cohorts.get(desk.newest_tag(consent), 0) for consent in consents]
+
     def _check_size(self, schema: int, consents: Sequence[Consent], most: int) -> None:
         """An opening that no node takes would hold up all later steps of this institution.
 

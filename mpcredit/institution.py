@@ -16,14 +16,14 @@ from mpcredit.amounts import Money
 from mpcredit.consent import Consent
 from mpcredit.desk import Desk
 from mpcredit.encoding import hex_bytes, to_hex
-from mpcredit.errors import InvalidConsent, InvalidMessage, LedgerError, MpcreditError, NotYet, Refused
+from mpcredit.errors import InvalidConsent, InvalidMessage, LedgerError, MpcreditError, NotYet, Refused, StoreError
 from mpcredit.follower import Follower
 from mpcredit.furnisher import Furnisher
 from mpcredit.identity import Subject
 from mpcredit.inquirer import Inquirer, Request, RequestState
 from mpcredit.ledger.roster import Pins
 from mpcredit.membership import Membership
-from mpcredit.outbox import Outbox
+from mpcredit.outbox import A_PERSON_MUST_ACT, Outbox
 from mpcredit.pairkeys import Realm
 from mpcredit.policy import CreditPolicy, Exposure
 from mpcredit.ports import Book, Keys, Ledger, Signer, Store
@@ -239,6 +239,7 @@ class Institution:
         self.follower.clock = clock
         outbox = Outbox(store, signer, ledger, confirmations=self.follower.confirmations)
         self.desk = Desk(self.follower, outbox, store, keys, tagger, minimum_cohort, minimum_window, marks, release)
+        outbox.hindrance = lambda: self.desk.stopped
         self.policy = policy
         self.furnisher = Furnisher(self.desk, book)
         self.inquirer = Inquirer(self.desk, book, bits=bits, anchor=anchor)
@@ -271,23 +272,19 @@ class Institution:
         """As registered."""
         return self.desk.member.name
 
-    def start(self, *, restored: bool = False, new_tenure: str = "") -> bool:
+    def start(self, *, new_tenure: str = "") -> None:
         """Compare store and ledger once per process (R25).
 
         Args:
-            restored: a person says that the store comes from a backup.
             new_tenure: why a person begins a new tenure of the store; empty if nobody does. The owner must name it.
-
-        Returns:
-            Whether the store was marked as restored now.
         """
-        if self._started and not restored and not new_tenure:
-            return False
-        marked = self.desk.outbox.check_restored(declared=restored)
         if new_tenure:
-            self.desk.tenure.begin(new_tenure)
+            with self.desk.store.transaction():
+                self.desk.outbox.adopt()
+                self.desk.tenure.begin(new_tenure)
+        elif not self._started:
+            self.desk.outbox.compare()
         self._started = True
-        return marked
 
     def _book_trouble(self) -> str:
         """Why the loan book in use cannot be answered from; empty if it can."""
@@ -318,9 +315,15 @@ class Institution:
 
         Returns:
             One line for each thing done; empty when there was nothing to do.
+
+        Raises:
+            StoreError: the store must take no new nonce, until a person begins a new tenure (R25).
         """
         self.sync()
         self.desk.outbox.drive(self.follower.replays)
+        if why := self.desk.stopped:
+            raise StoreError(f"nothing is answered: {why}", remedy=A_PERSON_MUST_ACT)
+        self.desk.look_back()
         done = [*self.membership.step(), *self.furnisher.step()]
         self.sync()
         done += self.inquirer.step()
@@ -405,7 +408,7 @@ class SupervisorNode:
         release: Release = THIS_RELEASE,
     ) -> None:
         self.follower = Follower(ledger, pins, confirmations)
-        self.outbox = Outbox(store, signer, ledger, confirmations=confirmations)
+        self.outbox = Outbox(store, signer, ledger, confirmations=confirmations, adopts=True)
         self.supervisor = Supervisor(
             self.follower, self.outbox, store, keys, attest=attest, anchor=anchor, release=release
         )
@@ -419,7 +422,7 @@ class SupervisorNode:
             One line for each thing done or found.
         """
         if not self._started:
-            self.outbox.check_restored()
+            self.outbox.compare()
             self._started = True
         self.follower.sync()
         self.outbox.drive(self.follower.replays)

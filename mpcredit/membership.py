@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mpcredit.desk import Desk
 from mpcredit.encoding import to_hex
-from mpcredit.errors import Refused
+from mpcredit.errors import NodeRefused, Refused
 from mpcredit.events import Call, Stage
 from mpcredit.ledger.roster import PeriodKey
 from mpcredit.pairkeys import KeyRef
@@ -90,7 +90,7 @@ class Membership:
         step = "seal/" + ",".join(place for place, _ in missing)
         try:
             row = desk.post(step, Call("consortium", "sealMaskKeys", (desk.index, own.version, period.version, sealed)))
-        except Refused as error:
+        except (Refused, NodeRefused) as error:
             log.warning("the ledger did not take the mask keys: %s", error)
             return []
         if row.state != "mined":
@@ -115,7 +115,7 @@ class Membership:
         step = f"announce/{release.lowest}-{release.highest}/{number}"
         try:
             row = desk.post(step, Call("consortium", "sealMaskKeys", (desk.index, 0, 0, release.announcement())))
-        except Refused as error:
+        except (Refused, NodeRefused) as error:
             log.warning("the ledger did not take the announcement of the release: %s", error)
             return []
         return (
@@ -139,7 +139,7 @@ class Membership:
             return []  # one is under way
         try:
             return self.switch(serves)
-        except Refused:  # logged; it is tried again, and the rest of the service goes on
+        except (Refused, NodeRefused):  # logged; it is tried again, and the rest of the service goes on
             return []
 
     def _owes(self) -> bool:
@@ -162,7 +162,7 @@ class Membership:
         call = Call("consortium", "setReady", (self.desk.index, ready))
         try:
             row = self.desk.post(f"ready/{ready}/{self.desk.outbox.next_nonce()}", call)
-        except Refused as error:
+        except (Refused, NodeRefused) as error:
             log.warning("the ledger did not take the readiness: %s", error)
             raise
         return ["switched readiness " + ("on" if ready else "off")] if row.state == "mined" else []

@@ -2,28 +2,30 @@
 
 Steps wait side by side: their nonces are consecutive and come from the store. A step that stays unmined is signed again
 with higher fees, the same call under the same nonce; each version is in the store before it is sent, and whichever is
-mined counts. A step that no node takes makes way for a filler (docs/adr/0021). Also notices that the store is older than
-the ledger knows this institution to be (R25), and that another program uses the account.
+mined counts. A step that no node takes makes way for a filler (docs/adr/0021). Also notices what the account has sent and the
+store lacks: that stops an institution's store, until a person begins a new tenure (R25).
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from mpcredit.encoding import to_hex
-from mpcredit.errors import FeeTooLow, LedgerError, TooLarge
+from mpcredit.errors import FeeTooLow, LedgerError, StoreError, TooLarge
 from mpcredit.events import Call
-from mpcredit.ports import Block, Ledger, OutboxRow, Outcome, Signed, Signer, Store, Version
+from mpcredit.ports import Block, Ledger, OutboxRow, Outcome, Signed, Signer, Store, Taken, Version
 
-__all__ = ["ATTEMPTS", "REPLACEABLE", "Outbox", "Patience"]
+__all__ = ["ATTEMPTS", "A_PERSON_MUST_ACT", "REPLACEABLE", "Outbox", "Patience"]
 
 ATTEMPTS = 5
 """How often a step that was mined but failed is made anew, by who posts it."""
 REPLACEABLE: Final = frozenset({"open", "sealMaskKeys", "propose", "execute", "createJointCredit"})
 """Calls whose size nothing bounds, and whose loss costs a repetition. An answer, a refusal and a report are never replaced:
 an endpoint that says "too large" of them would silence a member that believes it has spoken."""
+A_PERSON_MUST_ACT: Final = 'docs/operations.md says what to do: section "Backup and restore"'
 LARGEST_GAP: Final = 64
 """So many unused nonces before a step are filled; more is a mistake that a person must look at."""
 
@@ -48,13 +50,19 @@ class Outbox:
         signer: the ledger account; used by this outbox alone.
         ledger: where outcomes are read.
         confirmations: blocks on top of a block before it counts as final.
+        adopts: a supervisor's. Its store is rebuilt from the ledger, so it goes on above whatever the account has sent.
     """
 
-    def __init__(self, store: Store, signer: Signer, ledger: Ledger, *, confirmations: int = 0) -> None:
+    def __init__(
+        self, store: Store, signer: Signer, ledger: Ledger, *, confirmations: int = 0, adopts: bool = False
+    ) -> None:
         self.store = store
         self.signer = signer
         self.ledger = ledger
         self.confirmations = confirmations
+        self.adopts = adopts
+        self.hindrance: Callable[[], str] = lambda: self.foreign
+        """Why no new nonce may be taken; empty if one may. An institution's adds the mark and the naming of its store."""
         self.patience = Patience()
         self._generation: int | None = None
         self._front: tuple[bytes, Block] | None = None
@@ -69,39 +77,46 @@ class Outbox:
 
     def next_nonce(self) -> int:
         """The nonce of the next new transaction."""
+        return max(self.store.next_nonce(), self._floor())
+
+    def _floor(self) -> int:
         floor = self.store.get("meta", "nonce_floor")
-        return max(self.store.next_nonce(), int(floor["nonce"]) if floor else 0)
+        return int(floor["nonce"]) if floor else 0
 
     @property
-    def restored_at(self) -> int:
-        """Inquiries opened in or before this block are refused, since an answer may have been sent; -1: never restored."""
-        mark = self.store.get("meta", "restored")
-        return int(mark["block"]) if mark else -1
+    def foreign(self) -> str:
+        """What the account has sent and this store lacks (R25), in words; empty if nothing was found."""
+        found = self.store.get("meta", "foreign")
+        return str(found["text"]) if found else ""
 
-    def check_restored(self, *, declared: bool = False) -> bool:
-        """Compare store and ledger at start; mark the store as restored if the account has sent more than it knows (R25).
+    def compare(self) -> None:
+        """Compare store and account (R25); call it at each start, and before each answer and each new nonce."""
+        known, count = self.next_nonce(), self.signer.nonce()
+        if count <= known:
+            return
+        if self.adopts:
+            log.warning("the account has sent %d steps, the store knows %d: it goes on above them", count, known)
+            self.adopt()
+            return
+        taken = self.signer.taker(known)
+        if taken is not None:
+            self.note_foreign(_sent_by_another(taken, known))
+        elif not self.foreign:  # never in the place of a proof
+            self.note_foreign(f"the node says that the ledger account has sent {count} steps, this store knows {known}")
 
-        Args:
-            declared: the operator says that the store was restored from a backup.
+    def note_foreign(self, what: str) -> None:
+        """Stop the store for good: a copy of it, or its own forgotten past, may have answered under the same masks (R25)."""
+        text = f"{what}: the store was set back, or another one uses the account (begin a new tenure: `--new-tenure REASON`)"
+        if self.foreign != text:
+            self.store.put("meta", "foreign", {"text": text})
+            log.warning("nothing is answered: %s", text)
 
-        Returns:
-            Whether it was marked now.
-        """
-        known = self.next_nonce()
-        on_ledger = self.signer.nonce()
-        if on_ledger <= known and not declared:
-            return False
-        head = self.ledger.head()
+    def adopt(self) -> None:
+        """Go on above whatever the account has sent: a person has begun a new tenure, or a supervisor's store is younger."""
+        floor = max(self.next_nonce(), self.signer.nonce())
         with self.store.transaction():
-            self.store.put("meta", "restored", {"block": head.number})
-            self.store.put("meta", "nonce_floor", {"nonce": max(on_ledger, known)})
-        log.warning(
-            "store is older than the ledger (account nonce %d, store %d): inquiries up to block %d are refused",
-            on_ledger,
-            known,
-            head.number,
-        )
-        return True
+            self.store.put("meta", "nonce_floor", {"nonce": floor})
+            self.store.delete("meta", "foreign")
 
     def post(self, key: str, call: Call) -> OutboxRow:
         """Sign, store and send a step, once per key; a second call with the same key returns the first's row.
@@ -110,11 +125,14 @@ class Outbox:
 
         Raises:
             Refused: the contract would refuse it now; nothing was stored.
+            StoreError: this store may take no new nonce; nothing was stored.
             LedgerError: the node is not to be had; what was stored is sent by `drive`.
         """
         row = self.store.outbox_by_key(key)
         if row is None:
-            self.check_restored()  # a step under a nonce that was used would hide that it was: R25
+            self.compare()  # a step under a nonce that was used would hide that it was: R25
+            if why := self.hindrance():
+                raise StoreError(f"no new ledger step is made: {why}", remedy=A_PERSON_MUST_ACT)
             row = self._add(key, self.signer.sign(call, self.next_nonce()), call.describe())
             row = self._send(row)
         return row
@@ -288,13 +306,13 @@ class Outbox:
         text = f"another program uses the account {self.signer.address}: transaction {to_hex(taken.hash)} took nonce "
         remedy = "one program at a time may use an account: stop the other"
         self._alarm(f"taken/{row.nonce}", f"{text}{row.nonce} of step {row.key}", remedy)
+        if row.nonce >= self._floor() and not self.adopts:  # below it a person has begun a new tenure since
+            self.note_foreign(_sent_by_another(taken, row.nonce))
         if self.ledger.head().number - taken.block < self.confirmations:
             return
-        # A second copy of this service may have answered: R25. What is stored already is sent again, unchanged.
         with self.store.transaction():
             self.store.put("taken", row.key, {"hash": to_hex(taken.hash), "block": taken.block})
             self.store.outbox_update(row.key, state="failed", block=taken.block, gas_used=0)
-            self.check_restored(declared=True)
 
     def _still_taken(self, row: OutboxRow) -> bool:
         """Whether a step failed because another transaction has its nonce, and that one is on the ledger still."""
@@ -320,7 +338,8 @@ class Outbox:
         if not late or head.timestamp - since.timestamp < self.patience.seconds:
             return
         if known < first.nonce:
-            self._fill(known, first)
+            if not self.hindrance():
+                self._fill(known, first)
             return
         # All that wait have the fees of their time: raised one by one, each would wait its turn again.
         for row in waiting:
@@ -360,3 +379,7 @@ class Outbox:
         assert signed.nonce == row.nonce
         log.info("step %s is signed anew with higher fees", row.key)
         return self.store.outbox_replace(row.key, signed.raw, signed.hash, kind=self._kind(row))
+
+
+def _sent_by_another(taken: Taken, nonce: int) -> str:
+    return f"the ledger account sent transaction {to_hex(taken.hash)} under nonce {nonce}, which this store lacks"

@@ -17,7 +17,7 @@ from mpcredit.encoding import abi_decode, abi_encode, keccak, to_hex
 from mpcredit.errors import MpcreditError, Refused
 from mpcredit.events import Parameters, members_of
 from mpcredit.schema import Schema
-from mpcredit.state import LedgerState, ProposalRecord
+from mpcredit.state import LedgerState, ProposalRecord, votes_needed, votes_needed_unapproved
 
 __all__ = [
     "NOBODY",
@@ -40,7 +40,7 @@ __all__ = [
 PROPOSAL_LIFE: Final = 60 * 86_400
 """Seconds after which a proposal can be neither voted on nor executed (R33)."""
 UNAPPROVED_DELAY: Final = 30 * 86_400
-"""Seconds that a change of supervisors waits that no supervisor approves (R35)."""
+"""Seconds that a change of supervisors waits that no supervisor approves, from the last vote that it needs (R35)."""
 NOBODY: Final = "0x" + 40 * "0"
 """Stands for a supervisor where an execution rests on no approval."""
 
@@ -106,7 +106,7 @@ def words_of_call(data: bytes, state: LedgerState) -> str:
         case "setGroup":
             return f"set group {value['group']} to {_names(value['members'], state)}"
         case "setTagKey":
-            return f"put another tag key in force, with the commitment {to_hex(value['commitment'])}"
+            return f"put tag key {value['version']} in force, with the commitment {to_hex(value['commitment'])}"
         case "approveJointCredit":
             return f"approve the next JointCredit, whose init code hashes to {to_hex(value['initCodeHash'])}"
     return tell_call(data, state)
@@ -155,7 +155,7 @@ def check_tag_keys(
     member: int | None = None,
     proposal: int | None = None,
 ) -> None:
-    """Check that calls put only those tag keys in force that this member has, each as the version that it becomes (R4.4).
+    """Check that calls put only the next tag keys in force, and only those that this member has (R4.4).
 
     A commitment that no key fits would end the chain: no later tag could be computed, by anybody.
 
@@ -166,10 +166,16 @@ def check_tag_keys(
         proposal: the number of the proposal that is voted on.
 
     Raises:
-        Refused: another key is named, or this member has voted for another open proposal of a tag key.
+        Refused: another version or key is named, or this member has voted for another open proposal of a tag key.
     """
     named = _tag_keys(calls)
-    for version, commitment in enumerate(named, max(state.tag_keys, default=0) + 1):
+    for next_version, (version, commitment) in enumerate(named, max(state.tag_keys, default=0) + 1):
+        if version != next_version:
+            raise Refused(
+                f"the call puts tag key {version} in force, and the next one is {next_version}: the contract would refuse it",
+                code="tag_key",
+                remedy="propose the next tag key (`mpcredit propose tag-key`), and withdraw a proposal that is too late",
+            )
         if at_hand.get(version) != commitment:
             other = next((known for known, made in at_hand.items() if made == commitment), None)
             what = f"is that of your tag key {other}" if other is not None else "is of no tag key that is here"
@@ -188,15 +194,15 @@ def check_tag_keys(
         raise Refused(
             f"this institution has voted for another tag key: proposal {rivals[0]} is open",
             code="tag_key",
-            remedy=f"let it be carried out, or take that vote back (`mpcredit vote {rivals[0]} --withdraw`): of two, the "
-            "second would be in force as a version that nobody has",
+            remedy=f"let it be carried out, or take that vote back (`mpcredit vote {rivals[0]} --withdraw`): of two "
+            "for one version only the first can be, and members that hold the other key would have to wait for it",
         )
 
 
-def _tag_keys(calls: Sequence[bytes]) -> list[bytes]:
-    """Commitments that a proposal puts in force, in the order of its calls."""
-    decoded = (decode_call(call) for call in calls)
-    return [bytes(dict(arguments)["commitment"]) for name, arguments in decoded if name == "setTagKey"]
+def _tag_keys(calls: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """Versions and commitments that a proposal puts in force, in the order of its calls."""
+    decoded = [dict(arguments) for name, arguments in map(decode_call, calls) if name == "setTagKey"]
+    return [(int(value["version"]), bytes(value["commitment"])) for value in decoded]
 
 
 def approved_codes(record: ProposalRecord) -> list[bytes]:
@@ -235,7 +241,8 @@ class Standing:
     needed: int
     """Votes that it takes with a supervisor's approval: two thirds of the members (R33)."""
     approvals: dict[str, int]
-    """Supervisors whose approval counts, to unix seconds: they are supervisors still, and it does not remove them."""
+    """Supervisors whose approval counts, to unix seconds: it is not void, they still are supervisors, and it does not remove
+    them."""
     delay_seconds: int
     """Between an approval and the execution."""
     permitted_at: int | None
@@ -244,9 +251,11 @@ class Standing:
     honest: bool
     """Whether its calls hash to what is voted on; if not, the node lies."""
     needed_unapproved: int | None
-    """Votes that it takes without an approval: five sixths of the members, or all but one (R35). None: it needs one."""
+    """Votes that it takes without an approval: five sixths of the members, or all but one (R35). None: it needs one, since it
+    changes more than supervisors, or expires before the delay would end."""
     unapproved_at: int
-    """Unix seconds from which it can be executed without an approval, if it can be at all."""
+    """Unix seconds from which it can be executed without an approval, if it can be at all; with votes missing, if they came
+    now."""
 
 
 def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standing:
@@ -258,7 +267,7 @@ def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standin
     active = state.active()
     votes = tuple(sorted(record.votes & set(active)))
     missing = tuple(i for i in record.electorate if i in active and i not in record.votes)
-    needed = -(-len(active) * 2 // 3)
+    needed = votes_needed(len(active))
     counted = {owner: supervisor.since for owner, supervisor in state.supervisors.items()}
     for owner in _removed_supervisors(record.proposed.calls):
         counted.pop(owner, None)
@@ -266,15 +275,15 @@ def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standin
     delay = state.parameters.delay_seconds if state.parameters else 0
     permitted = min(approvals.values()) + delay if approvals else None
     expires = record.proposed.at.timestamp + PROPOSAL_LIFE
-    unapproved = record.proposed.at.timestamp + UNAPPROVED_DELAY
-    needed_unapproved = None
-    if changes_supervisors_only(record.proposed.calls):
-        needed_unapproved = min(-(-len(active) * 5 // 6), len(active) - 1)
+    needed_unapproved = votes_needed_unapproved(len(active))
+    # Where votes are missing, the delay begins with the last of them, now at the earliest.
+    unapproved = (record.unapproved_since if len(votes) >= needed_unapproved else now) + UNAPPROVED_DELAY
+    without_approval = changes_supervisors_only(record.proposed.calls) and unapproved <= expires
     if record.executed or record.withdrawn:
         stands, awaits = "executed" if record.executed else "withdrawn", ""
     elif now > expires:
         stands, awaits = "expired", ""
-    elif needed_unapproved is not None and len(votes) >= needed_unapproved and now >= unapproved:
+    elif without_approval and len(votes) >= needed_unapproved and now >= unapproved:
         stands, awaits = "open", "execution"
     elif len(votes) < needed:
         stands, awaits = "open", "votes"
@@ -293,7 +302,7 @@ def standing_of(record: ProposalRecord, state: LedgerState, now: int) -> Standin
         permitted_at=permitted,
         expires_at=expires,
         honest=calls_hash_of(record.proposed.calls) == record.proposed.calls_hash,
-        needed_unapproved=needed_unapproved,
+        needed_unapproved=needed_unapproved if without_approval else None,
         unapproved_at=unapproved,
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from mpcredit import events as ev
@@ -22,7 +22,7 @@ from mpcredit.pairkeys import KeyRef, Realm
 from mpcredit.schema import Schema
 from mpcredit.versions import FIRST, Release, is_announcement, read_announcement
 
-__all__ = ["Inquiry", "LedgerState", "Notice", "ProposalRecord"]
+__all__ = ["Inquiry", "LedgerState", "Notice", "ProposalRecord", "votes_needed", "votes_needed_unapproved"]
 
 NOTICES_A_DAY = {"member": 4, "supervisor": 32}
 """A member sends one daily notice, a supervisor at most 18 parts of a batch; readers keep no more in memory."""
@@ -89,13 +89,17 @@ class Inquiry:
         return members_of(self.opening.cohort)
 
     @property
+    def left_out(self) -> tuple[int, ...]:
+        """Members that were ready and are left out, since the cohort repeats an earlier one (R14.1)."""
+        return tuple(i for i in self.absent if self.opening.repeats and self.ready >> i & 1)
+
+    @property
     def absence(self) -> str:
         """Who was not asked, in words: "; not ready: Bank C"; empty if all were."""
-        left_out = [i for i in self.absent if self.opening.repeats and self.ready >> i & 1]
         kinds = {
-            "not ready": [i for i in self.absent if i not in self.outside and i not in left_out],
+            "not ready": [i for i in self.absent if i not in self.outside and i not in self.left_out],
             "not in the group": self.outside,
-            "left out, as the cohort repeats an earlier one": left_out,
+            "left out, as the cohort repeats an earlier one": self.left_out,
         }
         return "".join(f"; {kind}: {', '.join(self.names[i] for i in who)}" for kind, who in kinds.items() if who)
 
@@ -129,6 +133,16 @@ class Notice:
         return self.member is None
 
 
+def votes_needed(members: int) -> int:
+    """Votes that a proposal takes with a supervisor's approval: two thirds of the members (R34)."""
+    return -(-members * 2 // 3)
+
+
+def votes_needed_unapproved(members: int) -> int:
+    """Votes that it takes without an approval: five sixths of the members, or all but one where that is fewer (R35)."""
+    return min(-(-members * 5 // 6), members - 1)
+
+
 @dataclass
 class ProposalRecord:
     """One proposal to change the consortium."""
@@ -136,11 +150,26 @@ class ProposalRecord:
     proposed: ev.Proposed
     votes: set[int] = field(default_factory=set)
     approvals: dict[str, int] = field(default_factory=dict)
-    """Owner account of the supervisor to unix seconds."""
+    """Owner account of the supervisor to unix seconds; without those that are void (R34.1)."""
+    unapproved_since: int = 0
+    """Unix seconds from which the thirty days without an approval count (R34.1); 0: nobody has voted."""
     executed: bool = False
     withdrawn: bool = False
     electorate: tuple[int, ...] = ()
     """Members when it was proposed: only they may vote."""
+
+    def move_vote(self, event: ev.Voted, members: Collection[int]) -> None:
+        """Count a vote, or count it no more, and let the delays begin anew if too few were there without it (R34.1).
+
+        Args:
+            members: the present members; votes of others do not count.
+        """
+        with_it = len((self.votes | {event.member}) & set(members))
+        (self.votes.add if event.in_favour else self.votes.discard)(event.member)
+        if with_it <= votes_needed(len(members)):
+            self.approvals.clear()
+        if with_it <= votes_needed_unapproved(len(members)):
+            self.unapproved_since = event.at.timestamp
 
 
 class LedgerState(Roster):
@@ -222,8 +251,7 @@ class LedgerState(Roster):
             case ev.Proposed():
                 self.proposals[event.proposal] = ProposalRecord(event, electorate=self.active())
             case ev.Voted():
-                votes = self.proposals[event.proposal].votes
-                (votes.add if event.in_favour else votes.discard)(event.member)
+                self.proposals[event.proposal].move_vote(event, self.active())
             case ev.Approved():
                 approvals = self.proposals[event.proposal].approvals
                 if event.given:

@@ -111,17 +111,26 @@ class Tenure:
         Args:
             member: this institution as the roster has it.
         """
-        found = self._mark_trouble() or self._naming_trouble(member)
+        found = self.stopped(member) or self._naming_trouble(member)
         if found and found != self._told:
             log.warning("nothing is answered: %s", found)
         self._told = found
         return found
 
+    def stopped(self, member: Member | None) -> str:
+        """Why this store must not even take a new nonce: it is an older copy, or another one was named since."""
+        if found := self._mark_trouble():
+            return found
+        if member is not None and member.tenure != self.value and self.value in [n.tenure for n in member.namings]:
+            return (
+                "the owner has named another store of this institution since: only that one answers; "
+                "to use this one instead, begin a new tenure: `--new-tenure REASON`"
+            )
+        return ""
+
     def _naming_trouble(self, member: Member | None) -> str:
         if member is None or member.tenure is None or member.tenure == self.value:
             return ""
-        if any(naming.tenure == self.value for naming in member.namings):
-            return "the owner has named another store of this institution since: only that one answers"
         return "the owner has not named the tenure of this store (`mpcredit member appoint`)"
 
     def _mark_trouble(self) -> str:

@@ -663,6 +663,21 @@ class FakeTown:
         """An institution's service account, for an attacker who holds it."""
         return FakeSigner(self.chain, self.accounts[index].address)
 
+    def rogue(self, index: int, call: Call) -> None:
+        """A second program of an institution, or a thief, sends a call from its service account; a person has gone on above."""
+        signer = self.signer(index)
+        signer.broadcast(signer.sign(call, signer.nonce()).raw)
+        self.banks[index].desk.outbox.adopt()
+
+    def appoint(self, index: int, tenure: bytes) -> None:
+        """An institution's owner names its service account again, with the tenure of a store."""
+        owner, account = self.owners[index], self.accounts[index].address
+        number = len(self.chain.fold().members[index].namings) + 1
+        values = (index, owner.address, account, number, tenure, sign_naming(owner, index, account, number, tenure))
+        self.chain.mine([])
+        effect = self.chain.change(self.chain.fold(), Change.ACCOUNT_NAMED, *values)
+        self.chain.emit(self.chain.blocks[-1], [effect], Transaction("owner", Call("consortium", "nameAccount"), 0))
+
     def consent(self, number: int, *, to: int = 0, days: int = 30, **changes: Any) -> Consent:
         """A receipt for `subject(number)`."""
         bank = self.banks[to]

@@ -139,6 +139,10 @@ interface IConsortium {
         bool executed;
         bool withdrawn;
         uint64 proposedAt;
+        /// approvals of an earlier round are void
+        uint32 round;
+        /// the time from which UNAPPROVED_DELAY counts: the last vote, given or withdrawn, without which too few are there
+        uint64 unapprovedSince;
         bytes32 callsHash;
         /// members at the time of the proposal: only they may vote
         uint256 electorate;
@@ -303,12 +307,14 @@ interface IConsortium {
     // ---------------------------------------------------------------- proposals
     /// @param calls ABI-encoded calls of the functions below, executed in order, all or none.
     function propose(bytes[] calldata calls, string calldata reason) external returns (uint256 proposal);
+    /// @notice Vote for a proposal. A vote without which too few would be there begins both delays anew (R34.1).
     function vote(uint256 proposal, bytes32 callsHash) external;
+    /// @notice Take your vote back. If too few are left, the approvals are void and both delays begin anew (R34.1).
     function withdrawVote(uint256 proposal) external;
     /// @notice Withdraw a proposal of your institution, by its present owner.
     function withdrawProposal(uint256 proposal) external;
     /// @param supervisor whose approval, at least `delaySeconds` old, this rests on. The zero address: without approval,
-    /// five sixths of the members or all but one, 30 days after the proposal, for changes of supervisors only.
+    /// five sixths of the members or all but one, 30 days after the last vote that was needed, for changes of supervisors only.
     function execute(uint256 proposal, bytes[] calldata calls, address supervisor) external;
     /// @notice Run calls and the checks after them as `execute` does, and always revert: with WouldPass, or the reason.
     function tryOut(bytes[] calldata calls) external;
@@ -323,7 +329,8 @@ interface IConsortium {
     function setTerms(uint16 named, Parameters calldata values) external;
     function registerSchema(uint16 schema, bytes calldata definition) external;
     function setGroup(uint8 group, uint256 members) external;
-    function setTagKey(bytes32 commitment) external;
+    /// @param version that the key was made for and the commitment is of; reverts unless it is the next one (R4.5).
+    function setTagKey(uint32 version, bytes32 commitment) external;
     function approveJointCredit(bytes32 initCodeHash) external;
 
     /// @notice Create the approved `JointCredit` from its init code and make it the current one. Anyone may call.
@@ -362,6 +369,7 @@ interface IConsortium {
     function periodKeys() external view returns (PeriodKey memory inForce, PeriodKey memory announced);
     function jointCredit() external view returns (address);
     function proposalAt(uint256 proposal) external view returns (Proposal memory);
+    /// @notice When the supervisor approved; zero if it did not, or if that approval is void.
     function approvedAt(uint256 proposal, address supervisor) external view returns (uint64);
     /// @notice The 32 bytes that an owner (with index 255: of a supervisor) signs (EIP-191, personal_sign) for a key.
     /// @dev keccak256(abi.encode("mpcredit/key/2", chainid, consortium, index, version, key, previousKey)), the label a bytes32.

@@ -121,7 +121,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "KeyVersion": Fault(
         "key version {given} was given where {expected} is due",
-        "read the member's key version from the ledger again and repeat the step for version {expected}",
+        "read the key version from the ledger again and repeat the step for version {expected}; a proposal of a tag key for "
+        "another version can only be withdrawn",
     ),
     "NotServing": Fault(
         "member {member} does not serve in cohorts now",

@@ -45,7 +45,7 @@ from mpcredit.outbox import Outbox
 from mpcredit.ports import OutboxRow, Store
 from mpcredit.storage.mark import FileMark
 from mpcredit.store import MemoryStore, SqliteStore, StoreInUse
-from mpcredit.tenure import tenure_of
+from mpcredit.tenure import Tenure, tenure_of
 
 HAND_OVER_SECONDS = 60.0
 """How long the service may take to pick up what was handed over: it may be answering a large inquiry."""
@@ -261,8 +261,6 @@ class Station(Access):
     outbox: Outbox
     institution: Institution | None = None
     supervisor: SupervisorNode | None = None
-    restored: bool = False
-    """Whether the store turned out to be older than the ledger, now."""
 
     @property
     def own(self) -> bool:
@@ -442,16 +440,11 @@ def station(config: Config, *, full: bool, attest: bool = True) -> Station:
     store = _own_store(config)
     try:
         follower = Follower(ledger, pins_of(config, store), config.confirmations, clock=time.time)
-        return _started(
-            Station(
-                config=config,
-                ledger=ledger,
-                follower=follower,
-                store=store,
-                keys=keys,
-                outbox=Outbox(store, signer, ledger),
-            )
-        )
+        outbox = Outbox(store, signer, ledger, adopts=config.role == "supervisor")
+        if config.role == "institution":
+            tenure = Tenure(store, FileMark(config.mark))
+            outbox.hindrance = lambda: outbox.foreign or tenure.stopped(None)
+        return _started(Station(config=config, ledger=ledger, follower=follower, store=store, keys=keys, outbox=outbox))
     except BaseException:
         store.close()
         raise
@@ -469,7 +462,7 @@ def _own_store(config: Config) -> AnyStore:
 def _started(made: Station) -> Station:
     """Compare store and ledger before anything is done (R25), and read the ledger."""
     try:
-        made.restored = made.institution.start() if made.institution else made.outbox.check_restored()
+        made.outbox.compare()
         made.follower.sync()
     except BaseException:
         made.store.close()

@@ -170,11 +170,9 @@ def money(text: str, currency: str, what: str) -> Money:
         InvalidMessage: it is none.
     """
     try:
-        amount = Money(text.replace(",", "").replace("_", ""), currency)
+        amount = Money.typed(text, currency)
     except ValueOutOfRange as error:
-        raise InvalidMessage(
-            f"{what} {text!r}: {error.message}", remedy="write digits, such as 200000 or 1234.50"
-        ) from error
+        raise InvalidMessage(f"{what}: {error.message}", remedy=error.remedy) from error
     if amount.minor < 0:
         raise InvalidMessage(f"{what} is negative", remedy="write 0 or more")
     return amount

@@ -92,12 +92,6 @@ def answer(
         float | None,
         typer.Option("--until-idle", metavar="SECONDS", help="Leave after so long without work.", show_default=False),
     ] = None,
-    restored: Annotated[
-        bool,
-        typer.Option(
-            "--restored", metavar="", help="The store comes from a backup: refuse every inquiry opened until now (R25)."
-        ),
-    ] = False,
     new_tenure: Annotated[
         str,
         typer.Option(
@@ -134,16 +128,9 @@ def answer(
         at = station(settings, full=True)
         try:
             assert at.institution is not None
-            if new_tenure and at.institution is not None:
+            if new_tenure:
                 at.institution.start(new_tenure=new_tenure)
                 out.say("a new tenure has begun; nothing is answered until the owner names it: mpcredit member appoint")
-            if restored:
-                at.restored = at.institution.start(restored=True)
-            if at.restored:
-                say(
-                    f"this store is older than the ledger: inquiries up to block {at.outbox.restored_at} are refused (R25); "
-                    "later ones are answered"
-                )
             _greet(at, say)
             service = _Service(at, say, once)
             rhythm = Rhythm(once, until_idle, stop)

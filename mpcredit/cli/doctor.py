@@ -415,14 +415,19 @@ def _steps(ex: Examination, config: Config, store: AnyStore, ledger: ChainLedger
     sent = Wallet(ledger.web3, address, chain_id=config.chain_id).nonce()
     waiting = 0 if config.served else len(list(inbox_of(config).glob("*.json")))
     failed = sum(row.state == "failed" for row in store.outbox_rows())
-    restored = store.get("meta", "restored")
+    foreign = store.get("meta", "foreign")
     text = f"{place_of(config)}: {known} ledger steps, {len(pending)} under way"
-    if sent > known:
+    if foreign or (sent > known and config.role == "institution"):
+        lacks = (
+            foreign["text"]
+            if foreign
+            else f"the account has sent {sent}: the store is older than the ledger, or not alone"
+        )
         ex.add(
             "store",
             WRONG,
-            f"{text}; but the account has sent {sent}: the store is older than the ledger, or the account is used elsewhere",
-            "restore the newest backup; the service refuses every inquiry opened until now (R25, docs/operations.md)",
+            f"{text}; but {lacks}",
+            "stop whatever else uses the account, then begin a new tenure and name it (R25, docs/operations.md)",
         )
     elif known > sent and not pending:
         ex.add(
@@ -442,11 +447,10 @@ def _steps(ex: Examination, config: Config, store: AnyStore, ledger: ChainLedger
         ex.add("store", LOOK, text, "the service sends them again by itself; if they stay, look at fees and the node")
     else:
         more = f", {failed} failed" if failed else ""
-        mark = f"; restored in block {restored['block']}: earlier inquiries are refused" if restored else ""
         inbox = f"; {waiting} waiting in the inbox" if waiting else ""
         ex.add(
             "store",
             LOOK if waiting else OK,
-            text + more + mark + inbox,
+            text + more + inbox,
             "start the service, which takes what waits in the inbox",
         )

@@ -21,8 +21,8 @@ def execute(
 ) -> None:
     """Carry out a proposal: all of its calls, or none. Anyone may; this sends it from the owner account.
 
-    A change of supervisors that no supervisor approves can be executed 30 days after the proposal, with the votes of five
-    sixths of the members, or of all but one where that is fewer (R35).
+    A change of supervisors that no supervisor approves needs the votes of five sixths of the members, or of all but one where
+    that is fewer, and can be executed 30 days after the last of them (R35).
 
     Example: mpcredit execute 3
     """

@@ -416,7 +416,13 @@ def tag_key(
     Example: mpcredit propose tag-key 0x5d1c…
     """
     value = parse_bytes(commitment, 32, "the commitment")
-    _propose(lambda state: [_call("setTagKey", value)], reason, owner_account, config, json)
+    _propose(
+        lambda state: [_call("setTagKey", max(state.tag_keys, default=0) + 1, value)],
+        reason,
+        owner_account,
+        config,
+        json,
+    )
 
 
 @app.command("joint-credit")

@@ -15,14 +15,6 @@ def serve(
         bool,
         typer.Option("--no-attest", metavar="", help="A supervisor only watches: no verdict goes onto the ledger."),
     ] = False,
-    restored: Annotated[
-        bool,
-        typer.Option(
-            "--restored",
-            metavar="",
-            help="The database comes from a backup: refuse every inquiry opened until now (R25).",
-        ),
-    ] = False,
     new_tenure: Annotated[
         str,
         typer.Option(
@@ -52,7 +44,6 @@ def serve(
     serve_party(
         settings.path,
         attest=not no_attest,
-        restored=restored,
         new_tenure=new_tenure,
         say=lambda line: out.say(stamped(line)),
     )

@@ -9,16 +9,17 @@ from typing import Annotated
 import typer
 
 from mpcredit.amounts import Money
-from mpcredit.chain import ChainLedger
 from mpcredit.cli._access import read_store
 from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load
 from mpcredit.config import Config, ledger_of, pins_of
 from mpcredit.encoding import hex_bytes, keccak, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, MpcreditError, ProtocolViolation
+from mpcredit.events import Event
 from mpcredit.evidence import Evidence, VerifiedEvidence, verify_evidence
 from mpcredit.follower import Follower
 from mpcredit.ledger.roster import Pins
 from mpcredit.schema import Schema
+from mpcredit.state import Inquiry
 
 
 def verify(
@@ -64,10 +65,9 @@ def verify(
     pins = _pins(settings) if settings is not None else None
     address = consortium or (settings.consortium if settings is not None else None)
     known = {hex_bytes(roster, 32)} if roster is not None else None
-    node: ChainLedger | None = None
+    follower: Follower | None = None
     if ledger and settings is not None:
-        node = ledger_of(settings)
-        follower = Follower(node)
+        follower = Follower(ledger_of(settings))
         follower.sync()
         rosters = {change.roster for change in follower.state.roster_history}
         if known is not None and not known <= rosters:
@@ -79,7 +79,7 @@ def verify(
             f"the evidence is of chain {proved.realm.chain_id}, your consortium of chain {settings.chain_id}",
             remedy="ask for evidence of the consortium that you know",
         )
-    blocks = _look_up(evidence, node) if node is not None else []
+    blocks = _look_up(evidence, follower.state.inquiries.get(proved.inquiry)) if follower is not None else []
     schema = Schema.parse(str(evidence.value["schema"]).encode())
     heads = [part.name.replace("_", " ") for part in schema.fields]
     if proved.authentic:
@@ -99,7 +99,7 @@ def verify(
             ("over", ", ".join(proved.institutions)),
             ("consortium", f"{proved.realm.consortium} on chain {proved.realm.chain_id}"),
             ("address", "compared" if "consortium" in proved.compared else "NOT COMPARED: as in the file"),
-            ("members", _compared(proved, node is not None)),
+            ("members", _compared(proved, follower is not None)),
             ("roster", to_hex(proved.roster)),
             ("attested", "yes, by a supervisor's signature" if proved.attested else "no verdict in the file"),
             ("on the ledger", f"blocks {min(blocks)} to {max(blocks)}" if blocks else "not looked up (--ledger)"),
@@ -162,30 +162,30 @@ def _pins(settings: Config) -> Pins | None:
         return founded
 
 
-def _look_up(evidence: Evidence, node: ChainLedger) -> list[int]:
-    """The blocks in which the transactions of the file are.
+def _look_up(evidence: Evidence, inquiry: Inquiry | None) -> list[int]:
+    """The blocks in which the transactions of the file are: those of the inquiry's events, which need no index of a node.
+
+    Args:
+        inquiry: as the ledger shows it.
 
     Raises:
         ProtocolViolation: one is not there, or failed.
     """
-    blocks = []
     transactions = evidence.value["transactions"]
     raws = [transactions["open"], *transactions["contribute"], transactions["report"]]
     raws += [transactions["attest"]] if transactions.get("attest") else []
-    for raw in raws:
-        name = keccak(hex_bytes(raw, None))
-        outcome = node.outcome(name)
-        if outcome is None:
+    found: list[Event | None] = []
+    if inquiry is not None:
+        found = [inquiry.opened, *inquiry.contributions.values(), inquiry.report, inquiry.verdict]
+    there = {event.at.transaction: event.at.block for event in found if event is not None}
+    names = [keccak(hex_bytes(raw, None)) for raw in raws]
+    for name in names:
+        if name not in there:
             raise ProtocolViolation(
-                f"transaction {to_hex(name)} of the evidence is not on the ledger",
+                f"transaction {to_hex(name)} of the evidence is not on the ledger, or failed there",
                 remedy="ask for the file again; if your node is behind, wait",
             )
-        if not outcome.succeeded:
-            raise ProtocolViolation(
-                f"transaction {to_hex(name)} of the evidence failed on the ledger", remedy="it proves nothing"
-            )
-        blocks.append(outcome.block)
-    return blocks
+    return [there[name] for name in names]
 
 
 def _compared(proved: VerifiedEvidence, ledger: bool) -> str:

@@ -124,7 +124,7 @@ class Applications:
     def create_many(
         self, drafts: Sequence[Draft], *, officer: str, idempotency_key: str | None = None
     ) -> list[Application]:
-        """Store applications, and ask about all of one purpose in as few inquiries as they fit in.
+        """Store applications, and ask about all of one purpose and one earlier cohort in as few inquiries as they fit in.
 
         Who reaches a limit against misuse with them is suspended in the same transaction, and they wait.
         """
@@ -161,8 +161,11 @@ class Applications:
                     consent=application.consent,
                     requested=str(application.requested),
                 )
-            for purpose in dict.fromkeys(application.purpose for application, _ in stored):
-                members = [pair for pair in stored if pair[0].purpose == purpose]
+            cohorts = institution.inquirer.earlier_cohorts([consent for _, consent in stored])
+            together: dict[tuple[str, int], list[tuple[Application, Consent]]] = {}
+            for pair, cohort in zip(stored, cohorts, strict=True):
+                together.setdefault((pair[0].purpose, cohort), []).append(pair)
+            for members in together.values():
                 for pack in _packs(members, institution.inquirer.capacity):
                     self._request(institution, officer, pack)
             identifiers = [application.id for application, _ in stored]
@@ -553,6 +556,8 @@ def _seen(request: Request, inquiry: Inquiry | None, place: int) -> dict[str, An
             "institutions": len(inquiry.cohort),
             "active": len(inquiry.cohort) + len(inquiry.absent),
             "missing": [inquiry.names[i] for i in inquiry.absent],
+            "left_out": [inquiry.names[i] for i in inquiry.left_out],
+            "left_out_until": inquiry.opened.at.timestamp + inquiry.parameters.window_seconds,
             "cohort": [inquiry.names[i] for i in inquiry.cohort],
             "answered": [inquiry.names[i] for i in inquiry.cohort if i in inquiry.contributions],
             "opened_at": inquiry.opened.at.timestamp,

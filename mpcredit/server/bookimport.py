@@ -53,6 +53,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import NullPool
 
 from mpcredit.books import _again, _Problem, _Reader, columns
+from mpcredit.domain.book_text import foreign_text
 from mpcredit.errors import InvalidFile, Refused, StoreError
 from mpcredit.identity import Subject
 from mpcredit.schema import FIGURES_1, Record, Schema
@@ -294,7 +295,8 @@ class CsvFile:
         if "currency" in remarks:
             checker._check_currency(remarks["currency"], "remark currency")
         # (2) header, then one customer a row.
-        reader = csv.reader(itertools.chain(head[start:], lines), strict=True)
+        start, separator = checker._separator(head, start)
+        reader = csv.reader(itertools.chain(head[start:], lines), strict=True, delimiter=separator)
         try:
             checker._check_header(next(reader, []), start + 1)
             for count, cells in enumerate(reader):
@@ -310,21 +312,34 @@ class CsvFile:
 
 
 def _lines(stream: BinaryIO, checker: _Checker) -> Iterator[str]:
+    text = _LineEnds(stream)
     for number in itertools.count(1):
-        raw = stream.readline(_LONGEST_LINE + 1)
+        raw = text.readline()
         if not raw:
             return
-        if len(raw) > _LONGEST_LINE or b"\0" in raw:
-            raise checker._error(f"row {number}", "is not a line of text", "save the file as CSV UTF-8")
+        problem = foreign_text(raw)
+        if problem is None and len(raw) > _LONGEST_LINE:
+            problem = ("is not a line of text", "save the file as CSV UTF-8")
+        if problem is not None:
+            raise checker._error(f"row {number}", *problem)
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        try:
-            line = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise checker._error(
-                f"row {number}", f"is not UTF-8 text (byte {error.start})", "save it as CSV UTF-8"
-            ) from error
-        yield line.replace("\r\n", "\n")
+        yield raw.decode("utf-8")
+
+
+class _LineEnds:
+    """Lines of a file, each with its end as a line feed: also of a file whose lines end with a carriage return alone."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._rest: list[bytes] = []
+
+    def readline(self) -> bytes:
+        """The next line, cut where it is too long; empty at the end."""
+        if not self._rest:
+            raw = self._stream.readline(_LONGEST_LINE + 1)
+            self._rest = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").splitlines(keepends=True)[::-1]
+        return self._rest.pop() if self._rest else b""
 
 
 @dataclass(frozen=True)

@@ -486,7 +486,7 @@ _WHY_REFUSED: Final = {
     RefusalCode.BOOK: "its loan book is older than the terms permit: export a newer one",
     RefusalCode.ENCODING: "its currency, schema or version is another: compare versions, and the currency of --known",
     RefusalCode.COHORT: "its [inquiry] minimum_cohort is above what the consortium has",
-    RefusalCode.RESTORED: "its store was restored; the rehearsal begins with an empty one",
+    RefusalCode.RESTORED: "its store began a new tenure; the rehearsal begins with an empty one",
 }
 
 

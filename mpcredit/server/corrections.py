@@ -584,10 +584,10 @@ def _pairs(was: str, should_be: str) -> tuple[tuple[str, str], tuple[str, str]]:
 
 
 def _figure(name: str, text: str, part: Field, currency: str, problems: dict[str, str]) -> int:
-    plain = text.strip().replace(",", "")
+    plain = text.strip()
     try:
         if part.kind == "amount":
-            value = Money(plain, currency).minor
+            value = Money.typed(plain, currency).minor
         elif plain.isascii() and plain.isdecimal():
             value = int(plain[:20])
         else:

@@ -123,7 +123,7 @@ def _money(name: str, text: str, currency: str, problems: dict[str, str]) -> Mon
     if not text:
         return None
     try:
-        money = Money(text.replace(",", "").replace(" ", "").replace("_", ""), currency)
+        money = Money.typed(text, currency)
         if money.minor < 0:
             raise ValueOutOfRange("an amount is not negative")
         if money.minor >= 2**48:

@@ -129,7 +129,8 @@ class NodeStatus:
     last_round: float | None = None
     last_round_seconds: float = 0.0
     pending_steps: int = 0
-    restored_at: int = -1
+    stopped: str = ""
+    """Why its store answers nothing until a person has acted (R25); empty if it answers."""
     book_as_of: int | None = None
     book_customers: int | None = None
     ready_now: bool = False
@@ -558,8 +559,8 @@ class Node:
     def _switch_off(self, why: str) -> None:
         """Switch this institution off; it switches itself on again when it works again."""
         party = self.party
-        if not isinstance(party, Institution):
-            return
+        if not isinstance(party, Institution) or self._status.stopped:
+            return  # a stopped store takes no new nonce: R25
         try:
             party.follower.sync()
             member = self._member()
@@ -616,7 +617,8 @@ class Node:
                 self._tell_line(alarm)
         try:
             facts["pending_steps"] = len(self._store.outbox_pending())
-            facts["restored_at"] = self._outbox.restored_at
+            if isinstance(self.party, Institution):
+                facts["stopped"] = self.party.desk.displaced if member is not None else self.party.desk.stopped
         except MpcreditError as error:  # the round has told it already
             log.debug("the store cannot be read: %s", error)
         if isinstance(self.party, Institution):

@@ -244,7 +244,6 @@ def serve_party(
     path: Path,
     *,
     attest: bool = True,
-    restored: bool = False,
     new_tenure: str = "",
     with_parent: bool = False,
     say: Callable[[str], None] = print,
@@ -254,7 +253,6 @@ def serve_party(
     Args:
         path: the configuration file.
         attest: a supervisor puts its verdicts on the ledger.
-        restored: the operator says that the database comes from a backup: every inquiry opened until now is refused (R25).
         new_tenure: why a person begins a new tenure of the database; empty if nobody does. The owner must name it.
         with_parent: stop when standard input ends.
         say: takes lines for whoever started it.
@@ -278,7 +276,7 @@ def serve_party(
 
     # (1) everything that can be wrong without touching the database.
     config = read_config(path)
-    _one_store(config, restored)
+    _one_store(config)
     settings = ServerSettings.load(path)
     configure_logging(settings.log_level)
     listening = _listen(settings)
@@ -303,7 +301,7 @@ def serve_party(
         )
         # (3) the party; a ledger that is down is waited for.
         keeper = BookKeeper(config, settings.book, database, audit) if config.role == "institution" else None
-        party = _party(config, store, audit, keeper, attest, restored, new_tenure, stop)
+        party = _party(config, store, audit, keeper, attest, new_tenure, stop)
         if party is None:
             return
         if isinstance(party, SupervisorNode):
@@ -331,7 +329,7 @@ def serve_party(
             server[0].run(sockets=[listening])
 
 
-def _one_store(config: Config, restored: bool) -> None:
+def _one_store(config: Config) -> None:
     """The server's database is the party's only store: a second one could answer an inquiry twice (R24, R25).
 
     Raises:
@@ -344,10 +342,11 @@ def _one_store(config: Config, restored: bool) -> None:
             "is missing",
             "add the table, with a database: it tells every command that the store is the server's (deploy/bank.toml)",
         )
-    if config.store.exists() and not restored:
+    if config.store.exists():
+        then = " with --new-tenure REASON" if config.role == "institution" else ""
         raise StoreError(
             f"{config.store}: is this party's store from before there was a server, and knows what the server does not",
-            remedy="finish with it and move it away for good, then start with --restored (docs/server.md)",
+            remedy=f"finish with it and move it away for good, then start{then} (deploy/README.md)",
         )
 
 
@@ -383,7 +382,6 @@ def _party(
     audit: AuditLog,
     keeper: BookKeeper | None,
     attest: bool,
-    restored: bool,
     new_tenure: str,
     stop: threading.Event,
 ) -> Party | None:
@@ -400,7 +398,7 @@ def _party(
                 if keeper is not None
                 else supervisor_from_config(config.path, attest=attest, store=store, anchor=anchor)
             )
-            _compare(party, restored, new_tenure)
+            _compare(party, new_tenure)
             return party
         except WrongLedger:
             raise
@@ -412,12 +410,14 @@ def _party(
     return None
 
 
-def _compare(party: Party, restored: bool, new_tenure: str) -> None:
+def _compare(party: Party, new_tenure: str) -> None:
     """Compare store and ledger before anything is done (R25); the outbox logs what it finds."""
     if isinstance(party, Institution):
-        party.start(restored=restored, new_tenure=new_tenure)
+        party.start(new_tenure=new_tenure)
+    elif new_tenure:
+        raise StoreError("a supervisor has no tenure", remedy="start it without --new-tenure")
     else:
-        party.outbox.check_restored(declared=restored)
+        party.outbox.compare()
 
 
 def _logger(config: Config) -> Callable[[str], None]:
@@ -455,13 +455,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mpcredit.server.serve")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--no-attest", action="store_true")
-    parser.add_argument("--restored", action="store_true")
     parser.add_argument("--with-parent", action="store_true")
     given = parser.parse_args(arguments)
     try:
-        serve_party(
-            given.config, attest=not given.no_attest, restored=given.restored, with_parent=given.with_parent, say=_print
-        )
+        serve_party(given.config, attest=not given.no_attest, with_parent=given.with_parent, say=_print)
     except MpcreditError as error:
         print(f"error: {error.message}\nremedy: {error.remedy}", file=sys.stderr, flush=True)
         return error.exit_code

@@ -126,8 +126,8 @@ class Words:
                 return _fill(replacement, [self.messages.get(part, part) for part in match.groups()])
         # A sentence with its remedy in brackets, as errors print.
         message, bracket, remedy = text.partition(" (")
-        if bracket and message in self.messages and remedy.endswith(")"):
-            return f"{self.messages[message]}（{self.messages.get(remedy[:-1], remedy[:-1])}）"
+        if bracket and remedy.endswith(")") and (translated := self.sentence(message)) != message:
+            return f"{translated}（{self.messages.get(remedy[:-1], remedy[:-1])}）"
         return text
 
 

@@ -156,7 +156,7 @@ def test_one_consent__asked_again_within_its_time__gives_the_same_figures_under_
 def test_one_consent__without_the_rule__shows_what_changed_in_between(
     town: FakeTown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Furnisher, "_used_consents", lambda _self: {})
+    monkeypatch.setattr(Furnisher, "_used_consents", lambda _self, _memory: {})
     monkeypatch.setattr(Furnisher, "_record", lambda self, inquiry, tag, _used: self.book.record(inquiry.schema, tag))
     real = disclosure.decide
     monkeypatch.setattr(

@@ -323,8 +323,7 @@ def test_inquiry__older_than_30_days__is_not_told(place: Place) -> None:
 
 
 def forge(place: Place, by: int, message: bytes) -> None:
-    signer = FakeSigner(place.town.chain, place.town.accounts[by].address)
-    signer.transact(Call("consortium", "notify", (place.town.owners[by].address, message)))
+    place.town.rogue(by, Call("consortium", "notify", (place.town.owners[by].address, message)))
 
 
 def test_message__copied_replayed_or_for_another_day__is_not_accepted(place: Place, town: FakeTown) -> None:

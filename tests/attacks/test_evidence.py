@@ -25,7 +25,8 @@ from mpcredit import events as ev
 from mpcredit import evidence as evidence_module
 from mpcredit import paillier, protocol
 from mpcredit.chain import artifacts
-from mpcredit.encoding import abi_encode, hex_bytes, to_hex
+from mpcredit.cli.verify import _look_up
+from mpcredit.encoding import abi_encode, hex_bytes, keccak, to_hex
 from mpcredit.errors import InvalidFile, InvalidMessage, InvalidProof, MpcreditError, ProtocolViolation
 from mpcredit.events import Change
 from mpcredit.evidence import Evidence, verify_evidence
@@ -33,16 +34,16 @@ from mpcredit.ledger.roster import CHANGE_TYPES, Pins, roster_link
 from mpcredit.paillier import Opening
 from mpcredit.schema import FIGURES_1, GUARANTEES_2, Schema
 from mpcredit.sealing import report_commitment
-from mpcredit.state import LedgerState
+from mpcredit.state import Inquiry, LedgerState
 
 MEMBERS = 5
 
 
-def signed(account: LocalAccount, function: str, arguments: tuple[Any, ...]) -> bytes:
+def signed(account: LocalAccount, function: str, arguments: tuple[Any, ...], nonce: int = 1) -> bytes:
     """A real signed transaction of a call of JointCredit."""
     fields = {
         "chainId": REALM.chain_id,
-        "nonce": 1,
+        "nonce": nonce,
         "gas": 10**6,
         "gasPrice": 1,
         "value": 0,
@@ -716,3 +717,42 @@ def test_file__there_and_back__is_readable_by_its_owner_alone(
     assert path.stat().st_mode & 0o777 == 0o600
     assert Evidence.load(path).value == json.loads(json.dumps(honest[2].value))
     assert verify_evidence(Evidence.load(path)).attested
+
+
+def mined(evidence: Evidence, inquiry: Inquiry) -> Inquiry:
+    """The inquiry as a ledger shows it on which the file's transactions are."""
+    signed_ones = evidence.value["transactions"]
+
+    def at(event: Any, raw: str) -> Any:
+        return replace(event, at=replace(event.at, transaction=keccak(hex_bytes(raw, None))))
+
+    others = [m for m in inquiry.cohort if m != inquiry.inquirer]
+    given = {m: at(inquiry.contributions[m], raw) for m, raw in zip(others, signed_ones["contribute"], strict=True)}
+    return replace(
+        inquiry,
+        opened=at(inquiry.opened, signed_ones["open"]),
+        contributions=given,
+        report=at(inquiry.report, signed_ones["report"]),
+        verdict=at(inquiry.verdict, signed_ones["attest"]),
+    )
+
+
+def test_look_up__transactions_of_the_events__tell_their_blocks__one_signed_again_is_refused(
+    honest: tuple[FakeTown, str, Evidence],
+) -> None:
+    # `mpcredit verify --ledger` compares with the events, so it needs no index of a node, which forgets old transactions.
+    town, request, evidence = honest
+    inquiry = mined(evidence, town.inquiry(request))
+    report = inquiry.report
+    assert report is not None
+
+    assert len(_look_up(evidence, inquiry)) == len(inquiry.cohort) + 2
+
+    arguments = (inquiry.id, report.commitment, report.sealed_report, report.anchor)
+    again = to_hex(signed(town.accounts[0], "report", arguments, nonce=77))
+    never_mined = changed(evidence, lambda value: value["transactions"].__setitem__("report", again))
+    assert verify_evidence(never_mined).inquiry == inquiry.id
+    with pytest.raises(ProtocolViolation, match="not on the ledger"):
+        _look_up(never_mined, inquiry)
+    with pytest.raises(ProtocolViolation, match="not on the ledger"):
+        _look_up(evidence, None)

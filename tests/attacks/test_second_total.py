@@ -127,7 +127,7 @@ def test_thief_of_a_hot_account__says_that_the_victim_sent_nothing__excuses_nobo
     inquiry = town.inquiry(request)
     if forged == "a refusal of the victim":
         call = town.call("refuse", inquiry.id, VICTIM, int(RefusalCode.BOOK), b"")
-        town.signer(VICTIM).transact(call)
+        town.rogue(VICTIM, call)
     else:
         verdict = (town.supervisor_owner.address, False, 1 << VICTIM, bytes(32), bytes(32))
         FakeSigner(town.chain, town.supervisor_account.address).transact(town.call("attest", inquiry.id, *verdict))

@@ -6,6 +6,7 @@ have no tenure, and no mark, or write the mark only when an answer is made, so t
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +19,15 @@ from fakes import (
     FakeBook,
     FakeSigner,
     FakeTown,
-    Transaction,
     figures,
     found_town,
-    sign_naming,
     subject,
     two_keys,
 )
 
 from mpcredit import paillier, protocol
-from mpcredit.events import Call, Change
-from mpcredit.furnisher import Furnisher
+from mpcredit.desk import Desk
+from mpcredit.errors import StoreError
 from mpcredit.institution import Institution
 from mpcredit.policy import CreditPolicy
 from mpcredit.state import Inquiry
@@ -65,15 +64,6 @@ def service(town: FakeTown, store: Any, book: FakeBook, marks: FileMark | None =
     )
 
 
-def appoint(town: FakeTown, tenure: bytes) -> None:
-    """The victim's owner names the same account with the tenure of another store."""
-    owner, account = town.owners[VICTIM], town.accounts[VICTIM].address
-    values = (VICTIM, owner.address, account, 2, tenure, sign_naming(owner, VICTIM, account, 2, tenure))
-    town.chain.mine([])
-    effect = town.chain.change(town.chain.fold(), Change.ACCOUNT_NAMED, *values)
-    town.chain.emit(town.chain.blocks[-1], [effect], Transaction("owner", Call("consortium", "nameAccount"), 0))
-
-
 def opened(town: FakeTown) -> Inquiry:
     """An inquiry that nobody has answered yet."""
     request = town.ask(1)
@@ -108,7 +98,8 @@ def two_services(town: FakeTown) -> Inquiry:
     inquiry = opened(town)
     town.chain.held = True
     town[VICTIM].work()
-    standby.work()
+    with contextlib.suppress(StoreError):  # it finds that the account has sent what it lacks
+        standby.work()
     return inquiry
 
 
@@ -117,7 +108,7 @@ def test_two_services__without_tenure__give_the_whole_record_away(
 ) -> None:
     monkeypatch.setattr(Tenure, "trouble", lambda _self, _member: "")
     monkeypatch.setattr(Tenure, "value", town[VICTIM].desk.tenure.value)
-    monkeypatch.setattr("mpcredit.outbox.Outbox.check_restored", lambda _self, declared=False: False)
+    monkeypatch.setattr("mpcredit.outbox.Outbox.compare", lambda _self: None)
 
     inquiry = two_services(town)
 
@@ -143,7 +134,8 @@ def set_back(town: FakeTown, marks: FileMark) -> Inquiry:
     town.chain.held = False
     vars(store).update(snapshot)
     book.figures[town.tagger.tag(subject(1))] = figures(7)
-    service(town, store, book, marks).work()
+    with contextlib.suppress(StoreError):
+        service(town, store, book, marks).work()
     return inquiry
 
 
@@ -186,7 +178,8 @@ def set_back_after_a_crash(town: FakeTown, marks: FileMark, monkeypatch: pytest.
     town.chain.held = False
     vars(store).update(snapshot)
     book.figures[town.tagger.tag(subject(1))] = figures(7)
-    service(town, store, book, marks).work()
+    with contextlib.suppress(StoreError):
+        service(town, store, book, marks).work()
     return inquiry
 
 
@@ -238,19 +231,16 @@ def set_back_with_an_unsent_answer(town: FakeTown, marks: FileMark, monkeypatch:
     town.chain.mempool.clear()
     vars(store).update(snapshot)
     book.figures[town.tagger.tag(subject(2))] = figures(7)
-    service(town, store, book, marks).work()
+    with contextlib.suppress(StoreError):
+        service(town, store, book, marks).work()
     return town.inquiry(later)
 
 
-def test_store_set_back__with_an_unsent_answer__that_writes_its_mark_anew__answers_the_other_a_second_time(
+def test_store_set_back__with_an_unsent_answer__mark_not_compared_in_each_round__answers_a_second_time(
     town: FakeTown, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # The variant writes the mark before each first sending, whether the mark fits or not.
-    def written(self: Furnisher) -> bool:
-        self.desk.tenure.seal()
-        return True
-
-    monkeypatch.setattr(Furnisher, "_mark_fits", written)
+    # The variant does not compare the mark in each round, but before it makes an answer alone.
+    monkeypatch.setattr(Desk, "stopped", "")
 
     inquiry = set_back_with_an_unsent_answer(town, FileMark(tmp_path / "mark.json"), monkeypatch)
 
@@ -273,7 +263,8 @@ def test_inquiry_opened_before_the_naming__is_refused_by_the_new_store(town: Fak
     # RESTORED from the furnisher, and the contract takes no answer of the new tenure: the old store may have answered.
     inquiry = opened(town)
     fresh = service(town, MemoryStore(), town.books[VICTIM])
-    appoint(town, fresh.desk.tenure.value)
+    fresh.start(new_tenure="the store was lost")
+    town.appoint(VICTIM, fresh.desk.tenure.value)
     fresh.work()
 
     refusal = town.chain.fold().inquiries[inquiry.id].refusal

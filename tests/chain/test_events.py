@@ -238,7 +238,7 @@ def test_proposal__comes_back_with_votes_withdrawals_and_approvals(world: World,
 
 
 def test_withdrawn_proposal__comes_back(world: World, start: int) -> None:
-    world.do(world.owner(1), "propose", [encoded("setTagKey", b"\x08" * 32)], "a mistake")
+    world.do(world.owner(1), "propose", [encoded("setTagKey", 2, b"\x08" * 32)], "a mistake")
     (proposed,) = since(world, start, e.Proposed)
     world.do(world.owner(1), "withdrawProposal", proposed.proposal)
 

@@ -63,7 +63,7 @@ def test_book__imported_from_file_then_query__is_shown_and_answered_from(served:
     url = {"MPCREDIT_BOOK_SQL_URL": f"sqlite:///{tmp_path / 'core.sqlite'}"}
     strict = served.run(*query, "--json", environment=url)
     assert strict.status == InvalidFile.exit_code
-    assert "row 3, loans: 'many' is not a number" in strict.err
+    assert "row 3, loans: 'xxxx' is not a number" in strict.err
     done = served.run(*query, "--rejects", str(tmp_path / "rejects.csv"), "--json", environment=url)
     assert done.status == 0, done.err
     assert (done.value["kept"], done.value["removed"], done.value["rejected"]) == (len(plain) - 1, 1, 1)

@@ -186,7 +186,7 @@ def test_tag_key__that_a_member_lacks_or_has_voted_for_already__is_not_voted_for
     made = bank.ok("keys", "tag", "--new")
     first = bank.ok("propose", "tag-key", made["commitment"])
     second = str(bank.ok("propose", "tag-key", made["commitment"])["proposal"])
-    assert first["calls"] == [f"setTagKey: commitment {made['commitment']}"]
+    assert first["calls"] == [f"setTagKey: version 2; commitment {made['commitment']}"]
     number = str(first["proposal"])
     refused(other.run("vote", number, "--yes"), 5, "no tag key that is here", "--import")
     bank.ok("keys", "tag", "--export", file)

@@ -9,7 +9,9 @@ from cli_world import refused
 from parties import Consortium, Party
 
 from mpcredit.chain import tester
+from mpcredit.storage.mark import FileMark
 from mpcredit.store import SqliteStore
+from mpcredit.tenure import Mark
 
 DAY = 86_400
 OTHER = tester.deterministic_account(611).address
@@ -113,6 +115,7 @@ def test_appoint__another_store__says_which_inquiries_would_fail_and_switches_of
     advance(DAY)
     with SqliteStore(renewed.home / "store.sqlite") as store:
         store.put("meta", "tenure", {"tenure": "0x" + "77" * 32})
+    FileMark(renewed.home / "mark" / "store.json").write(Mark(bytes([0x77]) * 32, None))
 
     done = renewed.run("member", "appoint", "--yes", "--json")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from cli_world import refused
 from parties import Consortium, Party
 from web3 import Web3
 
 from mpcredit.chain import ChainSigner
 from mpcredit.config import ledger_of, open_keystore, read_config
+from mpcredit.errors import StoreError
 from mpcredit.events import Call
+from mpcredit.store import SqliteStore
 
 
 def test_answer__once__leaves_when_nothing_is_due(consortium: Consortium) -> None:
@@ -25,32 +28,30 @@ def test_answer__until_idle__leaves_by_itself(consortium: Consortium) -> None:
     assert consortium["Bank B"].ok("answer", "--until-idle", "0.1")["done"]
 
 
-def test_answer__restored__refuses_what_was_open_and_says_so(consortium: Consortium, subjects: Iterator[str]) -> None:
-    bank, clerk = consortium["Bank A"], consortium["Bank D"]
-    bank.ok("inquire", "-s", next(subjects), "--grant-days", "3", "--no-wait")
-    bank.ok("answer", "--once")
-
-    done = clerk.ok("answer", "--once", "--restored")["done"]
-
-    assert any("are refused (R25)" in line for line in done)
-    assert any(line.startswith("refused ") for line in done)
-    told = bank.ok("explain", "last")["inquiries"][0]
-    assert told["state"] == "refused"
-    assert "restored" in told["advice"]
-
-
-def test_answer__with_a_store_that_was_lost__marks_itself_restored(consortium: Consortium) -> None:
+def test_answer__with_a_store_that_was_lost__names_the_reason_until_a_new_tenure(
+    consortium: Consortium, chain: Web3
+) -> None:
     clerk = consortium["Bank D"]
     store = clerk.home / "store.sqlite"
-    kept = store.rename(clerk.home / "kept.sqlite")
+    mark = clerk.home / "mark" / "store.json"
+    kept, marked = store.rename(clerk.home / "kept.sqlite"), mark.read_bytes()
     try:
-        done = clerk.ok("answer", "--once")["done"]
+        refused(clerk.run("answer", "--once"), StoreError.exit_code, "which this store lacks", "--new-tenure")
+        checks = {check["name"]: check for check in clerk.run("doctor", "--json").value["checks"]}
+        begun = clerk.run("answer", "--once", "--new-tenure", "the disk was lost")
+        unnamed = clerk.run("doctor", "--json").value["checks"]
     finally:
         store.unlink()
         kept.rename(store)
-        clerk.ok("answer", "--once")  # the older store notices as well, and refuses what is open now
+        mark.write_bytes(marked)
+        goes_on(clerk, chain)
+    clerk.ok("ready", "--on")
+    clerk.ok("answer", "--once")
 
-    assert any("older than the ledger" in line for line in done)
+    assert (checks["store"]["state"], "which this store lacks" in checks["store"]["detail"]) == ("WRONG", True)
+    assert begun.status == 0
+    assert "a new tenure has begun" in begun.out
+    assert [check["state"] for check in unnamed if check["name"] == "tenure"] == ["WRONG"]
 
 
 def test_watch__goes_on_behind_its_cursor(consortium: Consortium) -> None:
@@ -86,6 +87,7 @@ def test_watch__a_member_that_contributes_rubbish__is_named_and_exported_once(
     signer, joint_credit, blocks = _signer(liar, chain)
     payload = bytes(80) + (12345).to_bytes(512, "big") * blocks
     signer.transact(Call(joint_credit, "contribute", (bytes.fromhex(inquiry[2:]), 2, payload)))
+    goes_on(liar, chain)
 
     told = consortium.supervisor.run("watch", "--once", "--export", "liars.jsonl", "--json")
     again = consortium.supervisor.ok("watch", "--once", "--export", "liars.jsonl")
@@ -100,6 +102,12 @@ def test_watch__a_member_that_contributes_rubbish__is_named_and_exported_once(
     listed = bank.ok("member", "list")["members"][2]
     assert listed["suspended"]
     assert bank.ok("explain", "last")["inquiries"][0]["state"] == "void"
+
+
+def goes_on(party: Party, chain: Web3) -> None:
+    """The store goes on above what the account has sent without it."""
+    with SqliteStore(party.home / "store.sqlite") as store:
+        store.put("meta", "nonce_floor", {"nonce": _signer(party, chain)[0].nonce()})
 
 
 def _signer(party: Party, chain: Web3) -> tuple[ChainSigner, str, int]:

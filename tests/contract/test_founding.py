@@ -228,7 +228,7 @@ def test_deployer__after_the_founding__can_do_nothing(founded):
         "setTerms": (1, tuple(PARAMETERS.values())),
         "registerSchema": (2, b"{}"),
         "setGroup": (1, bitmap(0, 1, 2, 3)),
-        "setTagKey": (digest,),
+        "setTagKey": (2, digest),
         "approveJointCredit": (digest,),
     }
     by_owner = {
@@ -264,7 +264,7 @@ def test_deployer__after_the_founding__can_do_nothing(founded):
     founded.announce(2)
     attempt = (deployer, "putPeriodKeyInForce", supervisor, 2)
     assert founded.refusal(*attempt) == ("NotAccount", deployer, founded.supervisor_account)
-    assert founded.refusal(deployer, "withdrawApproval", 1) == ("ApprovalMissing", 1, deployer)
+    assert founded.refusal(deployer, "withdrawApproval", 1) == ("UnknownProposal", 1)
     assert founded.refusal(deployer, "lapse", 1) == ("NotJointCredit", deployer)
     assert founded.refusal(deployer, "suspendCulprits", 1) == ("NotJointCredit", deployer)
     assert founded.refusal(deployer, "execute", 1, [], ZERO) == ("UnknownProposal", 1)
@@ -313,7 +313,7 @@ def test_opening_terms__before_opens_from__reverts_with_too_early():
 def test_propose__before_the_minimum_has_confirmed__reverts_with_not_founded(council):
     for bank in council.banks[:3]:
         council.confirm(bank)
-    call = council.encoded("setTagKey", keccak(b"tag key 2"))
+    call = council.encoded("setTagKey", 2, keccak(b"tag key 2"))
     owner = council.banks[0].owner
 
     assert council.refusal(owner, "propose", [call], "") == ("NotFounded", 3, 4)

@@ -217,7 +217,7 @@ def test_supervisors_owner__suspends_and_reinstates__has_no_limit_and_the_docume
 
 
 def test_anyone__can_time_what_was_agreed_to_once(council):
-    call = council.encoded("setTagKey", period_key(9))
+    call = council.encoded("setTagKey", 2, period_key(9))
     proposal = council.settled(call)
     roster = council.read("roster")
 

@@ -38,7 +38,7 @@ def council():
 
 @pytest.fixture
 def call(council):
-    return council.encoded("setTagKey", keccak(b"tag key 2"))
+    return council.encoded("setTagKey", 2, keccak(b"tag key 2"))
 
 
 # ---------------------------------------------------------------- propose
@@ -56,6 +56,8 @@ def test_propose__by_an_owner__is_numbered_and_published(council, call):
         "executed": False,
         "withdrawn": False,
         "proposedAt": council.chain.now(),
+        "round": 0,
+        "unapprovedSince": 0,
         "callsHash": digest,
         "electorate": bitmap(0, 1, 2, 3, 4),
         "votes": 0,
@@ -117,10 +119,10 @@ def test_withdraw_vote__counts_no_more_and_may_be_cast_again(council, call):
     receipt = council.send(owner, "withdrawVote", proposal)
 
     assert council.events(receipt) == [("Voted", 1, 3, False)]
-    assert council.refusal(owner, "execute", proposal, [call], council.supervisor) == ("VotesMissing", 3, 4)
+    assert council.refusal(council.supervisor, "approve", proposal, digest) == ("VotesMissing", 3, 4)
     assert council.refusal(owner, "withdrawVote", proposal) == ("NotVoted", 3, 1)
     council.send(owner, "vote", proposal, digest)
-    assert council.refusal(owner, "execute", proposal, [call], council.supervisor) is None
+    assert council.read("proposalAt", proposal)["votes"] == bitmap(0, 1, 2, 3)
 
 
 def test_proposal__after_sixty_days__is_dead_for_all(council, call):
@@ -235,12 +237,9 @@ def test_execute__two_thirds_of_the_members__and_one_less(council, call, members
     council.agree(proposal, digest, [needed - 1])
     council.send(council.supervisor, "approve", proposal, digest)
     council.chain.travel(DELAY)
-    attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
 
     assert early == ("VotesMissing", needed - 1, needed)
-    assert council.refusal(*attempt) is None
-    council.send(council.banks[0].owner, "withdrawVote", proposal)
-    assert council.refusal(*attempt) == ("VotesMissing", needed - 1, needed)
+    assert council.refusal(council.outsider, "execute", proposal, [call], council.supervisor) is None
 
 
 def test_execute__voter_removed_since__its_vote_does_not_count(council, call):
@@ -253,7 +252,22 @@ def test_execute__voter_removed_since__its_vote_does_not_count(council, call):
 
     assert before is None
     assert council.refusal(*attempt) == ("VotesMissing", 3, 4)
-    council.agree(proposal, council.read("proposalAt", proposal)["callsHash"], [4])
+    # The vote that takes its place is one of those that are needed: the delay begins after it (R34.1).
+    digest = council.read("proposalAt", proposal)["callsHash"]
+    council.agree(proposal, digest, [4])
+    assert council.refusal(*attempt) == ("ApprovalMissing", proposal, council.supervisor)
+    council.send(council.supervisor, "approve", proposal, digest)
+    council.chain.travel(DELAY)
+    assert council.refusal(*attempt) is None
+
+
+def test_execute__voter_removed_since_and_enough_are_left__the_approval_stands(council, call):
+    council.confirm(council.banks[5])
+    proposal = council.settled(call, voters=[0, 1, 2, 3, 5])
+    attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
+
+    council.decide(council.encoded("removeMember", 5))
+
     assert council.refusal(*attempt) is None
 
 
@@ -268,6 +282,77 @@ def test_execute__members_joined_since__are_counted_among_those_who_must_agree(c
 
     assert before is None
     assert council.refusal(*attempt) == ("VotesMissing", 4, 5)
+
+
+# ---------------------------------------------------------------- void approvals (R34.1)
+
+
+def test_withdraw_vote__one_that_is_needed__voids_the_approval_and_the_delay_begins_anew(council, call):
+    """Fifty days after the approval its votes come back: it must be approved again, and the whole delay passes."""
+    proposal = council.settled(call)
+    owner, digest = council.banks[3].owner, council.read("proposalAt", proposal)["callsHash"]
+    attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
+    before = council.refusal(*attempt)
+
+    council.send(owner, "withdrawVote", proposal)
+    withdrawn = council.read("approvedAt", proposal, council.supervisor)
+    again = council.refusal(council.supervisor, "withdrawApproval", proposal)
+    council.chain.travel(50 * DAY)
+    council.send(owner, "vote", proposal, digest)
+    cast_again = council.refusal(*attempt)
+    council.send(council.supervisor, "approve", proposal, digest)
+    permitted = council.chain.now() + DELAY
+    approved = council.refusal(*attempt)
+    council.chain.travel(DELAY)
+
+    assert before is None
+    assert withdrawn == 0
+    assert again == cast_again == ("ApprovalMissing", proposal, council.supervisor)
+    assert approved == ("TooEarly", permitted)
+    assert council.refusal(*attempt) is None
+
+
+def test_withdraw_vote__one_more_than_needed__the_approval_stands(council, call):
+    proposal = council.settled(call, voters=range(5))
+    owner, digest = council.banks[4].owner, council.read("proposalAt", proposal)["callsHash"]
+    approved = council.read("approvedAt", proposal, council.supervisor)
+
+    for step in (("withdrawVote", proposal), ("vote", proposal, digest)):
+        council.send(owner, *step)
+        assert council.read("approvedAt", proposal, council.supervisor) == approved
+        assert council.refusal(council.outsider, "execute", proposal, [call], council.supervisor) is None
+    council.send(owner, "withdrawVote", proposal)
+    council.send(council.banks[3].owner, "withdrawVote", proposal)
+    assert council.read("approvedAt", proposal, council.supervisor) == 0
+
+
+def test_withdraw_vote__voids_the_approvals_of_all_supervisors(council, call):
+    council.decide(council.encoded("addSupervisor", council.second_supervisor))
+    proposal = council.settled(call)
+    digest = council.read("proposalAt", proposal)["callsHash"]
+    council.send(council.second_supervisor, "approve", proposal, digest)
+
+    council.send(council.banks[0].owner, "withdrawVote", proposal)
+    council.send(council.banks[0].owner, "vote", proposal, digest)
+
+    for supervisor in (council.supervisor, council.second_supervisor):
+        assert council.read("approvedAt", proposal, supervisor) == 0
+        assert council.refusal(supervisor, "approve", proposal, digest) is None
+
+
+def test_vote__missing_since_members_joined__voids_the_approval(council, call):
+    council.confirm(council.banks[5])
+    council.decide(*[council.encoded("inviteMember", b.owner, b.name) for b in council.banks[6:7]])
+    proposal = council.settled(call)
+    digest = council.read("proposalAt", proposal)["callsHash"]
+    attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
+    council.confirm(council.banks[6])
+    joined = council.refusal(*attempt)
+
+    council.agree(proposal, digest, [4])
+
+    assert joined == ("VotesMissing", 4, 5)
+    assert council.refusal(*attempt) == ("ApprovalMissing", proposal, council.supervisor)
 
 
 def test_execute__suspended_members__keep_their_vote(council, call):
@@ -321,7 +406,7 @@ def test_execute__before_the_delay__reverts_with_the_time(council, call):
 
 def test_execute__other_calls__reverts_with_calls_differ(council, call):
     proposal = council.settled(call)
-    other = council.encoded("setTagKey", keccak(b"another"))
+    other = council.encoded("setTagKey", 2, keccak(b"another"))
     digest = council.read("proposalAt", proposal)["callsHash"]
 
     for calls in ([other], [], [call, call], [call, other]):
@@ -401,7 +486,7 @@ def test_calls__from_any_account__revert_with_only_by_proposal(council):
         "setTerms": (1, tuple(PARAMETERS.values())),
         "registerSchema": (2, b"{}"),
         "setGroup": (1, bitmap(0, 1, 2, 3)),
-        "setTagKey": (keccak(b""),),
+        "setTagKey": (2, keccak(b"")),
         "approveJointCredit": (keccak(b""),),
     }
     people = [council.banks[0].owner, council.banks[0].account, council.supervisor, council.outsider]
@@ -425,4 +510,26 @@ def test_register_schema__by_proposal__is_kept_for_ever(council):
 
 
 def test_set_tag_key__zero__reverts(council):
-    assert council.refusal_to_decide(council.encoded("setTagKey", ZERO_32)) == ("BadParameter", "tagKeyCommitment")
+    assert council.refusal_to_decide(council.encoded("setTagKey", 2, ZERO_32)) == ("BadParameter", "tagKeyCommitment")
+
+
+@pytest.mark.parametrize("version", [0, 1, 3])
+def test_set_tag_key__any_version_but_the_next__reverts(council, version):
+    refused = council.refusal_to_decide(council.encoded("setTagKey", version, keccak(b"2")))
+
+    assert refused == ("KeyVersion", version, 2)
+
+
+def test_set_tag_key__two_approved_proposals_for_one_version__only_the_first_is_executed(council):
+    """Each half of the honest members holds the key of another proposal; colluders vote for both, and both are approved."""
+    halves = [council.encoded("setTagKey", 2, keccak(half)) for half in (b"of one half", b"of the other")]
+    first, second = (council.settled(half) for half in halves)
+
+    receipt = council.send(council.outsider, "execute", first, [halves[0]], council.supervisor)
+    refused = council.refusal(council.outsider, "execute", second, [halves[1]], council.supervisor)
+
+    assert council.changes(receipt) == [("TagKeySet", 2, keccak(b"of one half"))]
+    assert refused[:2] == ("CallFailed", 0)
+    assert council.error(refused[2]) == ("KeyVersion", 2, 2 + 1)
+    third = council.encoded("setTagKey", 3, keccak(b"3"))
+    assert council.changes(council.decide(third)) == [("TagKeySet", 3, keccak(b"3"))]

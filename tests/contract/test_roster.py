@@ -141,7 +141,7 @@ def tell_proposals(chronicle: Chronicle) -> None:
         council.encoded("registerSchema", 2, b"{}"),
         council.encoded("removeMember", 4),
         council.encoded("setGroup", 3, bitmap(0, 1, 2, 3)),
-        council.encoded("setTagKey", keccak(b"tag key 2")),
+        council.encoded("setTagKey", 2, keccak(b"tag key 2")),
         council.encoded("approveJointCredit", keccak(code)),
     )
     chronicle.expect("MemberInvited", 6, bank.owner, bank.name)
@@ -200,7 +200,7 @@ def test_roster__event_of_each_link__names_the_head_after_it(founded):
 
 def test_roster__calls_that_are_no_change__leave_it(founded):
     founded.chain.next_period()
-    bank, call = founded.banks[0], founded.encoded("setTagKey", keccak(b"2"))
+    bank, call = founded.banks[0], founded.encoded("setTagKey", 2, keccak(b"2"))
     roster = founded.read("roster")
 
     founded.ready(range(5))
@@ -220,7 +220,7 @@ def test_roster__calls_that_are_no_change__leave_it(founded):
 
 
 def test_roster__execution_itself__adds_only_the_links_of_its_calls(founded):
-    receipt = founded.decide(founded.encoded("setTagKey", keccak(b"2")))
+    receipt = founded.decide(founded.encoded("setTagKey", 2, keccak(b"2")))
 
     assert founded.changes(receipt) == [("TagKeySet", 2, keccak(b"2"))]
 

@@ -96,7 +96,7 @@ def test_reinstate__refused_twins(council):
 
 
 def test_approve__again__reverts_and_the_delay_does_not_start_again(council):
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     proposal = council.settled(call)
     digest = council.read("proposalAt", proposal)["callsHash"]
 
@@ -105,7 +105,7 @@ def test_approve__again__reverts_and_the_delay_does_not_start_again(council):
 
 
 def test_approve__before_the_votes_suffice__reverts(council):
-    proposal, digest = council.propose(council.encoded("setTagKey", keccak(b"2")))
+    proposal, digest = council.propose(council.encoded("setTagKey", 2, keccak(b"2")))
     council.agree(proposal, digest, range(3))
 
     assert council.refusal(council.supervisor, "approve", proposal, digest) == ("VotesMissing", 3, 4)
@@ -114,7 +114,7 @@ def test_approve__before_the_votes_suffice__reverts(council):
 
 
 def test_approve__refused_twins(council):
-    proposal, digest = council.propose(council.encoded("setTagKey", keccak(b"2")))
+    proposal, digest = council.propose(council.encoded("setTagKey", 2, keccak(b"2")))
     council.agree(proposal, digest, range(4))
     other = keccak(b"other calls")
 
@@ -132,7 +132,7 @@ def test_approve__refused_twins(council):
 
 
 def test_approve__withdrawn_and_given_again__the_delay_starts_again(council):
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     proposal = council.settled(call)
     attempt = (council.outsider, "execute", proposal, [call], council.supervisor)
     before = council.refusal(*attempt)
@@ -146,7 +146,7 @@ def test_approve__withdrawn_and_given_again__the_delay_starts_again(council):
 
 def test_withdraw_approval__of_another_supervisor__is_impossible(council):
     council.decide(council.encoded("addSupervisor", council.second_supervisor))
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     proposal = council.settled(call)
 
     refusal = council.refusal(council.second_supervisor, "withdrawApproval", proposal)
@@ -232,7 +232,7 @@ def test_remove_supervisor__not_one__reverts(council):
 
 def test_removed_supervisor__its_approvals_count_no_more_and_it_can_do_nothing(council):
     council.decide(council.encoded("addSupervisor", council.second_supervisor))
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     pending = council.settled(call)
     attempt = (council.outsider, "execute", pending, [call], council.supervisor)
     before = council.refusal(*attempt)
@@ -255,7 +255,7 @@ def test_removed_supervisor__its_approvals_count_no_more_and_it_can_do_nothing(c
 
 def test_removed_supervisor__added_again_later__must_approve_again(council):
     council.decide(council.encoded("addSupervisor", council.second_supervisor))
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     pending = council.settled(call)
     for verb in ("remove", "add"):
         change = council.encoded(f"{verb}Supervisor", council.supervisor)
@@ -281,15 +281,18 @@ def test_execute__without_supervisor__after_thirty_days(council):
         council.encoded("removeSupervisor", council.supervisor),
     ]
     proposal, digest = council.propose(*calls)
-    born = council.chain.now()
+    council.chain.travel(DAY)
     council.agree(proposal, digest, range(4))
+    agreed = council.chain.now()
+    council.chain.travel(DAY)
+    council.agree(proposal, digest, [4])  # one more than needed: nothing begins anew
     attempt = (council.outsider, "execute", proposal, calls, ZERO)
 
-    council.chain.travel(born + 30 * DAY - council.chain.now() - 1)
+    council.chain.travel(agreed + 30 * DAY - council.chain.now() - 1)
     early = council.refusal(*attempt)
     council.chain.travel(1)
 
-    assert early == ("TooEarly", born + 30 * DAY)
+    assert early == ("TooEarly", agreed + 30 * DAY)
     council.send(*attempt)
     assert council.read("isSupervisor", council.second_supervisor)
     assert not council.read("isSupervisor", council.supervisor)
@@ -302,18 +305,54 @@ def test_execute__without_supervisor__the_votes_of_r35_and_one_less(members, nee
     call = council.encoded("addSupervisor", council.second_supervisor)
     proposal, digest = council.propose(call)
     council.agree(proposal, digest, range(needed - 1))
-    council.chain.travel(30 * DAY)
     attempt = (council.outsider, "execute", proposal, [call], ZERO)
 
     assert council.refusal(*attempt) == ("VotesMissing", needed - 1, needed)
     council.agree(proposal, digest, [needed - 1])
+    council.chain.travel(30 * DAY)
     assert council.refusal(*attempt) is None
+
+
+def test_execute__without_supervisor__a_needed_vote_comes_late_or_again__thirty_days_begin_anew(council):
+    """R34.1: what nobody agreed to for thirty days must not happen at once when the votes come."""
+    call = council.encoded("addSupervisor", council.second_supervisor)
+    proposal, digest = council.propose(call)
+    attempt = (council.outsider, "execute", proposal, [call], ZERO)
+    council.agree(proposal, digest, range(3))
+    council.chain.travel(10 * DAY)
+
+    council.agree(proposal, digest, [3])
+    late = council.refusal(*attempt), council.chain.now()
+    council.chain.travel(15 * DAY)
+    council.send(council.banks[3].owner, "withdrawVote", proposal)
+    council.agree(proposal, digest, [3])
+    again = council.refusal(*attempt), council.chain.now()
+    council.chain.travel(30 * DAY)
+
+    for refusal, now in (late, again):
+        assert refusal == ("TooEarly", now + 30 * DAY)
+    assert council.refusal(*attempt) is None
+
+
+def test_execute__without_supervisor__one_member_that_votes_and_withdraws__cannot_put_it_off(council):
+    call = council.encoded("addSupervisor", council.second_supervisor)
+    proposal, digest = council.propose(call)
+    council.agree(proposal, digest, range(5))
+    council.chain.travel(29 * DAY)
+
+    for _ in range(2):
+        council.send(council.banks[4].owner, "withdrawVote", proposal)
+        council.agree(proposal, digest, [4])
+    council.send(council.banks[4].owner, "withdrawVote", proposal)
+    council.chain.travel(DAY)
+
+    assert council.refusal(council.outsider, "execute", proposal, [call], ZERO) is None
 
 
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
-        ("setTagKey", (keccak(b"2"),)),
+        ("setTagKey", (2, keccak(b"2"))),
         ("removeMember", (4,)),
         ("approveJointCredit", (keccak(b"new"),)),
         ("replaceOwner", (0, ZERO)),

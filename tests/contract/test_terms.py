@@ -161,7 +161,7 @@ def test_set_terms__shorter_delay__counts_for_the_next_proposal_only(council):
     assert council.refusal(*attempt) == ("TooEarly", permitted)
     council.chain.travel(HOUR)
     council.send(*attempt)
-    call = council.encoded("setTagKey", keccak(b"2"))
+    call = council.encoded("setTagKey", 2, keccak(b"2"))
     proposal, digest = council.propose(call)
     council.agree(proposal, digest, range(4))
     council.send(council.supervisor, "approve", proposal, digest)
@@ -192,7 +192,7 @@ def test_set_terms__decided__hold_for_the_next_opening(council):
 
 def test_try_out__calls_that_would_pass__says_so_to_anyone_and_changes_nothing(council):
     calls = [
-        council.encoded("setTagKey", keccak(b"2")),
+        council.encoded("setTagKey", 2, keccak(b"2")),
         council.encoded("removeMember", 4),
         terms(council, subjectsPerDay=7),
     ]
@@ -212,7 +212,7 @@ def test_try_out__calls_that_would_pass__says_so_to_anyone_and_changes_nothing(c
 @pytest.mark.parametrize(
     ("calls", "expected"),
     [
-        ([("setTagKey", keccak(b"2")), ("removeMember", 9)], ("CallFailed", 1, "UnknownMember")),
+        ([("setTagKey", 2, keccak(b"2")), ("removeMember", 9)], ("CallFailed", 1, "UnknownMember")),
         ([("registerSchema", 1, b"{}")], ("CallFailed", 0, "SchemaExists")),
         ([("removeMember", 3), ("removeMember", 4)], ("CohortTooSmall", 3, 4)),
         ([("setGroup", 1, bitmap(0, 1, 2, 3))], ("GroupsTooClose", 0, 1, 1)),
@@ -254,6 +254,6 @@ def test_try_out__calls_that_belong_to_people__fail(council):
 
 
 def test_try_out__inside_a_proposal__fails_so_it_carries_nothing_through(council):
-    inner = council.encoded("tryOut", [council.encoded("setTagKey", keccak(b"2"))])
+    inner = council.encoded("tryOut", [council.encoded("setTagKey", 2, keccak(b"2"))])
 
     assert council.refusal_to_decide(inner) == ("WouldPass",)

@@ -116,7 +116,9 @@ def test_approve_joint_credit__without_votes__reverts(council):
 
     assert council.refusal(*attempt) is None
     council.send(council.banks[3].owner, "withdrawVote", proposal)
-    assert council.refusal(*attempt) == ("VotesMissing", 3, 4)
+    assert council.refusal(*attempt) == ("ApprovalMissing", proposal, council.supervisor)
+    digest = council.read("proposalAt", proposal)["callsHash"]
+    assert council.refusal(council.supervisor, "approve", proposal, digest) == ("VotesMissing", 3, 4)
 
 
 def test_approve_joint_credit__without_approval_or_before_the_delay__reverts(council):

@@ -38,7 +38,7 @@ def go_to(town: FakeTown, second: int) -> None:
 
 def switch(town: FakeTown, index: int, ready: bool) -> None:
     """A member switches itself on or off."""
-    town.signer(index).transact(Call("consortium", "setReady", (index, ready)))
+    town.rogue(index, Call("consortium", "setReady", (index, ready)))
 
 
 def test_cohort_changes_early_in_the_period__the_inquiry_opens_over_the_one_of_now(town: FakeTown) -> None:

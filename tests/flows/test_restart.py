@@ -503,4 +503,4 @@ def finished_once(world: World, request_id: str, subjects: list[Subject]) -> Non
     counted = {kind: sum(isinstance(e, kind) for e in followed) for kind in (Opened, Contributed, Reported, Attested)}
     assert counted == {Opened: 1, Contributed: 3, Reported: 1, Attested: 1}
     assert [i for i, found in bank.desk.state.inquiries.items() if found.inquirer == 0] == [request.inquiry]
-    assert all(store.get("meta", "restored") is None for store in world._stores.values())
+    assert all(store.get("meta", "foreign") is None for store in world._stores.values())

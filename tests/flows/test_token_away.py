@@ -56,6 +56,7 @@ def test_supervisors_token__fails_at_every_place_in_turn__no_finding_no_gap_and_
     request = town.ask(1)
     token = WeakToken(town.supervisor_keys)
     town.supervisor.supervisor.keys = token  # type: ignore[assignment]
+    town.supervisor.supervisor.audit._keys = token  # type: ignore[assignment]
     town.supervisor.supervisor._generation = -1  # as after a start: mask keys are read anew
     failures = 0
 

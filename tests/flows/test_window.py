@@ -28,7 +28,7 @@ from flow_world import (
 )
 
 from mpcredit.chain import ChainSigner
-from mpcredit.consent import Consent
+from mpcredit.consent import Consent, Purpose
 from mpcredit.disclosure import ADVICE, RefusalCode
 from mpcredit.encoding import parse_canonical_json, to_hex
 from mpcredit.errors import InvalidConsent, MpcreditError
@@ -119,6 +119,22 @@ def test_other_cohort_within_the_window__waits_with_a_reason_and_opens_when_the_
     return_all(consortium)
     assert handle.request.state is RequestState.ATTESTED
     assert handle.wait(1).totals == sums(consortium.books.values(), subjects)
+
+
+def test_earlier_cohorts__tell_which_customers_cannot_stand_in_one_inquiry(
+    consortium: LocalConsortium, customers: Customers
+) -> None:
+    [asked, never] = customers.take(2)
+    switch_off(consortium, "Bank E")
+    ask(consortium["Bank A"], [asked]).wait(60)
+    return_all(consortium)
+    bank = consortium["Bank A"]
+    consents = [Consent.grant(who, to=bank, purpose=Purpose.NEW_CREDIT, days=60) for who in (asked, never)]
+
+    assert bank.inquirer.earlier_cohorts(consents) == [0b01111, 0]
+    consortium.advance(WINDOW)
+    consortium.settle()
+    assert bank.inquirer.earlier_cohorts(consents) == [0, 0]
 
 
 def test_other_cohort__opens_by_itself_when_the_window_has_passed(

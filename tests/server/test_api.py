@@ -180,6 +180,23 @@ def test_health__needs_nobody_and_says_little(there: World) -> None:
     assert set(client.get("/readyz").json()) == {"ready", "state"}
 
 
+def test_readyz__store_that_is_stopped__names_the_reason(there: World) -> None:
+    desk = there.bank.node.party.desk
+    desk.outbox.note_foreign("the ledger account sent transaction 0x12 under nonce 7, which this store lacks")
+    try:
+        there.bank.node.round()
+        stopped = there.bank.anonymous().get("/readyz")
+        metrics = system(there, token(there, *ALL)).get("/metrics").text
+    finally:
+        desk.store.delete("meta", "foreign")
+        there.bank.node.round()
+
+    assert (stopped.status_code, stopped.json()["state"]) == (503, "held up")
+    assert "0x12 under nonce 7" in stopped.json()["stopped"]
+    assert "--new-tenure" in stopped.json()["stopped"]
+    assert 'mpcredit_ready{party="Bank A"} 0.0' in metrics
+
+
 @pytest.fixture(scope="module")
 def address(there: World) -> Iterator[str]:
     """The bank's server on a real port."""

@@ -160,6 +160,20 @@ def test_batch__is_packed_into_one_inquiry_per_purpose(there: World, desk: Appli
     assert made[0].request_id == made[1].request_id != made[2].request_id
 
 
+def test_batch__customers_of_different_earlier_cohorts__are_asked_about_apart(
+    there: World, desk: Applications, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [fields(there) for _ in range(4)]
+    names = list(rows[0])
+    text = "\n".join([",".join(names), *(",".join(row[name] for name in names) for row in rows)])
+    monkeypatch.setattr(Inquirer, "earlier_cohorts", lambda _self, _consents: [0, 0b0111, 0, 0b0111])
+
+    made = desk.create_many(read_batch(text.encode(), currency="TWD"), officer=ANNA)
+
+    requests = [application.request_id for application in made]
+    assert requests[0] == requests[2] != requests[1] == requests[3]
+
+
 def test_batch__more_than_one_inquiry_takes__is_split_in_its_order(
     there: World, desk: Applications, monkeypatch: pytest.MonkeyPatch
 ) -> None:

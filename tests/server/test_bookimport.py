@@ -145,7 +145,7 @@ def test_import__no_identity_number_is_anywhere_in_the_database(tmp_path: Path) 
         (b"# as_of: 2026-11-01\nkind,country\n", "header: lacks the column"),
         (b"# as_of: 2026-11-01\n" + HEAD.encode(), "has no rows"),
         (b"# as_of: 2026-11-01\n" + HEAD.encode() + b"passport,JP,\xff\n", "row 3: is not UTF-8"),
-        (b"# as_of: 2026-11-01\n" + HEAD.encode() + b"a\0b\n", "row 3: is not a line of text"),
+        (b"# as_of: 2026-11-01\n" + HEAD.encode() + b"a\0b\n", "row 3: is not a text file"),
         (b"# as_of: 2026-11-01\n" + HEAD.encode() + b'"passport,JP\n' * 20_000, "is not CSV"),
         (b"# as_of: 2026-11-01\n" + HEAD.encode() + b"x" * (2 << 20), "is not a line of text"),
         (b"# as_of: 2026-11-01\n" * 200, "a second time"),

@@ -676,3 +676,28 @@ def test_endpoints_disagree__nothing_is_answered_until_they_agree(
     node.round()
     node.round()
     assert "payload" in (town[0].desk.store.get("answer", to_hex(inquiry.id)) or {})
+
+
+# --------------------------------------------------------------------- a store that answers nothing (R25)
+
+
+def test_stopped_store__is_held_up_and_a_new_tenure_is_named_until_the_owner_has_named_it(town: FakeTown) -> None:
+    bank = town[1]
+    node = Node(bank)
+    town.signer(1).transact(Call("consortium", "anchor", (town.owners[1].address, bytes(32))))
+    bank.desk.outbox.compare()
+    node.round()
+    stopped = node.status()
+
+    bank.start(new_tenure="somebody else had the account")
+    node.round()
+    unnamed = node.status()
+
+    town.appoint(1, bank.desk.tenure.value)
+    node.round()
+
+    assert (stopped.state, stopped.ready) == ("held up", False)
+    assert "which this store lacks" in stopped.stopped
+    assert (unnamed.state, unnamed.ready) == ("working", False)
+    assert "has not named the tenure" in unnamed.stopped
+    assert node.status().stopped == ""

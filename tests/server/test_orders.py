@@ -264,6 +264,35 @@ def test_approval__before_the_votes_are_there__is_not_ordered(there: World) -> N
     assert side.ask(number, calls_hash).status_code == 303
 
 
+def test_approval__void_since_a_needed_vote_was_taken_back__is_shown_no_more_and_can_be_ordered_again(
+    there: World,
+) -> None:
+    """R34.1."""
+    side = Side(there, APPROVAL)
+    number, calls_hash = side.fresh()
+    for ordered in (side.ask(number, calls_hash), side.decide(number, calls_hash)):
+        assert ordered.status_code == 303
+    side.send(number, calls_hash)
+    given = side.text(number)
+
+    owner(there.consortium, "Bank C").transact(Call("consortium", "withdrawVote", (number,)))
+    side.site.node.round()
+    void = side.text(number)
+    vote(there, number, calls_hash, "Bank C")
+    side.site.node.round()
+    again = side.text(number)
+
+    assert "Earliest execution:" in given
+    assert "None yet." not in given
+    for page in (void, again):
+        assert "Earliest execution:" not in page
+        assert "None yet." in page
+    assert side.ask(number, calls_hash).status_code == 303
+    assert side.decide(number, calls_hash).status_code == 303
+    side.send(number, calls_hash)
+    assert "This supervisor has approved it" in side.text(number)
+
+
 def test_approval__that_waits__stands_on_the_first_page_until_it_is_ordered(there: World) -> None:
     side = Side(there, APPROVAL)
     live = side.site.sign_in("supervisor")

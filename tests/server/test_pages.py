@@ -50,6 +50,7 @@ BANK = {
     **SHARED,
     "/applications": {"officer"},
     "/applications/new": {"officer"},
+    "/amount": {"officer"},
     "/applications/batch": {"officer"},
     "/applications/list": READERS,
     "/applications/export.csv": READERS,
@@ -291,6 +292,20 @@ def test_sentence__of_the_library__is_translated_with_its_values() -> None:
         "Bank B refused (code 8): " + "the same inquirer asked about the subject a short while ago; wait"
     )
     assert words.sentence("no rule fits this") == "no rule fits this"
+    assert words.sentence("an amount in KWD is written without separators (write 200000.500, with a point)") == (
+        "KWD 金额不带分隔符（请写作 200000.500（用小数点））"
+    )
+
+
+def test_amount__is_repeated_as_the_server_reads_it(there: World) -> None:
+    officer = there.bank.sign_in("officer")
+
+    assert "= 200,000.50 TWD" in officer.get("/amount?amount=200000.5").text
+    assert "= 60,000.00 TWD" in officer.get("/amount?income=60 000").text
+    said = officer.get("/amount?amount=200000,50").text
+    assert "200000.50" in said
+    assert "TWD" not in said
+    assert officer.get("/amount?amount=").text.strip() == ""
 
 
 def test_application__says_totals_sum_coverage_and_reasons(there: World) -> None:

@@ -105,3 +105,68 @@ def test_exponent__of_iso_4217__fits_a_sample() -> None:
         "KWD": 3,
         "BHD": 3,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "minor"),
+    [
+        ("200000", "TWD", 20_000_000),
+        ("200000.5", "TWD", 20_000_050),
+        ("200,000.50", "TWD", 20_000_050),
+        ("1,234,567", "TWD", 123_456_700),
+        ("200 000.50", "TWD", 20_000_050),
+        ("200\u00a0000", "TWD", 20_000_000),
+        ("200\u202f000", "EUR", 20_000_000),
+        ("200'000.50", "CHF", 20_000_050),
+        ("200\u2019000", "CHF", 20_000_000),
+        ("200_000", "TWD", 20_000_000),
+        (" 200000 ", "TWD", 20_000_000),
+        ("２００，０００", "TWD", 20_000_000),
+        ("1,234", "JPY", 1_234),
+        ("1234.567", "KWD", 1_234_567),
+        ("0.50", "TWD", 50),
+    ],
+)
+def test_typed__as_people_write_it__is_that_amount(text: str, currency: str, minor: int) -> None:
+    assert Money.typed(text, currency) == Money.of_minor(minor, currency)
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "remedy"),
+    [
+        ("200000,50", "TWD", "write 200000.50"),
+        ("1234,5", "TWD", "write 200000.50"),
+        ("1,5", "TWD", "write 200000.50"),
+        ("200,00", "TWD", "write 200000.50"),
+        ("12,34,567.00", "TWD", "write 200000.50"),
+        ("1 000,00", "TWD", "write 200000.50"),
+        ("1.000,00", "TWD", "write 200000.50"),
+        ("1,000 000", "TWD", "write 200000.50"),
+        ("0,500", "TWD", "write 200000.50"),
+        ("1234,567", "TWD", "write 200000.50"),
+        ("1,2345", "TWD", "write 200000.50"),
+        (",500", "TWD", "write 200000.50"),
+        ("1,234,", "TWD", "write 200000.50"),
+        ("1,234", "KWD", "without separators"),
+        ("1 234", "BHD", "without separators"),
+        ("1,234.567", "TND", "without separators"),
+        ("1,5", "JPY", "write 200000"),
+        ("1.000", "TWD", "3 digits after the point"),
+        ("1.000.000", "TWD", "at most one decimal point"),
+        ("1 00", "TWD", "at most one decimal point"),
+        ("1e6", "TWD", "at most one decimal point"),
+        ("NT$200000", "TWD", "at most one decimal point"),
+        ("", "TWD", "at most one decimal point"),
+    ],
+)
+def test_typed__what_could_mean_something_else__is_refused(text: str, currency: str, remedy: str) -> None:
+    with pytest.raises(ValueOutOfRange) as caught:
+        Money.typed(text, currency)
+    assert remedy in str(caught.value)
+
+
+@given(st.integers(0, 2**60), st.sampled_from(["TWD", "JPY", "EUR"]))
+def test_typed__the_written_form_of_any_amount__is_read_back(minor: int, currency: str) -> None:
+    money = Money.of_minor(minor, currency)
+
+    assert Money.typed(str(money).removesuffix(f" {currency}"), currency) == money

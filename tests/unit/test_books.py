@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas
@@ -174,12 +176,16 @@ def test_read_csv__bad_row__names_row_field_problem_and_remedy(
         ("# as_of: 2026-11-01\n", "row 2, header: lacks the column kind"),
         (f"# as_of: 2026-11-01\n{ROW}", "row 2, header: lacks"),
         (f"# as_of: 2026-11-01\n{HEADER.replace('overdue', 'late')}{ROW}", "lacks the column overdue"),
-        (f"# as_of: 2026-11-01\n{HEADER.strip()},lenders\n{ROW}", "unknown column 'lenders'"),
+        (f"# as_of: 2026-11-01\n{HEADER.strip()},lenders\n{ROW}", "has an unknown column, the 10th"),
         (f"# as_of: 2026-11-01\n{HEADER.replace('kind,country', 'country,kind')}{ROW}", "another order"),
         (f"# as_of: 2026-11-01\n{HEADER.strip()},kind\n{ROW}", "or twice"),
         (f'# as_of: 2026-11-01\n{HEADER}"national_id,TW', "not CSV"),
         (f'# as_of: 2026-11-01\n{HEADER}"a"b,TW', "not CSV"),
-        (f"# as_of: 2026-11-01\n{HEADER}{ROW}".encode("utf-16"), "not UTF-8"),
+        (f"# as_of: 2026-11-01\n{HEADER}{ROW}".encode("utf-16"), "is UTF-16 text"),
+        (f"# as_of: 2026-11-01\n# institution: 甲银行\n{HEADER}{ROW}".encode("gb18030"), "it may be GBK"),
+        (f"# as_of: 2026-11-01\n# institution: 甲銀行\n{HEADER}{ROW}".encode("big5"), "Big5"),
+        (b"PK\x03\x04" + bytes(60), "is a workbook of a spreadsheet"),
+        (f"sep=|\n# as_of: 2026-11-01\n{HEADER}{ROW}", "as_of"),
         (f"# as_of: 2026-11-01\n{HEADER}{ROW}".encode() + b"\xff", "not UTF-8"),
         (f"# as_of: 2026-11-01\n{HEADER}{ROW}\0", "not a text file"),
         ("", "as_of"),
@@ -191,6 +197,45 @@ def test_read_csv__bad_file__is_refused(tmp_path: Path, text: str | bytes, probl
 
     assert caught.value.place.startswith("bank_a.csv")
     assert caught.value.remedy
+
+
+SPREADSHEETS = {
+    "carriage returns": lambda text: text.replace("\n", "\r"),
+    "both": lambda text: text.replace("\n", "\r\n"),
+    "semicolons": lambda text: text.replace(",", ";"),
+    "tabs": lambda text: text.replace(",", "\t"),
+    "sep= line": lambda text: text.replace(HEADER, "sep=;\n" + HEADER).replace(",", ";"),
+    "padded remarks": lambda text: text.replace("2026-11-01\n", "2026-11-01;;;;;;;;\n", 1).replace(",", ";"),
+}
+
+
+@pytest.mark.parametrize("written", SPREADSHEETS.values(), ids=SPREADSHEETS.keys())
+def test_read_csv__as_a_spreadsheet_writes_it__is_the_same_book(tmp_path: Path, written: Callable[[str], str]) -> None:
+    text = f"# as_of: 2026-11-01\n{HEADER}{ROW}"
+
+    assert read(tmp_path, written(text)) == read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("national_id", "A123456789 Wang"),
+        lambda text: text.replace("TWD", "A123456789"),
+        lambda text: re.sub(r"TWD,[0-9.]+", "TWD,A123456789", text),
+        lambda text: text.replace("# as_of: 2026-11-01", "# as_of: A123456789"),
+        lambda text: text.replace(HEADER, ""),
+        lambda text: text.replace("\n", " "),
+        lambda text: text.replace("\n", ","),
+    ],
+)
+def test_read_csv__whatever_is_wrong__the_error_shows_no_cell(tmp_path: Path, change: Callable[[str], str]) -> None:
+    with pytest.raises(InvalidFile) as caught:
+        read(tmp_path, change(f"# as_of: 2026-11-01\n{HEADER}{ROW}{ROW}"))
+
+    assert "A123456789" not in str(caught.value)
+    assert "Wang" not in str(caught.value)
+    assert "182500" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_read_csv__missing_file__is_refused(tmp_path: Path) -> None:

@@ -137,9 +137,9 @@ def test_judge__cohort_too_small_for_this_institution__is_refused(town: FakeTown
         assert (refusal.code if refusal else None) == code
 
 
-def test_judge__opened_before_the_restore__is_refused_first_of_all(town: FakeTown, opened: Inquiry) -> None:
+def test_judge__opened_before_the_new_tenure__is_refused_first_of_all(town: FakeTown, opened: Inquiry) -> None:
     town[2].desk.minimum_cohort = 99
-    town[2].start(restored=True)
+    town[2].desk.tenure.begin("the store was lost")
 
     refusal = town[2].furnisher.judge(town[2].desk.state.inquiries[opened.id])
 

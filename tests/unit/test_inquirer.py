@@ -277,7 +277,7 @@ def test_open__no_node_takes_it__later_steps_go_on_and_the_request_ends_when_its
     assert "fewer customers" in bank.inquirer.get(large).note
     assert 0 in town.inquiry(theirs, by=1).contributions
     assert opens(town) == 1
-    assert bank.desk.outbox.restored_at == -1
+    assert bank.desk.outbox.foreign == ""
 
 
 def test_open__mined_in_place_of_its_filler_after_a_reorganisation__goes_on_to_its_end(town: FakeTown) -> None:
@@ -506,7 +506,7 @@ def ends(town: FakeTown, request: str, how: str) -> int:
         height = len(town.chain.blocks)
     else:
         height = len(town.chain.blocks)
-        town.signer(4).transact(town.call("refuse", town.inquiry(request).id, 4, 2, b""))
+        town.rogue(4, town.call("refuse", town.inquiry(request).id, 4, 2, b""))
     for _ in range(4):
         town[0].work()
     assert town[0].inquirer.get(request).state == how
@@ -817,10 +817,8 @@ def test_report__reorganisation_with_another_contribution__is_replaced_by_that_o
     town[0].work()
     assert town.inquiry(request).awaited == (member,)
 
-    # The same figures with another seed: the member's store is an older one, say.
-    signer = town.signer(member)
-    call = town.call("contribute", inquiry.id, member, bytes.fromhex(other[2:]))
-    signer.broadcast(signer.sign(call, signer.nonce()).raw)
+    # The same figures with another seed: a second store of the member, say.
+    town.rogue(member, town.call("contribute", inquiry.id, member, bytes.fromhex(other[2:])))
     town.supervised = True
     town.settle()
 

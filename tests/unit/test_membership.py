@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fakes import PERIOD, FakeSigner, FakeTown, found_town, sign_naming, sign_statement
 
-from mpcredit.errors import MpcreditError, Refused
+from mpcredit.errors import MpcreditError, NodeRefused, Refused
 from mpcredit.events import Call, Change
 from mpcredit.membership import Membership
 
@@ -280,6 +280,21 @@ def test_ledger_refuses__people_are_told_and_the_service_goes_on(
     assert "did not take the readiness" in caplog.text
     with pytest.raises(Refused, match="NotAccount"):
         bank.membership.switch(False)
+
+
+def test_node_refuses_a_seal_or_a_switch__the_round_goes_on_to_the_answers(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bank = town[0]
+    bank.membership.hindrance = "away"
+
+    def too_large(*_arguments: Any) -> Any:
+        raise NodeRefused("the node does not take it")
+
+    monkeypatch.setattr(bank.desk, "post", too_large)
+
+    assert bank.membership.step() == []
+    assert "did not take the readiness" in caplog.text
 
 
 def test_account_taken_away__says_what_must_happen(town: FakeTown) -> None:

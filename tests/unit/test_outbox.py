@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from fakes import START, FakeTown, deterministic, found_town
 
-from mpcredit.errors import LedgerError, Refused
+from mpcredit.errors import LedgerError, Refused, StoreError
 from mpcredit.events import Call
 from mpcredit.outbox import Outbox
+from mpcredit.store import MemoryStore
 
 
 @pytest.fixture
@@ -164,14 +165,47 @@ def test_look_again__stops_at_the_first_step_that_stands(outbox: Outbox, monkeyp
     assert len(asked) == 1
 
 
-def test_account_sent_more_than_the_store_knows__is_marked_and_nonces_go_on_above(town: FakeTown) -> None:
+def test_account_sent_more_than_the_store_knows__stops_it_until_a_person_goes_on_above(town: FakeTown) -> None:
     outbox = town[0].desk.outbox
-    assert not outbox.check_restored()
-    assert outbox.restored_at == -1
-    town.signer(0).transact(ready(9))
+    outbox.compare()
+    assert outbox.foreign == ""
+    made = town.signer(0).sign(ready(9), outbox.next_nonce())
+    town.signer(0).broadcast(made.raw)
 
-    assert outbox.check_restored()
+    with pytest.raises(StoreError, match=made.hash.hex()):
+        outbox.post("step", ready(1))
 
-    assert outbox.restored_at == town.chain.head().number
-    assert outbox.next_nonce() == town.chain.nonce(outbox.signer.address)
-    assert not outbox.check_restored()
+    assert outbox.store.outbox_by_key("step") is None
+    assert "--new-tenure" in outbox.foreign
+    outbox.adopt()
+    assert outbox.post("step", ready(1)).nonce == made.nonce + 1
+    assert outbox.foreign == ""
+
+
+def test_account_sent_more_on_the_word_of_a_node__stops_it_and_raises_no_nonce(
+    town: FakeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = town[0].desk.outbox
+    known = outbox.next_nonce()
+    with monkeypatch.context() as lie:
+        lie.setattr(outbox.signer, "nonce", lambda: known + 5)
+        outbox.compare()
+
+    with pytest.raises(StoreError, match="the node says"):
+        outbox.post("step", ready(1))
+    assert outbox.next_nonce() == known
+
+    made = town.signer(0).sign(ready(9), known)  # then it is true, and proven
+    town.signer(0).broadcast(made.raw)
+    outbox.compare()
+    monkeypatch.setattr(outbox.signer, "taker", lambda _nonce: None)
+    outbox.compare()
+    assert made.hash.hex() in outbox.foreign
+
+
+def test_supervisor_account_sent_more_than_the_store_knows__goes_on_above(town: FakeTown) -> None:
+    outbox = Outbox(MemoryStore(), town.signer(0), town.chain, adopts=True)
+
+    row = outbox.post("step", ready(1))
+
+    assert (row.nonce, outbox.foreign) == (town.chain.nonce(outbox.signer.address) - 1, "")

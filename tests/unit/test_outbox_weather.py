@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fakes import START, FakeChain, FakeSigner, FakeTown, Transaction, deterministic, found_town
 
-from mpcredit.errors import LedgerError, TooLarge
+from mpcredit.errors import LedgerError, StoreError, TooLarge
 from mpcredit.events import Call
 from mpcredit.outbox import Outbox, Patience
 from mpcredit.store import MemoryStore
@@ -262,7 +262,7 @@ def test_nonce_that_nobody_uses__is_filled_when_the_wait_is_long(town: FakeTown,
     signer = town.signer(0)
     chain.mempool.append(Transaction(signer.address, ready(3), signer.mined()))
     outbox = Outbox(MemoryStore(), signer, chain)
-    outbox.check_restored()
+    outbox.adopt()
     chain.mempool.clear()
     row = outbox.post("step", ready(1))
     assert row.nonce == signer.mined() + 1
@@ -278,7 +278,7 @@ def test_nonce_that_nobody_uses__is_filled_when_the_wait_is_long(town: FakeTown,
 
 
 @pytest.mark.parametrize("confirmations", [0, 3])
-def test_nonce_taken_by_another_program__told_then_failed_once_that_is_final_and_inquiries_until_then_refused(
+def test_nonce_taken_by_another_program__stops_the_store_at_once_and_fails_the_step_once_final(
     chain: FakeChain, outbox: Outbox, confirmations: int
 ) -> None:
     outbox.confirmations = confirmations
@@ -289,9 +289,9 @@ def test_nonce_taken_by_another_program__told_then_failed_once_that_is_final_and
     chain.mine([taker])
 
     outbox.drive()
+    assert taker.hash.hex() in outbox.foreign
     if confirmations:
         assert states(outbox) == ["sent", "sent"]
-        assert outbox.restored_at == -1
         chain.advance(1)
         chain.advance(1)
         chain.advance(1)
@@ -299,26 +299,27 @@ def test_nonce_taken_by_another_program__told_then_failed_once_that_is_final_and
 
     assert taker.hash.hex() in outbox.alarms[0]
     assert states(outbox)[0] == "failed"
-    assert outbox.restored_at == chain.head().number
+    with pytest.raises(StoreError, match=taker.hash.hex()):
+        outbox.post("step 3", ready(3))
     chain.mine()
     outbox.drive()
     assert states(outbox)[1] == "mined"
     assert behind.nonce == row.nonce + 1
 
 
-def test_nonce_taken__restart__is_not_looked_at_as_another_restore(chain: FakeChain, outbox: Outbox) -> None:
+def test_nonce_taken__new_tenure_and_restart__is_over(chain: FakeChain, outbox: Outbox) -> None:
     row = outbox.post("step", ready(1))
     chain.mempool.clear()
     chain.mine([Transaction(outbox.signer.address, ready(9), row.nonce)])
-    outbox.drive()
-    marked = outbox.restored_at
+    outbox.adopt()  # before it was looked at
     chain.advance(100)
 
     again = Outbox(outbox.store, outbox.signer, outbox.ledger)
     again.drive()
 
     assert states(again) == ["failed"]
-    assert again.restored_at == marked
+    assert again.foreign == ""
+    assert again.post("step 2", ready(2)).nonce == row.nonce + 1
 
 
 def test_nonce_used_and_nothing_shown__is_told_and_waits(
@@ -442,14 +443,14 @@ def test_filler_is_mined__is_no_sign_of_a_restore(
         outbox.drive()
     outbox.drive()
 
-    assert outbox.restored_at == -1
-    assert not outbox.check_restored()
+    outbox.compare()
+    assert outbox.foreign == ""
     # The rejected twin: a transaction of the account that is none of the step's versions.
     row = outbox.post("step 3", ready(2))
     chain.mempool.clear()
     chain.mine([Transaction(outbox.signer.address, ready(9), row.nonce)])
     outbox.drive()
-    assert outbox.restored_at >= 0
+    assert outbox.foreign
 
 
 @pytest.mark.parametrize("function", ["contribute", "refuse", "report"])

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Path, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, UploadFile
 from fastapi.responses import Response
 
+from mpcredit.amounts import Money
 from mpcredit.consent import Purpose
+from mpcredit.errors import ValueOutOfRange
 from mpcredit.identity import COUNTRIES, KINDS
 from mpcredit.policy import Outcome
 from mpcredit.server.casefile import Application, Step
@@ -47,6 +49,22 @@ def home(request: Request, user: Officer) -> Response:
         review=[a for a in mine if a.step is Step.REVIEW],
         decided=[a for a in mine if a.step is Step.DECIDED],
     )
+
+
+@router.get("/amount")
+def amount(
+    request: Request,
+    user: Officer,
+    amount: Annotated[str, Query(max_length=40)] = "",
+    income: Annotated[str, Query(max_length=40)] = "",
+) -> Response:
+    """An amount of the form as the server reads it, so that the officer sees it before it is sent."""
+    text, problem, money = amount or income, "", None
+    try:
+        money = Money.typed(text, currency_of(request)) if text else None
+    except ValueOutOfRange as error:
+        problem = str(error)
+    return page(request, "_amount.html", money=money, problem=problem)
 
 
 @router.get("/applications/new")

@@ -31,9 +31,10 @@ def healthz() -> str:
 
 @router.get("/readyz")
 def readyz(request: Request) -> JSONResponse:
-    """Whether it does its work: the ledger is read, and the institution serves and is ready."""
+    """Whether it does its work: the ledger is read, and the institution serves and is ready; a stopped store says why."""
     status = parts(request).node.status()
-    return JSONResponse({"ready": status.ready, "state": status.state}, 200 if status.ready else 503)
+    found = {"ready": status.ready, "state": status.state} | ({"stopped": status.stopped} if status.stopped else {})
+    return JSONResponse(found, 200 if status.ready else 503)
 
 
 class _Figures(Collector):
