@@ -23,7 +23,7 @@ up: setup  ## a local consortium of separate processes, with pages for officer a
 	@$(BIN)/mpcredit up
 
 test: setup-test  ## all tests; K=word narrows, TESTS=path too
-	$(BIN)/python -m pytest $(TESTS) --numprocesses $(WORKERS) --dist loadfile --durations 15 $(if $(K),-k "$(K)")
+	$(BIN)/python -m pytest $(TESTS) --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15 $(if $(K),-k "$(K)")
 	$(if $(K),,$(BIN)/ape test tests/ape --network ethereum:local:test --quiet)
 	$(if $(K),,PATH="$(CURDIR)/node_modules/@foundry-rs/anvil-linux-amd64/bin:$$PATH" $(BIN)/ape test tests/ape --network ethereum:local:foundry --quiet)
 

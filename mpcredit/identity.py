@@ -50,7 +50,6 @@ _DIGITS: Final[dict[tuple[str, str], int]] = {
     ("national_id", "PL"): 11,
     ("national_id", "TH"): 13,
     ("national_id", "TR"): 11,
-    ("company", "JP"): 13,
     ("company", "KR"): 10,
 }
 """Numbers that have digits alone and one length: a shorter one has lost its zeros."""

@@ -951,7 +951,7 @@ class Inquirer:
             case Stage.VOID:
                 if not self._is_signed(inquiry):
                     return self._doubt(request)
-                who = ", ".join(names[i] for i in inquiry.culprits)
+                who = ", ".join(names[i] for i in inquiry.culprits) or "nobody"
                 self._update(request, state=RequestState.VOID, note=f"the supervisor voided it; named: {who}")
             case Stage.REFUSED:
                 assert inquiry.refusal is not None

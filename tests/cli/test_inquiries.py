@@ -202,7 +202,8 @@ def test_decide__stores_the_decision_and_gives_reasons(bank: Party, done: dict[s
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("DONE", "--amount", "12x"), ("amount", "12x")),
+        (("DONE", "--amount", "12x"), ("amount", "at most one decimal point")),
+        (("DONE", "--amount", "200000,50"), ("amount", "write 200000.50")),
         (("DONE", "--amount", "-5"), ("amount",)),
         (("DONE", "--amount", "5", "--currency", "USD"), ("USD", "TWD")),
         (("DONE", "--amount", "5", "--months", "0"), ("months",)),

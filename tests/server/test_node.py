@@ -589,7 +589,8 @@ def test_book_too_old__switches_off_and_a_newer_one_on_again(town: FakeTown) -> 
 
 
 def test_round__account_that_nobody_named__says_so(town: FakeTown) -> None:
-    for party, why in ((town[0], "no member's service account"), (town.supervisor, "no supervisor's service account")):
+    of_no_member = "is not the service account of the member whose store this is"
+    for party, why in ((town[0], of_no_member), (town.supervisor, "no supervisor's service account")):
         node = Node(party)
         signer: Any = party.desk.outbox.signer if party is town[0] else town.supervisor.outbox.signer
         signer.address = "0x" + "12" * 20
