@@ -136,6 +136,8 @@ contract Consortium is IConsortium {
     mapping(uint8 group => uint256) private _groups;
 
     Proposal[] private _proposals;
+    // Written through the reference that `_approvalsOf` gives.
+    // slither-disable-next-line uninitialized-state
     mapping(uint256 proposal => mapping(uint32 round => mapping(address supervisor => uint64))) private _approvals;
 
     /// @inheritdoc IConsortium
