@@ -951,8 +951,10 @@ class Inquirer:
             case Stage.VOID:
                 if not self._is_signed(inquiry):
                     return self._doubt(request)
-                who = ", ".join(names[i] for i in inquiry.culprits) or "nobody"
-                self._update(request, state=RequestState.VOID, note=f"the supervisor voided it; named: {who}")
+                who = ", ".join(names[i] for i in inquiry.culprits)
+                note = "the supervisor voided it and named nobody; it can say why, then ask again"
+                note = f"the supervisor voided it; named: {who}" if who else note
+                self._update(request, state=RequestState.VOID, note=note)
             case Stage.REFUSED:
                 assert inquiry.refusal is not None
                 if self._repeat(request, inquiry):

@@ -129,7 +129,9 @@ def test_void_without_names__by_order__ends_it_and_suspends_nobody(town: FakeTow
     town.settle()
 
     assert town.inquiry(request).stage is Stage.VOID
-    assert town[0].inquirer.get(request).state is RequestState.VOID
+    ended = town[0].inquirer.get(request)
+    assert ended.state is RequestState.VOID
+    assert "named nobody" in ended.note
     assert suspended(town) == []
     assert town[1].desk.state.voided_unnamed[supervisor.owner] == 1
 
