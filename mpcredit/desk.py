@@ -23,7 +23,7 @@ from mpcredit.ports import Keys, OutboxRow, Store
 from mpcredit.sealing import SubjectList, open_subjects_member
 from mpcredit.state import Inquiry, LedgerState
 from mpcredit.tags import HmacTagger, Tagger, tagger_of
-from mpcredit.tenure import Marks, Tenure
+from mpcredit.tenure import Marks, Tenure, member_index, note_member
 from mpcredit.versions import THIS_RELEASE, Release
 
 __all__ = ["Desk"]
@@ -73,21 +73,19 @@ class Desk:
                 more. The store keeps the member's index: another one could name this account, and register this
                 institution's next key before it does.
         """
-        address = self.outbox.signer.address
-        found = self.state.by_account(address)
-        known = self.store.get("meta", "member")
-        if known is not None:
-            found = tuple(member for member in found if member.index == known["index"])
-        elif found:  # another member can name this account too; it has not the institution key
-            found = tuple(member for member in found if self._has_key_of(member))
-            if len(found) == 1:
-                self.store.put("meta", "member", {"index": found[0].index})
-        if len(found) != 1:
+        address, index = self.outbox.signer.address, member_index(self.store)
+        found = self.state.member_of(address, self._has_key_of, index)
+        if found is not None and index is None:
+            if self._has_key_of(found):
+                note_member(self.store, found.index)
+            else:
+                found = None
+        if found is None:
             raise NotYet(
                 f"account {address} is not the service account of the member whose store this is",
                 remedy="the member's owner names it (`mpcredit member confirm`, later `mpcredit member appoint`)",
             )
-        return found[0]
+        return found
 
     def _has_key_of(self, member: Member) -> bool:
         try:

@@ -18,7 +18,7 @@ from mpcredit.encoding import hex_bytes, to_hex
 from mpcredit.ledger.roster import Member
 from mpcredit.ports import Store
 
-__all__ = ["Mark", "Marks", "Tenure", "tenure_of"]
+__all__ = ["Mark", "Marks", "Tenure", "member_index", "note_member", "tenure_of"]
 
 log = logging.getLogger("mpcredit")
 
@@ -55,6 +55,17 @@ def tenure_of(
         known = {"tenure": to_hex(tenure)}
         store.insert("meta", "tenure", known)
     return hex_bytes(known["tenure"], 32)
+
+
+def member_index(store: Store) -> int | None:
+    """Index of the member that a store has worked for; None in its first round. A new tenure begins without it."""
+    known = store.get("meta", "member")
+    return None if known is None else int(known["index"])
+
+
+def note_member(store: Store, index: int) -> None:
+    """Keep the index of the member that a store works for (`Roster.member_of`)."""
+    store.put("meta", "member", {"index": index})
 
 
 class Tenure:

@@ -17,13 +17,17 @@ from mpcredit.keystore import KeyStore
 from mpcredit.ledger.roster import Member
 from mpcredit.state import LedgerState
 from mpcredit.tags import tagger_of
+from mpcredit.tenure import member_index
 from mpcredit.versions import THIS_RELEASE, agreed_version
 
 
-def membership(ex: Examination, config: Config, keys: KeyStore, follower: Follower) -> Member | None:
+def membership(
+    ex: Examination, config: Config, keys: KeyStore, follower: Follower, store: AnyStore | None
+) -> Member | None:
     """Whether the owner has named the ledger account, and the member serves and is ready."""
     address = account_address(config)
-    member = member_of_account(follower.state, address, keys.institution_versions().values())
+    index = member_index(store) if store is not None else None
+    member = member_of_account(follower.state, address, keys.institution_versions().values(), index)
     if member is None:
         ex.add(
             "membership",

@@ -12,6 +12,7 @@ from mpcredit.config import Config
 from mpcredit.encoding import hex_bytes
 from mpcredit.errors import InvalidMessage, KeyStoreError, NotYet
 from mpcredit.ledger.roster import Member, Roster, Supervisor
+from mpcredit.tenure import member_index
 
 ACCOUNT_FILE = "ledger-account.json"
 
@@ -85,16 +86,18 @@ def tenure_at(party: Access) -> bytes:
 # --------------------------------------------------------------------- by service account
 
 
-def member_of_account(state: Roster, account: str | None, publics: Collection[bytes] = ()) -> Member | None:
+def member_of_account(
+    state: Roster, account: str | None, publics: Collection[bytes] = (), index: int | None = None
+) -> Member | None:
     """The member whose service account this is.
 
     Args:
-        publics: institution keys at hand. Another member can name this account too, but has none of them.
+        publics: institution keys at hand.
+        index: of the member that the party's store has worked for (`mpcredit.tenure.member_index`).
     """
-    found = state.by_account(account) if account is not None else ()
-    if len(found) > 1:
-        found = tuple(member for member in found if member.keys and member.key.public in publics)
-    return found[0] if found else None
+    if account is None:
+        return None
+    return state.member_of(account, lambda member: member.key.public in publics, index)
 
 
 def own_member(party: Access) -> Member:
@@ -104,7 +107,8 @@ def own_member(party: Access) -> Member:
         NotYet: no member has named the ledger account.
     """
     account = account_address(party.config)
-    found = member_of_account(party.follower.state, account, party.keys.institution_versions().values())
+    publics, index = party.keys.institution_versions().values(), member_index(party.store)
+    found = member_of_account(party.follower.state, account, publics, index)
     if found is None:
         raise NotYet(
             f"the ledger account {account} is no member's service account",

@@ -20,6 +20,7 @@ from mpcredit.cli._shared import ConfigOption, JsonOption, Output, load, require
 from mpcredit.config import book_under
 from mpcredit.errors import InvalidFile, LedgerError, MpcreditError
 from mpcredit.institution import wind_down
+from mpcredit.tenure import member_index
 
 PAUSE_SECONDS = 0.5
 MOST_ROUNDS = 200
@@ -151,7 +152,8 @@ def answer(
 
 def _greet(at: Station, say: Callable[[str], None]) -> None:
     assert at.institution is not None
-    member = member_of_account(at.follower.state, at.outbox.signer.address, at.keys.institution_versions().values())
+    publics, index = at.keys.institution_versions().values(), member_index(at.store)
+    member = member_of_account(at.follower.state, at.outbox.signer.address, publics, index)
     name = f"{member.name} (member {member.index})" if member is not None else "no member yet"
     say(f"service of {name} on {at.ledger.name!r}, block {at.follower.head.number if at.follower.head else 0}")
 

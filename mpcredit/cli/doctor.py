@@ -117,7 +117,7 @@ def examine(config: Config, *, open_keys: bool) -> list[Check]:
         ex.run("balance", lambda: _balance(ex, config, ledger, keys))
         # (3) this party on the ledger.
         if config.role == "institution":
-            member = ex.run("membership", lambda: _party.membership(ex, config, keys, follower))
+            member = ex.run("membership", lambda: _party.membership(ex, config, keys, follower, store))
             if store is not None:
                 ex.run("tenure", lambda: _party.tenure(ex, member, store))
             ex.run("registered key", lambda: _party.registered(ex, config, keys, member, state))

@@ -6,7 +6,7 @@ signatures of keys and accounts (R9), and compares owners with the pins. Inquiri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from eth_account import Account
@@ -327,6 +327,19 @@ class Roster:
         if self.period_key is not None and not self.pins.accepts_period_key(self.period_key):
             found.append(SUPERVISOR)
         return tuple(found)
+
+    def member_of(self, account: str, has_key: Callable[[Member], bool], index: int | None = None) -> Member | None:
+        """The member that an institution is, whose service account this is.
+
+        Args:
+            has_key: whether the institution has a member's key. Another member can name the account, but has no such key.
+            index: of the member that the institution's store has worked for. Another member could name the account, and
+                register the institution's next key before it does.
+        """
+        found = [m for m in self.by_account(account) if index is None or m.index == index]
+        if len(found) > 1:
+            found = [m for m in found if m.keys and has_key(m)]
+        return found[0] if found else None
 
     def by_account(self, account: str) -> tuple[Member, ...]:
         """The members whose service account this is; accounts need not be unique."""

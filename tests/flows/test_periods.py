@@ -99,6 +99,31 @@ def test_inquirer_is_ready_from_the_next_period_on__says_so_and_waits(town: Fake
     assert town.inquiry(request).cohort == (0, 1, 2, 3, 4)
 
 
+def test_finality_takes_longer_than_the_silence__nobody_is_switched_off_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Furnishers begin when the opening is final to them: 8 blocks of 30 seconds, and silence_seconds is 60.
+    with two_keys(monkeypatch):
+        town = found_town(5, confirmations=8)
+        for _ in range(10):
+            town.chain.advance(30)
+            town.work()
+        request = town.ask(1)
+        town.asleep = {4}
+        opened = None
+        while opened is None or town.chain.time < opened + 240:
+            town.chain.advance(30)
+            town[0].work()
+            if opened is None and town[0].inquirer.get(request).inquiry is not None:
+                opened = town.inquiry(request).opened.at.timestamp
+        assert town.chain.fold().ready_next() == 0b11111
+
+        for _ in range(6):
+            town.chain.advance(30)
+            town.work()
+        assert town.chain.fold().ready_next() == 0b01111
+
+
 # --------------------------------------------------------------------- chains that make no empty blocks
 
 

@@ -668,6 +668,28 @@ def test_verdict_by_hand__valid__waits_for_a_person_and_is_given_once(there: Wor
     there.settle()
 
 
+def test_void_without_names__with_a_reason__ends_the_inquiry_and_suspends_nobody(there: World, served: Site) -> None:
+    inquiry = ask(there)
+    client, path = served.sign_in("supervisor"), f"/supervision/inquiries/{to_hex(inquiry)}"
+    assert verdicts(served, inquiry) == []
+    assert "Void, naming nobody" in client.get(path).text
+    suspended = [m.suspended for m in served.node.party.supervisor.state.members.values()]
+
+    assert client.post(f"{path}/attest", data={"verdict": "unnamed", "reason": " no "}).status_code == 422
+    assert verdicts(served, inquiry) == []
+    given = {"verdict": "unnamed", "reason": "the customer never asked for credit"}
+    assert client.post(f"{path}/attest", data=given).status_code == 303
+
+    assert verdicts(served, inquiry) == [(False, 0)]
+    state = served.node.party.supervisor.state
+    assert [m.suspended for m in state.members.values()] == suspended
+    assert "Void; nobody is named" in client.get(path).text
+    entry = served.audit.search(action="inquiry.attested")[0]
+    assert (entry.why, entry.facts["valid"], entry.facts["culprits"]) == (given["reason"], False, [])
+    assert client.post(f"{path}/attest", data=given).status_code == 409
+    there.consortium.supervisor.outbox.compare()
+
+
 def test_verdict_by_hand__void__names_only_whom_the_checks_name(there: World, served: Site) -> None:
     inquiry = ask(there, lie=True)
     client, path = served.sign_in("supervisor"), f"/supervision/inquiries/{to_hex(inquiry)}"

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from fakes import PERIOD, FakeSigner, FakeTown, found_town, sign_naming, sign_statement
 
+from mpcredit.cli._parties import member_of_account
 from mpcredit.errors import MpcreditError, NodeRefused, Refused
 from mpcredit.events import Call, Change
 from mpcredit.membership import Membership
+from mpcredit.tenure import member_index
 
 
 @pytest.fixture
@@ -348,5 +350,13 @@ def test_account_named_by_another_member_that_registers_the_next_key__the_store_
     add_change(town, Change.ACCOUNT_NAMED, 0, town.owners[0].address, theirs, 2, tenure, naming)
     bank.sync()
 
-    assert [member.index for member in bank.desk.state.by_account(theirs)] == [0, 1]
+    state, publics = bank.desk.state, bank.desk.keys.institution_versions().values()
+    assert [member.index for member in state.by_account(theirs)] == [0, 1]
     assert bank.desk.index == 1
+    # Commands ask by the same rule; without the store's memory they would take Bank A for their member.
+    at_a_command = member_of_account(state, theirs, publics, member_index(bank.desk.store))
+    assert at_a_command is not None
+    assert at_a_command.index == 1
+    naive = member_of_account(state, theirs, publics)
+    assert naive is not None
+    assert naive.index == 0
