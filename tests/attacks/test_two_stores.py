@@ -121,6 +121,17 @@ def test_two_services__only_the_named_store_answers(town: FakeTown) -> None:
     assert len(payloads(town, inquiry)) == 1
 
 
+def go_on_from(town: FakeTown, snapshot: dict[str, object], marks: FileMark) -> None:
+    """The mempool is lost, the victim's store is set back, its book has changed, and its service starts."""
+    store, book = town[VICTIM].desk.store, town.books[VICTIM]
+    town.chain.mempool.clear()
+    town.chain.held = False
+    vars(store).update(snapshot)
+    book.figures[town.tagger.tag(subject(1))] = figures(7)
+    with contextlib.suppress(StoreError):
+        service(town, store, book, marks).work()
+
+
 def set_back(town: FakeTown, marks: FileMark) -> Inquiry:
     """The victim answers; its answer is kept by the inquirer's node alone; its store is set back, and its book has changed."""
     store, book = town[VICTIM].desk.store, town.books[VICTIM]
@@ -130,12 +141,7 @@ def set_back(town: FakeTown, marks: FileMark) -> Inquiry:
     snapshot = copy.deepcopy({name: part for name, part in vars(store).items() if name != "_mutex"})
     town.chain.held = True
     first.work()
-    town.chain.mempool.clear()
-    town.chain.held = False
-    vars(store).update(snapshot)
-    book.figures[town.tagger.tag(subject(1))] = figures(7)
-    with contextlib.suppress(StoreError):
-        service(town, store, book, marks).work()
+    go_on_from(town, snapshot, marks)
     return inquiry
 
 
@@ -174,12 +180,7 @@ def set_back_after_a_crash(town: FakeTown, marks: FileMark, monkeypatch: pytest.
     assert payloads(town, inquiry) == []
     service(town, store, book, marks).work()
     assert len(payloads(town, inquiry)) == 1
-    town.chain.mempool.clear()
-    town.chain.held = False
-    vars(store).update(snapshot)
-    book.figures[town.tagger.tag(subject(1))] = figures(7)
-    with contextlib.suppress(StoreError):
-        service(town, store, book, marks).work()
+    go_on_from(town, snapshot, marks)
     return inquiry
 
 
